@@ -1,0 +1,78 @@
+"""The commands. Each composes its configuration with Hydra and hands it to one function.
+
+Exit codes: 0 done, 2 a mistake in the input (one line on stderr), 1 a bug (traceback).
+"""
+
+import errno
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from odfs_jax.config import config_dir, register_schemas, require_complete
+from odfs_jax.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def command(name: str, task: str) -> Callable[[], None]:
+    """The command `name` (its YAML's name), which runs `task`, "module:function" of a config."""
+
+    def main() -> None:
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own printer
+        register_schemas()
+        state = {"debug": "debug=true" in sys.argv}
+        try:
+            hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(
+                lambda config: _run(task, config)
+            )()
+        except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+            if state["debug"] or not _is_users(error):
+                raise
+            print(f"odfs-{name}: {_one_line(error)}", file=sys.stderr)
+            sys.exit(2)
+
+    return main
+
+
+def _run(task: str, config: DictConfig) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("odfs_jax").setLevel(logging.INFO)
+    require_complete(config)
+    module, function = task.split(":")
+    getattr(importlib.import_module(module), function)(config)
+
+
+def _is_users(error: Exception) -> bool:
+    """True for what the user can mend; an OSError only if the disk or a permission is at fault."""
+    disk = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+    return isinstance(error, UserError | HydraException) or (
+        isinstance(error, OmegaConfBaseException) or error.errno in disk
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'writing'}: {error.strerror}"
+    text = " ".join(_message(error).split())
+    cause = error.__cause__  # Hydra's own words for an override, then what OmegaConf said of it
+    if isinstance(error, HydraException) and cause is not None:
+        return f"{text}: {_one_line(cause)}"
+    return text.split(" Config search path:")[0]
+
+
+def _message(error: BaseException) -> str:
+    """The text of `error` without the type names that OmegaConf appends."""
+    lines = str(error).splitlines()
+    return "\n".join(line for line in lines if "object_type=" not in line)
+
+
+train = command("train", "odfs_jax.training.loop:train")
+extract = command("extract", "odfs_jax.extraction.run:extract")
+convert = command("convert", "odfs_jax.conversion.run:convert")

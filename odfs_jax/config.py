@@ -1,0 +1,174 @@
+"""The schema of every setting. Hydra composes the YAML files of `configs/` into these classes.
+
+A key that is not here is refused by name, a value of the wrong type by type. Meanings, units and
+useful ranges stand beside the defaults in the YAML files.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from odfs_jax.errors import UserError
+
+
+@dataclass
+class SideConfig:
+    input: str | None = None
+    aligned: str = MISSING
+
+
+@dataclass
+class DataConfig:
+    sides: list[str] = MISSING
+    src: SideConfig = field(default_factory=SideConfig)
+    dst: SideConfig = field(default_factory=SideConfig)
+
+
+@dataclass
+class HardwareConfig:
+    platform: str | None = None
+    multi_gpu: bool = False
+    compilation_cache: str | None = None
+
+
+@dataclass
+class ModelConfig:
+    name: str = MISSING
+    net: str = MISSING
+    face_type: str = MISSING
+    resolution: int = MISSING
+    width: float = 1.0
+    args: dict[str, Any] = field(default_factory=dict)
+    erode_modifier: float = 0.0
+    blur_modifier: float = 0.0
+    border: float = 0.0
+
+
+@dataclass
+class LossConfig:
+    face: str = MISSING
+    mask: str = MISSING
+    face_weight: float = 1.0
+    mask_weight: float = 1.0
+
+
+@dataclass
+class OptimizerConfig:
+    name: str = MISSING
+    learning_rate: float = MISSING
+    b1: float = 0.9
+    b2: float = 0.999
+    schedule: str = "constant"
+    warmup: int = 0
+
+
+@dataclass
+class AugmentConfig:
+    rotation: float = MISSING
+    scale: float = MISSING
+    shift: float = MISSING
+    flip: float = MISSING
+    warp: float = MISSING
+
+
+@dataclass
+class DetectorConfig:
+    name: str = MISSING
+    batch_size: int = MISSING
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class LandmarksConfig:
+    name: str = MISSING
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class MergeConfig:
+    mode: str = MISSING
+    erode: float = 0.0
+    blur: float = 0.0
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class OutputConfig:
+    path: str | None = None
+    codec: str = MISSING
+    crf: int = MISSING
+    preset: str = MISSING
+
+
+@dataclass
+class TrainConfig:
+    workspace: str = MISSING
+    name: str = MISSING
+    iterations: int = MISSING
+    batch_size: int = MISSING
+    save_minutes: float = MISSING
+    log_every: int = MISSING
+    preview_every: int = MISSING
+    seed: int = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    debug: bool = False
+
+
+@dataclass
+class ExtractConfig:
+    workspace: str = MISSING
+    size: int = MISSING
+    face_type: str = MISSING
+    overwrite: bool = False
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    landmarks: LandmarksConfig = field(default_factory=LandmarksConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    debug: bool = False
+
+
+@dataclass
+class ConvertConfig:
+    workspace: str = MISSING
+    name: str | None = None
+    batch_size: int = MISSING
+    merge: MergeConfig = field(default_factory=MergeConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    debug: bool = False
+
+
+SCHEMAS = {"train": TrainConfig, "extract": ExtractConfig, "convert": ConvertConfig}
+
+
+def register_schemas() -> None:
+    """Makes the schemas known to Hydra as `<command>_schema`."""
+    store = ConfigStore.instance()
+    for command, schema in SCHEMAS.items():
+        store.store(name=f"{command}_schema", node=schema)
+
+
+def config_dir() -> str:
+    """`configs/` of the checkout when there is one, else the copy shipped in the wheel."""
+    here = Path(__file__).resolve().parent
+    for folder in (here.parent / "configs", here / "configs"):
+        if (folder / "train.yaml").is_file():
+            return str(folder)
+    raise FileNotFoundError("configs/ not found beside or inside odfs_jax")
+
+
+def require_complete(config: DictConfig) -> None:
+    """Reads every value once; names all missing ones in one UserError."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"settings without a value: {', '.join(missing)}")
+    OmegaConf.resolve(config)

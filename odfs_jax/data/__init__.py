@@ -1,0 +1,1 @@
+"""Files in and out: aligned faces, videos, workspace paths, facesets on the device."""

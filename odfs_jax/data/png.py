@@ -1,0 +1,65 @@
+"""PNG as a container: checked chunk walking and one text chunk, without touching the pixels.
+
+Source: Portable Network Graphics specification, third edition, sections 5 and 11.3.3 (tEXt).
+"""
+
+import struct
+import zlib
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_TEXT_BYTES = 1 << 20  # far above what we write; a hostile file must not cost memory
+
+Chunk = tuple[bytes, bytes]
+
+
+def chunks(content: bytes) -> list[Chunk]:
+    """(type, data) of every chunk up to IEND. Raises ValueError when the file is not whole."""
+    if not content.startswith(SIGNATURE):
+        raise ValueError("not a PNG file")
+    found: list[Chunk] = []
+    position = len(SIGNATURE)
+    while True:
+        if position + 12 > len(content):
+            raise ValueError("truncated PNG (no IEND chunk)")
+        (length,) = struct.unpack_from(">I", content, position)
+        end = position + 12 + length
+        if end > len(content):
+            raise ValueError("truncated PNG (a chunk runs past the end of the file)")
+        body = content[position + 4 : end - 4]
+        if struct.unpack_from(">I", content, end - 4)[0] != zlib.crc32(body):
+            raise ValueError("damaged PNG (checksum of a chunk is wrong)")
+        found.append((body[:4], body[4:]))
+        if body[:4] == b"IEND":
+            return found
+        position = end
+
+
+def image_size(content: bytes) -> tuple[int, int]:
+    """(width, height) from the header. Raises ValueError."""
+    kind, data = chunks(content)[0]
+    if kind != b"IHDR" or len(data) != 13:
+        raise ValueError("damaged PNG (no header)")
+    return struct.unpack_from(">II", data)
+
+
+def read_text(content: bytes, keyword: str) -> str | None:
+    """The text stored under `keyword`, None when there is none. Raises ValueError."""
+    prefix = keyword.encode("latin-1") + b"\0"
+    for kind, data in chunks(content):
+        if kind == b"tEXt" and data.startswith(prefix):
+            if len(data) > MAX_TEXT_BYTES:
+                raise ValueError(f"text chunk {keyword!r} of {len(data)} bytes is too large")
+            return data[len(prefix) :].decode("latin-1")
+    return None
+
+
+def with_text(content: bytes, keyword: str, text: str) -> bytes:
+    """`content` with `text` (latin-1) under `keyword`; an old one is replaced, pixels are kept."""
+    prefix = keyword.encode("latin-1") + b"\0"
+    kept = [c for c in chunks(content) if not (c[0] == b"tEXt" and c[1].startswith(prefix))]
+    kept.insert(1, (b"tEXt", prefix + text.encode("latin-1")))  # right after the header
+    return SIGNATURE + b"".join(_pack(kind, data) for kind, data in kept)
+
+
+def _pack(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,0 +1,1 @@
+"""Detect, find landmarks, crop: frames in, aligned face PNGs out."""

@@ -1,0 +1,1 @@
+"""Loss functions: pure, batched, float32."""

@@ -1,0 +1,1 @@
+"""State, step, loop, checkpoint and preview of a training run."""
