@@ -1,0 +1,92 @@
+"""A faceset in memory: every aligned face of a person, ready to be put on the device."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from odfs_jax.data.aligned import FaceData, read_image_and_face
+from odfs_jax.data.workspace import aligned_files
+from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.faces.align import alignment_matrix, invert
+from odfs_jax.faces.hull import hull_mask
+from odfs_jax.faces.types import FaceType
+from odfs_jax.progress import progress
+
+log = logging.getLogger(__name__)
+
+OVERSAMPLING = 2  # stored pixels for a model pixel: fine enough to resample, coarse enough to fit
+
+
+@dataclass(frozen=True)
+class Faceset:
+    """Faces on the host. `cuts` map model pixels to stored pixels."""
+
+    images: np.ndarray  # uint8 [N, S, S, 4]: RGB and hull mask (0 or 255 before reduction)
+    cuts: np.ndarray  # float32 [N, 2, 3]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load_faceset(folder: Path, side: str, face_type: FaceType, resolution: int) -> Faceset:
+    """Reads the aligned faces of `side` for a model of `face_type` and `resolution`.
+
+    A file that cannot be used is named, skipped and counted. Raises UserError when none is left,
+    or when the model needs a larger face type than the files show.
+    """
+    files = aligned_files(folder, side)
+    faces, bad = [], 0
+    with ThreadPoolExecutor() as pool:  # OpenCV decodes without the interpreter's lock
+        jobs = [pool.submit(_load, path, face_type, resolution) for path in files]
+        for job in progress(jobs, len(jobs), f"reading {side} faces", "face"):
+            try:
+                faces.append(job.result())
+            except BadFileError as error:
+                log.warning("skipped %s", error)
+                bad += 1
+    if not faces:
+        raise UserError(f"{folder}: none of the {bad} PNG files is a usable aligned face")
+    if bad:
+        log.warning("%s: %d of %d files skipped", folder, bad, len(files))
+    size = max(image.shape[0] for image, _ in faces)
+    faces = [_resized(image, cut, size) for image, cut in faces]
+    return Faceset(*(np.stack(part) for part in zip(*faces, strict=True)))
+
+
+def stored_size(face: FaceData, face_type: FaceType, resolution: int) -> int:
+    """Side in pixels at which `face` is kept: OVERSAMPLING times the model's, never enlarged."""
+    shown = (1 - 2 * face.face_type.padding) / (1 - 2 * face_type.padding)  # the model's share
+    return min(face.size, round(OVERSAMPLING * resolution / shown))
+
+
+def _load(path: Path, face_type: FaceType, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8 [S, S, 4], cut float32 [2, 3]) of one file."""
+    image, face = read_image_and_face(path)
+    if not face.face_type.contains(face_type):
+        raise UserError(
+            f"{path}: a {face.face_type} face, the model needs {face_type}; "
+            f"extract again with face_type={face_type}"
+        )
+    try:
+        to_model = alignment_matrix(face.landmarks, face_type, resolution)
+    except ValueError as error:
+        raise BadFileError(path, str(error)) from error
+    mask = hull_mask(face.landmarks, face.size, face.size)
+    whole = np.concatenate([image, mask[..., None]], axis=-1)
+    return _resized(whole, invert(to_model), stored_size(face, face_type, resolution))
+
+
+def _resized(image: np.ndarray, cut: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The picture at `size` pixels and its `cut` in those pixels."""
+    old = image.shape[0]
+    if old == size:
+        return image, cut.astype(np.float32)
+    method = cv2.INTER_AREA if size < old else cv2.INTER_LINEAR
+    factor = size / old
+    cut = cut * factor
+    cut[:, 2] += (factor - 1) / 2  # resizing keeps the picture's edges, not its pixel centres
+    return cv2.resize(image, (size, size), interpolation=method), cut.astype(np.float32)

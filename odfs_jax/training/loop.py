@@ -1,0 +1,153 @@
+"""Training from start to stop, read top to bottom: `train(config)`."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from odfs_jax import devices as hardware
+from odfs_jax.data import atomic
+from odfs_jax.data.batches import make_batches
+from odfs_jax.data.faceset import load_faceset
+from odfs_jax.errors import UserError
+from odfs_jax.faces.types import FaceType
+from odfs_jax.losses import make_loss
+from odfs_jax.nets import build_net
+from odfs_jax.training.checkpoint import Checkpoints, check_same_model, on
+from odfs_jax.training.journal import Journal
+from odfs_jax.training.preview import make_preview
+from odfs_jax.training.signals import stop_requests
+from odfs_jax.training.state import (
+    TrainState,
+    init_state,
+    make_optimizer,
+    make_step,
+    replicated,
+    split_over,
+)
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT = 2  # steps sent to the device and not finished: enough to keep it busy, few to wait for
+
+
+def train(config: DictConfig) -> None:
+    """Trains until the target iteration or a stop request; saves, and resumes what it finds.
+
+    `config` is a `TrainConfig`. Raises UserError for what the user can mend.
+    """
+    hardware.prepare(config.hardware)
+    config = OmegaConf.to_container(config)
+    folder = Path(config["workspace"]) / "models" / config["name"]
+    net = build_net(config["model"])
+    loss = make_loss(config["loss"])
+    tx = make_optimizer(config["optimizer"], config["iterations"])
+    devices = hardware.choose(config["hardware"])
+    hardware.check_batch(config["batch_size"], devices)
+    facesets = _load_facesets(config)
+
+    checkpoints = Checkpoints(folder)
+    state, history = _start(checkpoints, config, net, tx, devices)
+    atomic.write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+
+    step = make_step(net, loss, tx, config["augment"], devices)
+    batches = make_batches(
+        facesets, jax.random.key(config["seed"]), config["batch_size"], split_over(devices)
+    )
+    journal = Journal(folder, config["batch_size"], int(state.step), history)
+    preview = make_preview(net, facesets)
+    del facesets  # now on the device, or held by `batches`
+
+    def save(state: TrainState) -> None:
+        number = int(state.step)
+        checkpoints.save(number, state, config, journal.history)
+        picture = preview(state.params)
+        _write_picture(folder / "preview.png", picture)
+
+    try:
+        _run(config, state, step, batches, journal, preview, save)
+        checkpoints.finish()
+    finally:
+        journal.close()
+        checkpoints.close()
+
+
+def _run(
+    config: dict,
+    state: TrainState,
+    step: Callable,
+    batches: Callable,
+    journal: Journal,
+    preview: Callable,
+    save: Callable[[TrainState], None],
+) -> None:
+    """The loop. The host runs IN_FLIGHT steps ahead and reads nothing back but at log lines."""
+    first, target = int(state.step), config["iterations"]
+    if target and first >= target:
+        log.info("already at iteration %d of %d; give a higher iterations=", first, target)
+        return
+    in_flight: deque = deque()
+    saved_at = time.monotonic()
+    with stop_requests() as asked_to_stop:
+        number = first
+        while not (target and number >= target) and not asked_to_stop():
+            state, metrics = step(state, batches(number))
+            number += 1
+            journal.add(metrics)
+            in_flight.append(metrics)
+            if len(in_flight) > IN_FLIGHT:
+                jax.block_until_ready(in_flight.popleft())
+            if number % config["log_every"] == 0:
+                journal.write(number)
+            if number % config["preview_every"] == 0:
+                journal.picture(number, preview(state.params))
+            if time.monotonic() - saved_at >= config["save_minutes"] * 60:
+                save(state)
+                saved_at = time.monotonic()
+        journal.write(number)
+        save(state)
+    log.info("iteration %d saved", number)
+
+
+def _load_facesets(config: dict) -> dict:
+    if sorted(config["data"]["sides"]) != ["dst", "src"]:
+        raise UserError(f"data.sides={config['data']['sides']}: training needs data=src_dst")
+    model, facesets = config["model"], {}
+    try:
+        face_type = FaceType(model["face_type"])
+    except ValueError as error:
+        raise UserError(f"model.face_type={model['face_type']}: no such face type") from error
+    for side in ("src", "dst"):
+        folder = Path(config["data"][side]["aligned"])
+        facesets[side] = load_faceset(folder, side, face_type, model["resolution"])
+    return facesets
+
+
+def _start(checkpoints: Checkpoints, config: dict, net, tx, devices) -> tuple[TrainState, list]:
+    """The state to go on from: the last checkpoint's, or a fresh one."""
+    copies = replicated(devices)
+
+    def fresh() -> TrainState:
+        return init_state(net, tx, config["model"]["resolution"], config["seed"])
+
+    latest = checkpoints.latest()
+    if latest is None:
+        state = jax.jit(fresh, out_shardings=copies)()
+        count = sum(p.size for p in jax.tree.leaves(state.params))
+        log.info("%s: a new model of %s parameters", checkpoints.folder, f"{count:,}")
+        return state, []
+    check_same_model(checkpoints.folder, checkpoints.config()["model"], config["model"])
+    state, _, history = checkpoints.restore(on(copies, jax.eval_shape(fresh)))
+    log.info("%s: resuming at iteration %d", checkpoints.folder, latest)
+    return state, history
+
+
+def _write_picture(path: Path, image: np.ndarray) -> None:
+    _, encoded = cv2.imencode(".png", image[..., ::-1])
+    atomic.write_bytes(path, encoded.tobytes())
