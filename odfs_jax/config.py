@@ -92,6 +92,7 @@ class MergeConfig:
     mode: str = MISSING
     erode: float = 0.0
     blur: float = 0.0
+    feather: str = "linear"
     args: dict[str, Any] = field(default_factory=dict)
 
 
@@ -101,6 +102,7 @@ class OutputConfig:
     codec: str = MISSING
     crf: int = MISSING
     preset: str = MISSING
+    fps: float = MISSING
 
 
 @dataclass

@@ -29,6 +29,21 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """`replacing` for a folder: an older one at `path` is deleted once the new one is in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{path.name}-", suffix=".partial", dir=path.parent
+    ) as rooms:
+        new, old = Path(rooms) / "new", Path(rooms) / "old"
+        new.mkdir()
+        yield new
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes `content` to `path` atomically; raises OSError (disk full) with `path` unchanged."""
     with replacing(path) as temporary:

@@ -1,0 +1,73 @@
+"""A clip or a folder of pictures as the rest of the program sees it: a sequence of RGB frames."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from odfs_jax.data.yuv import ColourTags
+from odfs_jax.errors import BadFileError
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame, upright.
+
+    `file` is the plain name of the clip or of the picture; `index` the running number from 0 (for
+    a folder the position in name order, unreadable pictures counted); `pts` and `duration` are in
+    the time base of the source and None for pictures; `image` is uint8 RGB [H, W, 3].
+    """
+
+    file: str
+    index: int
+    pts: int | None
+    image: np.ndarray
+    duration: int | None = None
+
+
+@dataclass(frozen=True)
+class ClipFormat:
+    """What a result must share with its clip, besides the size, the times and the sound."""
+
+    time_base: Fraction  # seconds
+    rate: Fraction  # frames per second, on average
+    pixel_aspect: Fraction | None  # width / height of a pixel, upright
+    pixel_format: str  # libav's name, such as yuv420p
+    colour: ColourTags
+
+
+class FrameSource(ABC):
+    """Frames in presentation order. A context manager, to be iterated once."""
+
+    path: Path
+    width: int  # of an upright frame; for a folder, of its first readable picture
+    height: int
+    count: int | None  # an estimate, for progress
+    is_folder: bool
+    clip: ClipFormat | None  # None for a folder
+    bad: list[BadFileError]  # filled while iterating: unreadable pictures, damage in a clip
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of what the source holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class FrameWriter(ABC):
+    """Takes the frames of a result, in presentation order."""
+
+    @abstractmethod
+    def write(self, frame: Frame) -> None:
+        """Adds `frame`: its image may be changed, everything else as the source gave it."""

@@ -1,0 +1,164 @@
+"""Reading a clip: decoded on several threads, upright, RGB, with the stream's own times."""
+
+from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import numpy as np
+
+from odfs_jax.data.frames import ClipFormat, Frame, FrameSource
+from odfs_jax.data.yuv import tags_of, to_rgb
+from odfs_jax.errors import BadFileError, UserError
+
+
+class ClipSource(FrameSource):
+    """The first (or default) picture stream of a clip. Raises UserError when there is none."""
+
+    is_folder = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bad: list[BadFileError] = []
+        self._damage: Counter[str] = Counter()
+        self._container = _open(path)
+        try:
+            self._stream = _picture_stream(self._container, path)
+            self._decoded = self._decode()
+            first = next(self._decoded, None)
+            if first is None:
+                raise UserError(f"{path}: no frame of this video can be decoded")
+            self._describe(first)
+        except BaseException:
+            self._container.close()
+            raise
+        self._pictures: Iterator[av.VideoFrame] | None = chain([first], self._decoded)
+
+    def _describe(self, first: av.VideoFrame) -> None:
+        stream = self._stream
+        self._turn = Turn(first, self.path)
+        self.width, self.height = self._turn.size(first.width, first.height)
+        self.count = stream.frames or _frames_by_duration(self._container, stream)
+        self.clip = ClipFormat(
+            time_base=stream.time_base,
+            rate=stream.average_rate or stream.guessed_rate or Fraction(25),
+            pixel_aspect=self._turn.pixel_aspect(stream.sample_aspect_ratio),
+            pixel_format=first.format.name,
+            colour=tags_of(first),
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._pictures is None:
+            raise RuntimeError(f"{self.path} was iterated before; open it again")
+        pictures, self._pictures = self._pictures, None
+        step = max(1, round(1 / (self.clip.rate * self.clip.time_base)))
+        last: int | None = None
+        for index, picture in enumerate(pictures):
+            pts = picture.pts
+            if pts is None or (last is not None and pts <= last):
+                pts = 0 if last is None else last + step
+                self._damage["frames without a usable time stamp"] += 1
+            last = pts
+            if picture.is_corrupt:
+                self._damage["damaged frames"] += 1
+            image = self._turn.upright(to_rgb(picture, self.clip.colour))
+            if image.shape[:2] != (self.height, self.width):
+                self._damage[
+                    f"a change of size to {image.shape[1]}x{image.shape[0]}; stopped there"
+                ] += 1
+                break
+            yield Frame(self.path.name, index, pts, image, picture.duration or None)
+        self._report()
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        self._stream.thread_type = "AUTO"
+        for packet in self._packets():
+            try:
+                yield from self._stream.decode(packet)
+            except av.FFmpegError:
+                self._damage["packets that cannot be decoded"] += 1
+
+    def _packets(self) -> Iterator[av.Packet | None]:
+        """The packets of the stream, then None, which drains the decoder."""
+        read = 0
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size:
+                    read += 1
+                    yield packet
+        except av.FFmpegError as error:
+            self._damage[f"an early end ({error.strerror})"] += 1
+        # A cut MP4 ends without an error, but its index still names every packet.
+        indexed = len(self._stream.index_entries) if "mp4" in self._container.format.name else 0
+        if read < indexed:
+            self._damage["packets missing at the end"] += indexed - read
+        yield None
+
+    def _report(self) -> None:
+        for what, times in self._damage.items():
+            self.bad.append(BadFileError(self.path, f"damaged clip: {what} ({times})"))
+
+
+class Turn:
+    """The quarter turn or mirror image that a display matrix asks for.
+
+    The matrix sends pixel (x, y) to (a x + c y, b x + d y). Source: ISO/IEC 14496-12, 8.3.2.
+    """
+
+    def __init__(self, frame: av.VideoFrame, path: Path) -> None:
+        side = frame.side_data.get("DISPLAYMATRIX")
+        matrix = np.eye(3) if side is None else np.frombuffer(bytes(side), np.int32).reshape(3, 3)
+        (a, b), (c, d) = np.sign(matrix[:2, :2]).astype(int).tolist()
+        if bool(a and d) == bool(b and c):
+            raise UserError(f"{path}: rotated by {frame.rotation} degrees; only quarter turns work")
+        self._swaps = not a
+        self._mirrors = (c < 0, b < 0) if self._swaps else (a < 0, d < 0)
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) once upright."""
+        return (height, width) if self._swaps else (width, height)
+
+    def pixel_aspect(self, aspect: Fraction | None) -> Fraction | None:
+        """Width / height of a pixel once upright; None when the clip does not say."""
+        if not aspect:
+            return None
+        return 1 / aspect if self._swaps else aspect
+
+    def upright(self, image: np.ndarray) -> np.ndarray:
+        """The upright, contiguous form of `image` [H, W, 3]."""
+        if self._swaps:
+            image = image.swapaxes(0, 1)
+        mirror_x, mirror_y = self._mirrors
+        return np.ascontiguousarray(image[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1])
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    try:
+        return av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(f"{path}: not a video that can be read ({error.strerror})") from error
+
+
+def _picture_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    stream = container.streams.best("video")
+    cover = av.stream.Disposition.attached_pic
+    if stream is None or stream.codec_context is None or stream.disposition & cover:
+        raise UserError(f"{path}: no video stream in this file")
+    return stream
+
+
+def _frames_by_duration(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> int | None:
+    if not stream.average_rate:
+        return None
+    if stream.duration:
+        return round(stream.duration * stream.time_base * stream.average_rate)
+    if container.duration:
+        return round(container.duration / av.time_base * stream.average_rate)
+    return None
