@@ -1,0 +1,176 @@
+"""From the network's mask to the weights of the blend. Source: shared spec section 10.
+
+Masks are float32 [N, S, S] in [0, 1] over square regions of a frame, 0 outside the region. Kernel
+sizes are int32 [N]: each face has its own, the shapes stay the same. An even kernel reaches one
+pixel further up and left, as OpenCV's do.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from odfs_jax.faces.warp import affine_coordinates
+
+PREDICTED_FLOOR = 0.001  # of the network's mask, in face pixels
+WARPED_FLOOR = 0.1  # of the mask in frame pixels
+SOLID = 0.9  # what counts as face when its size is measured
+INVISIBLE = 1e-4  # a weight that cannot change an 8-bit pixel; also the rounding of running sums
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """Per cent of the spec's erosion and blur, model and user added; border as a share."""
+
+    erode: float  # negative: dilate
+    blur: float
+    border: float
+    smooth: bool  # the ramp of the blurred edge as an S instead of a line
+
+    def max_erode(self, region: int) -> int:
+        """The largest erosion kernel in a region of `region` pixels."""
+        return int(abs(self.erode) * 0.01 * 0.126 * region) + 1
+
+    def max_blur(self, region: int) -> int:
+        """The largest blur kernel in a region of `region` pixels."""
+        return int(max(self.blur, 0.0) * 0.01 * 0.10 * region) + 1
+
+
+def blend_weights(
+    masks: jax.Array, matrices: jax.Array, resolution: int, settings: MaskSettings
+) -> tuple[jax.Array, jax.Array]:
+    """(weights of the new face [N, S, S], side of the solid mask [N] in pixels, 0: no face).
+
+    `masks` are the predicted ones in frame pixels, `matrices` [N, 2, 3] map region to face. The
+    weights are 0 outside the face square and fall to 0 towards its edge, whatever the settings, so
+    that no straight edge can show. A face whose mask is nowhere solid has weight 0.
+    """
+    region = masks.shape[-1]
+    masks = jnp.where(masks <= WARPED_FLOOR, 0.0, masks)
+    side = solid_side(masks)
+    erode_size, blur_size = kernel_sizes(side, settings)
+    shrink = erode if settings.erode >= 0 else dilate
+    masks = shrink(masks, erode_size, settings.max_erode(region))
+    masks = box_blur(masks, blur_size, settings.max_blur(region))
+    depth, scale = jax.vmap(lambda m: _depth(m, region, resolution))(matrices)
+    in_frame = depth / scale[:, None, None]
+    masks = jnp.minimum(masks, in_frame / jnp.maximum(blur_size / 2, 1.0)[:, None, None])
+    if settings.border > 0:
+        masks = masks * jnp.minimum(depth / (settings.border * resolution), 1.0)
+    seen = (side[:, None, None] > 0) & (masks > INVISIBLE)
+    masks = jnp.where(seen, jnp.minimum(masks, 1.0), 0.0)
+    return (masks * masks * (3 - 2 * masks) if settings.smooth else masks), side
+
+
+def solid_side(masks: jax.Array) -> jax.Array:
+    """int32 [N]: the shorter side of the bounding box of `masks` > 0.9; 0 where there is none."""
+
+    def extent(line: jax.Array) -> jax.Array:
+        index = jnp.arange(line.shape[-1])[None, :]
+        last = jnp.max(jnp.where(line, index, -1), axis=-1)
+        return jnp.maximum(last - jnp.min(jnp.where(line, index, line.shape[-1]), axis=-1), 0)
+
+    solid = masks > SOLID
+    return jnp.minimum(extent(solid.any(1)), extent(solid.any(2)))
+
+
+def kernel_sizes(side: jax.Array, settings: MaskSettings) -> tuple[jax.Array, jax.Array]:
+    """(erosion or dilation, blur) kernels int32 [N] in pixels, from the spec's formulas."""
+    side = side.astype(jnp.float32)
+    erosion = side * (0.126 - side * 0.00004551365) * (0.01 * abs(settings.erode))
+    blur = side * (0.10 * 0.01 * max(settings.blur, 0.0))
+    return jnp.maximum(erosion, 0.0).astype(jnp.int32), blur.astype(jnp.int32)
+
+
+def erode(masks: jax.Array, sizes: jax.Array, max_size: int) -> jax.Array:
+    """Minimum under an ellipse `sizes` [N] pixels wide; 0 and 1 change nothing.
+
+    Equals `cv2.erode` with `getStructuringElement(MORPH_ELLIPSE)` and a border of zeros.
+    """
+    count, side = masks.shape[:2]
+    sizes = jnp.clip(sizes, 1, max_size)
+    table = _running_minima(masks, max_size)
+    corner = _corner(max_size)
+
+    def row(index: jax.Array, result: jax.Array) -> jax.Array:
+        # A smaller kernel meets its last row again; a minimum does not mind.
+        down, left, right = _ellipse_row(sizes, jnp.minimum(index, sizes - 1))
+        level = 31 - jax.lax.clz(left + right + 1)
+        for start in (-left, right + 1 - (1 << level)):  # two runs of 2^level cover the row
+            result = jnp.minimum(
+                result, _shifted(table, level, corner + down, corner + start, side)
+            )
+        return result
+
+    full = jnp.full((count, side, side), jnp.inf, masks.dtype)
+    return jax.lax.fori_loop(0, sizes.max(), row, full)
+
+
+def dilate(masks: jax.Array, sizes: jax.Array, max_size: int) -> jax.Array:
+    """Maximum under an ellipse, as `erode`; equals `cv2.dilate`."""
+    return -erode(-masks, sizes, max_size)
+
+
+def box_blur(masks: jax.Array, sizes: jax.Array, max_size: int) -> jax.Array:
+    """Mean under a square of `sizes` [N] pixels; 0 and 1 change nothing.
+
+    Equals `cv2.blur` with a border of zeros.
+    """
+    sizes = jnp.clip(sizes, 1, max_size)
+
+    def columns(mask: jax.Array, size: jax.Array) -> jax.Array:
+        padded = jnp.pad(mask, ((max_size, max_size), (0, 0)))
+        sums = jnp.cumsum(padded, axis=0)
+        start = max_size - size // 2
+        high = jax.lax.dynamic_slice_in_dim(sums, start + size - 1, mask.shape[0])
+        low = jax.lax.dynamic_slice_in_dim(sums, start - 1, mask.shape[0])
+        return (high - low) / size.astype(mask.dtype)
+
+    def both(mask: jax.Array, size: jax.Array) -> jax.Array:
+        return columns(columns(mask, size).T, size).T
+
+    return jax.vmap(both)(masks, sizes)
+
+
+def _running_minima(masks: jax.Array, max_size: int) -> jax.Array:
+    """[N, levels, padded, padded]: entry `level` holds minima of 2^level pixels to the right."""
+    corner = _corner(max_size)
+    level = jnp.pad(masks, ((0, 0), (corner, corner), (corner, corner)))
+    levels = [level]
+    for power in range(max_size.bit_length() - 1):
+        reach = 1 << power
+        level = jnp.minimum(level, jnp.pad(level[:, :, reach:], ((0, 0), (0, 0), (0, reach))))
+        levels.append(level)
+    return jnp.stack(levels, axis=1)
+
+
+def _corner(max_size: int) -> int:
+    return max_size // 2 + 1
+
+
+def _ellipse_row(sizes: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(offset down, reach left, reach right) int32 [N] of row `index` [N] of OpenCV's ellipse."""
+    radius = sizes // 2
+    down = index - radius
+    reach = jnp.round(jnp.sqrt((radius * radius - down * down).astype(jnp.float32)))
+    reach = reach.astype(jnp.int32)
+    return down, reach, jnp.minimum(reach, sizes - 1 - radius)
+
+
+def _shifted(
+    table: jax.Array, level: jax.Array, down: jax.Array, right: jax.Array, side: int
+) -> jax.Array:
+    """[N, side, side]: each face's `table` level [N] read from (down, right) [N] on."""
+
+    def one(levels: jax.Array, *start: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(levels, start, (1, side, side))[0]
+
+    return jax.vmap(one)(table, level, down, right)
+
+
+def _depth(matrix: jax.Array, region: int, resolution: int) -> tuple[jax.Array, jax.Array]:
+    """(distance [S, S] to the face square's edge in face pixels, 0 outside; face px a pixel)."""
+    rows, cols = affine_coordinates(matrix, region, region)
+    nearest = jnp.minimum(jnp.minimum(rows, cols), resolution - 1 - jnp.maximum(rows, cols))
+    scale = jnp.sqrt(jnp.abs(jnp.linalg.det(matrix[:, :2])))
+    return jnp.maximum(nearest + 0.5, 0.0), scale

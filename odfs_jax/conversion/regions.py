@@ -1,0 +1,92 @@
+"""The square of a frame around a face that goes to the device, in a few fixed sizes.
+
+A region's size is one of `SIDES`, so there is one compilation a size, whatever the frame's.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from odfs_jax.faces.align import alignment_matrix, invert, transform
+from odfs_jax.faces.types import FaceType
+
+SIDES = tuple(int(64 * scale) for scale in (0.5, 0.75)) + tuple(
+    64 * scale // 2 for power in range(7) for scale in (2 << power, 3 << power)
+)  # 32 48 64 96 128 192 ... 6144 pixels
+MARGIN = 2  # pixels that a bilinear read may reach beyond the square
+
+
+@dataclass(frozen=True)
+class Region:
+    """A square of `side` pixels whose first pixel is (left, top) of the frame; may overhang it."""
+
+    left: int
+    top: int
+    side: int
+    matrix: np.ndarray  # float32 [2, 3]: region pixels to the model's face
+    face_side: float  # of the face square, in frame pixels
+
+    def touches(self, height: int, width: int) -> bool:
+        """True when some of a `height` x `width` frame lies in the region."""
+        return (
+            self.left < width
+            and self.top < height
+            and self.left + self.side > 0
+            and self.top + self.side > 0
+        )
+
+    def widened(self, side: int) -> "Region":
+        """The same face in a larger region of `side` pixels."""
+        grow = (side - self.side) // 2
+        matrix = self.matrix.copy()
+        matrix[:, 2] -= matrix[:, :2].sum(1) * grow
+        return Region(self.left - grow, self.top - grow, side, matrix, self.face_side)
+
+
+def face_region(landmarks: np.ndarray, face_type: FaceType, resolution: int) -> Region:
+    """The region of the face with `landmarks` [68, 2] in frame pixels, for a model's face.
+
+    Raises ValueError when the landmarks make no face or one beyond the largest region.
+    """
+    matrix = alignment_matrix(landmarks, face_type, resolution)
+    edge = np.array([-0.5, resolution - 0.5])
+    corners = transform(invert(matrix), np.stack(np.meshgrid(edge, edge), -1).reshape(4, 2))
+    low, high = corners.min(0) - MARGIN, corners.max(0) + MARGIN
+    needed = (high - low).max() + 1
+    side = next((side for side in SIDES if side >= needed), None)
+    if side is None:
+        raise ValueError(f"a face of {needed:.0f} pixels; the largest is {SIDES[-1]}")
+    left, top = np.floor((low + high - side) / 2 + 0.5).astype(int)
+    shift = matrix[:, :2] @ (left, top) + matrix[:, 2]
+    return Region(
+        left=int(left),
+        top=int(top),
+        side=side,
+        matrix=np.concatenate([matrix[:, :2], shift[:, None]], axis=1).astype(np.float32),
+        face_side=resolution / np.sqrt(np.linalg.det(matrix[:, :2])),
+    )
+
+
+def read_region(frame: np.ndarray, region: Region) -> np.ndarray:
+    """uint8 [side, side, 3] of `frame` [H, W, 3]; beyond the frame its edge is repeated."""
+    rows, cols = _inside(frame, region)
+    before = (rows.start - region.top, cols.start - region.left)
+    after = (region.top + region.side - rows.stop, region.left + region.side - cols.stop)
+    padding = [(before[0], after[0]), (before[1], after[1]), (0, 0)]
+    return np.pad(frame[rows, cols], padding, mode="edge")
+
+
+def write_region(frame: np.ndarray, region: Region, pixels: np.ndarray) -> None:
+    """Puts `pixels` [side, side, 3] into `frame`, in place; what overhangs it is dropped."""
+    rows, cols = _inside(frame, region)
+    top, left = rows.start - region.top, cols.start - region.left
+    height, width = rows.stop - rows.start, cols.stop - cols.start
+    frame[rows, cols] = pixels[top : top + height, left : left + width]
+
+
+def _inside(frame: np.ndarray, region: Region) -> tuple[slice, slice]:
+    height, width = frame.shape[:2]
+    return (
+        slice(max(region.top, 0), min(region.top + region.side, height)),
+        slice(max(region.left, 0), min(region.left + region.side, width)),
+    )

@@ -1,0 +1,99 @@
+"""Which faces of which frames are swapped: those that still have an aligned PNG."""
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from odfs_jax.conversion.regions import Region, face_region
+from odfs_jax.data.aligned import Source, read_face
+from odfs_jax.data.frames import Frame, FrameSource
+from odfs_jax.data.workspace import aligned_files
+from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.faces.types import FaceType
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Targets:
+    """The faces to swap, by frame, and what could not be used."""
+
+    by_frame: dict[str | int, list[tuple[Path, Source]]]
+    skipped: list[BadFileError] = field(default_factory=list)
+
+    def take(self, frame: Frame, face_type: FaceType, resolution: int) -> list[Region]:
+        """The faces of `frame`, far (small) ones first; they are taken out of `by_frame`.
+
+        A PNG that does not fit the frame is named and counted in `skipped`.
+        """
+        regions = []
+        for path, source in self.by_frame.pop(_key(frame.file, frame.index, frame.pts), []):
+            try:
+                regions.append(_region(path, source, frame, face_type, resolution))
+            except BadFileError as error:
+                self.skip(error)
+        return sorted(regions, key=lambda region: region.face_side)
+
+    def skip_rest(self, clip: Path) -> None:
+        """Names the faces whose frame never came."""
+        for faces in self.by_frame.values():
+            for path, source in faces:
+                where = source.file if source.pts is None else f"frame {source.frame}"
+                self.skip(BadFileError(path, f"{where} was not found in {clip}"))
+        self.by_frame.clear()
+
+    def skip(self, error: BadFileError) -> None:
+        """Says that a file is left out, and counts it."""
+        log.warning("skipped: %s", error)
+        self.skipped.append(error)
+
+
+def find_targets(aligned: Path, source: FrameSource) -> Targets:
+    """The aligned PNGs of the folder `aligned` that belong to `source`.
+
+    A PNG that cannot be read or is of another clip is named and counted. Raises UserError when the
+    folder is missing or empty, or none of its faces belongs to `source`.
+    """
+    by_frame: dict[str | int, list[tuple[Path, Source]]] = defaultdict(list)
+    targets = Targets(by_frame)
+    for path in aligned_files(aligned, "dst"):
+        try:
+            face = read_face(path).source
+            if source.is_folder != (face.pts is None) or (
+                not source.is_folder and face.file != source.path.name
+            ):
+                raise BadFileError(path, f"a face of {face.file}, not of {source.path}")
+            by_frame[_key(face.file, face.frame, face.pts)].append((path, face))
+        except BadFileError as error:
+            targets.skip(error)
+    if not by_frame:
+        raise UserError(
+            f"{aligned}: none of its {len(targets.skipped)} files is a face of {source.path}; "
+            "run: python extract.py data=dst"
+        )
+    return targets
+
+
+def _key(file: str, index: int, pts: int | None) -> str | int:
+    """A picture is known by its name, a frame of a clip by its number."""
+    return file if pts is None else index
+
+
+def _region(
+    path: Path, source: Source, frame: Frame, face_type: FaceType, resolution: int
+) -> Region:
+    height, width = frame.image.shape[:2]
+    if source.pts != frame.pts or (source.width, source.height) != (width, height):
+        raise BadFileError(
+            path,
+            f"made from frame {source.frame} at {source.pts} of {source.width}x{source.height}, "
+            f"but {frame.file} has it at {frame.pts} and {width}x{height}; extract again",
+        )
+    try:
+        region = face_region(source.landmarks, face_type, resolution)
+    except ValueError as error:
+        raise BadFileError(path, f"its source.landmarks cannot be used: {error}") from error
+    if not region.touches(height, width):
+        raise BadFileError(path, "its source.landmarks lie outside the frame")
+    return region

@@ -1,0 +1,113 @@
+"""What extract, convert, the preview and export share: cut faces out, swap them, lay them back.
+
+Pictures are NHWC, float32 in [0, 1] unless said. A matrix [2, 3] maps (x, y, 1) of the picture to
+(x, y) of the model's face; integer coordinates are pixel centres in both.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from odfs_jax.faces.types import FaceType
+from odfs_jax.faces.warp import bilinear
+from odfs_jax.nets import build_net
+
+Params = Any
+# (params, dst faces [N, R, R, 3]) -> (src faces [N, R, R, 3], masks [N, R, R, 1]); pure.
+Predict = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+@dataclass(frozen=True)
+class Swapper:
+    """A trained model as conversion needs it: the swap function and what its faces look like."""
+
+    predict: Predict
+    params: Params
+    face_type: FaceType
+    resolution: int  # pixels of a face, both sides
+    erode_modifier: float = 0.0  # per cent, added to the user's
+    blur_modifier: float = 0.0
+    border: float = 0.0  # share of the face size that is faded out
+
+
+def make_swapper(model: Mapping[str, Any], params: Params) -> Swapper:
+    """The swapper of the network that `model` (a `ModelConfig`) describes, with its `params`."""
+    net = build_net(model)
+    return Swapper(
+        predict=lambda params, faces: net.apply({"params": params}, faces, method="swap"),
+        params=params,
+        face_type=FaceType(model["face_type"]),
+        resolution=model["resolution"],
+        erode_modifier=model["erode_modifier"],
+        blur_modifier=model["blur_modifier"],
+        border=model["border"],
+    )
+
+
+def crop_faces(images: jax.Array, matrices: jax.Array, size: int, supersample: int) -> jax.Array:
+    """Faces [N, size, size, C] out of `images` [N, H, W, C], float or uint8; edges are replicated.
+
+    Each output pixel is the mean of `supersample`² bilinear reads spread evenly over it, so that
+    nothing aliases while a face is at most about `supersample` times larger in the picture.
+    `matrices` [N, 2, 3] map picture to face.
+    """
+
+    def crop(image: jax.Array, matrix: jax.Array) -> jax.Array:
+        return _read(_unit(image), inverse(matrix), size, size, supersample)
+
+    return jax.vmap(crop)(images, matrices)
+
+
+def paste_faces(
+    faces: jax.Array,
+    matrices: jax.Array,
+    height: int,
+    width: int,
+    *,
+    supersample: int = 1,
+    enlarge: int = 1,
+) -> jax.Array:
+    """`faces` [N, R, R, C] laid into pictures: [N, height, width, C], edges replicated.
+
+    `matrices` [N, 2, 3] map picture to face, as in `crop_faces`. A face that is larger in the
+    picture is first enlarged `enlarge` times (Lanczos, clipped to [0, 1]) and is then sharper than
+    bilinear reads alone leave it; one that is smaller needs `supersample`.
+    """
+    if enlarge > 1:
+        count, rows, cols, channels = faces.shape
+        shape = (count, rows * enlarge, cols * enlarge, channels)
+        faces = jnp.clip(jax.image.resize(faces, shape, "lanczos3"), 0.0, 1.0)
+        centre = jnp.array([0.0, 0.0, (enlarge - 1) / 2])  # pixel edges, not centres, stay put
+        matrices = matrices * enlarge + centre[None, None, :]
+
+    def paste(face: jax.Array, matrix: jax.Array) -> jax.Array:
+        return _read(face, matrix, height, width, supersample)
+
+    return jax.vmap(paste)(faces, matrices)
+
+
+def inverse(matrix: jax.Array) -> jax.Array:
+    """The inverse of an affine matrix [2, 3]."""
+    (a, b, c), (d, e, f) = matrix
+    linear = jnp.array([[e, -b], [-d, a]]) / (a * e - b * d)
+    shift = -jnp.stack([linear[0, 0] * c + linear[0, 1] * f, linear[1, 0] * c + linear[1, 1] * f])
+    return jnp.concatenate([linear, shift[:, None]], axis=1)
+
+
+def _unit(image: jax.Array) -> jax.Array:
+    return image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
+
+
+def _read(
+    image: jax.Array, matrix: jax.Array, height: int, width: int, supersample: int
+) -> jax.Array:
+    """[height, width, C]: `image` read where `matrix` sends each output pixel, box averaged."""
+    k = supersample
+    x = (jnp.arange(width * k, dtype=jnp.float32)[None, :] + 0.5) / k - 0.5
+    y = (jnp.arange(height * k, dtype=jnp.float32)[:, None] + 0.5) / k - 0.5
+    cols, rows = (m[0] * x + m[1] * y + m[2] for m in matrix)
+    samples = bilinear(image, rows, cols)
+    return samples.reshape(height, k, width, k, -1).mean((1, 3))
