@@ -37,7 +37,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Pose:
-    """Head pose in degrees: yaw > 0 turns to the picture's right, pitch > 0 looks up."""
+    """Head pose in the frame, degrees (`faces.pose`).
+
+    yaw > 0 turns to the picture's right, pitch > 0 looks up, roll > 0 is counter-clockwise.
+    """
 
     yaw: float
     pitch: float

@@ -1,0 +1,56 @@
+"""From a detection in a frame to the aligned face and everything known about it."""
+
+import numpy as np
+
+from odfs_jax.data.aligned import FaceData, Pose, Source
+from odfs_jax.data.frames import Frame
+from odfs_jax.extraction.landmarks import Landmarker
+from odfs_jax.extraction.mtcnn import Detection
+from odfs_jax.faces import align, pose
+from odfs_jax.faces.crop import cut
+from odfs_jax.faces.types import FaceType
+
+MAX_ENLARGEMENT = 16.0  # above this the square would show a few pixels of the frame only
+
+
+def aligned_face(
+    frame: Frame,
+    detection: Detection,
+    landmarker: Landmarker,
+    face_type: FaceType,
+    size: int,
+    detector: str,
+) -> tuple[np.ndarray, FaceData]:
+    """The aligned picture (uint8 RGB [size,size,3]) of one detection, and its data.
+
+    Raises ValueError when the face is too small or its points cannot be those of a face.
+    """
+    landmarks = landmarker(frame.image, detection)
+    matrix = align.alignment_matrix(landmarks, face_type, size)
+    if not np.isfinite(matrix).all():
+        raise ValueError("points of no face")
+    enlargement = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if enlargement > MAX_ENLARGEMENT:
+        raise ValueError(f"too small: it would have to be enlarged {enlargement:.0f} times")
+    height, width, _ = frame.image.shape
+    source = Source(
+        file=frame.file,
+        frame=frame.index,
+        pts=frame.pts,
+        width=width,
+        height=height,
+        rect=tuple(round(float(edge), 3) for edge in detection.box),
+        landmarks=landmarks,
+    )
+    angles = pose.angles_of(pose.rotation_of(landmarks))
+    data = FaceData(
+        face_type=face_type,
+        size=size,
+        landmarks=align.transform(matrix, landmarks),
+        source=source,
+        pose=Pose(*(round(angle, 3) for angle in angles)),
+        detector=detector,
+        landmarker=landmarker.name,
+        score=round(detection.score, 5),
+    )
+    return cut(frame.image, matrix, size), data

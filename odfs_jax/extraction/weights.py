@@ -1,0 +1,81 @@
+"""Weights that come inside installed packages: found by path, checked, never downloaded.
+
+The packages are not imported: one would start TensorFlow, the other needs a module that is gone.
+"""
+
+import hashlib
+import importlib.util
+import io
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+
+from odfs_jax.errors import UserError
+
+# The weight files of mtcnn 1.0.0 are pickles, and loading a pickle can run any code that is in it.
+# So the bytes are compared with these digests BEFORE they are loaded, and it is those same bytes
+# that are then loaded: nothing but the three files that we looked at is ever unpickled.
+MTCNN_SHA256 = {
+    "pnet": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
+    "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
+    "onet": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
+}
+# The files hold a flat list of arrays: kernel, bias and slope of each block, then kernel and bias
+# of each head, in this order.
+MTCNN_LAYERS = {
+    "pnet": (("block_1", "conv"), ("block_2", "conv"), ("block_3", "conv"), "box", "face"),
+    "rnet": (
+        ("block_1", "conv"), ("block_2", "conv"), ("block_3", "conv"), ("block_4", "dense"),
+        "box", "face",
+    ),
+    "onet": (
+        ("block_1", "conv"), ("block_2", "conv"), ("block_3", "conv"), ("block_4", "conv"),
+        ("block_5", "dense"), "box", "points", "face",
+    ),
+}  # fmt: skip
+
+
+def mtcnn_params() -> dict[str, dict[str, Any]]:
+    """Variables of `nets.mtcnn.PNet`, `RNet` and `ONet` under "pnet", "rnet" and "onet"."""
+    return {name: _mtcnn_net(name) for name in MTCNN_LAYERS}
+
+
+def dlib68_path() -> Path:
+    """dlib's 68-point shape predictor, inside `face-recognition-models`."""
+    return package_file("face_recognition_models", "models/shape_predictor_68_face_landmarks.dat")
+
+
+def package_file(package: str, inner: str) -> Path:
+    """Path of the file `inner` of an installed `package`. Raises UserError when it is not there."""
+    spec = importlib.util.find_spec(package)
+    for place in [] if spec is None else spec.submodule_search_locations or []:
+        path = Path(place) / inner
+        if path.is_file():
+            return path
+    raise UserError(f"{package}: no file {inner}; run: pip install -c constraints.txt odfs-jax")
+
+
+def verified(path: Path, sha256: str) -> bytes:
+    """The content of `path` if its SHA-256 is the expected one; raises UserError otherwise."""
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise UserError(f"{path}: SHA-256 {found}, expected {sha256}; reinstall its package")
+    return content
+
+
+def _mtcnn_net(name: str) -> dict[str, Any]:
+    path = package_file("mtcnn", f"assets/weights/{name}.lz4")
+    arrays = iter(joblib.load(io.BytesIO(verified(path, MTCNN_SHA256[name]))))
+    params: dict[str, Any] = {}
+    for layer in MTCNN_LAYERS[name]:
+        kernel_and_bias = {"kernel": next(arrays), "bias": next(arrays)}
+        if isinstance(layer, tuple):
+            block, kind = layer
+            params[block] = {kind: kernel_and_bias, "prelu": {"slope": next(arrays).reshape(-1)}}
+        else:
+            kernel_and_bias["kernel"] = np.squeeze(kernel_and_bias["kernel"])  # P-Net's are 1x1
+            params[layer] = kernel_and_bias
+    return {"params": params}

@@ -1,0 +1,53 @@
+"""Head pose from 68 points: the mean head turned, scaled and moved until it lies on them.
+
+Scaled orthography: a point X of the head appears at s * (R X)[:2] + t, with x to the picture's
+right, y up and z to the viewer; R is a rotation.
+"""
+
+import numpy as np
+
+from odfs_jax.faces.mean_head import MEAN_HEAD
+
+ROUNDS = 30  # far beyond convergence for a face; 1 ms in all
+USED = slice(17, 68)  # not the jaw: its points follow the visible outline when a head turns
+
+
+def rotation_of(landmarks: np.ndarray) -> np.ndarray:
+    """Rotation [3,3] of the head whose points in the picture (y down) are `landmarks` [68,2].
+
+    Least squares: the depths that the picture lacks are taken from the current fit, then the best
+    rotation and scale follow in closed form, in turn.
+    """
+    head = MEAN_HEAD[USED] - MEAN_HEAD[USED].mean(0)
+    seen = landmarks[USED] * (1.0, -1.0)
+    seen = seen - seen.mean(0)
+    rotation, depth = np.eye(3), np.zeros(len(head))
+    for _ in range(ROUNDS):
+        target = np.concatenate([seen, depth[:, None]], axis=1)
+        u, d, vt = np.linalg.svd(target.T @ head)
+        sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+        rotation = (u * sign) @ vt
+        scale = (d * sign).sum() / (head**2).sum()
+        depth = scale * head @ rotation[2]
+    return rotation
+
+
+def angles_of(rotation: np.ndarray) -> tuple[float, float, float]:
+    """(yaw, pitch, roll) in degrees of a head turned by roll first, then pitch, then yaw.
+
+    yaw > 0: towards the picture's right; pitch > 0: up; roll > 0: counter-clockwise, the top of the
+    head towards the picture's left.
+    """
+    yaw = np.arctan2(rotation[0, 2], rotation[2, 2])
+    pitch = np.arcsin(np.clip(rotation[1, 2], -1, 1))
+    roll = np.arctan2(rotation[1, 0], rotation[1, 1])
+    return tuple(float(a) for a in np.degrees((yaw, pitch, roll)))
+
+
+def rotation_from(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """The rotation [3,3] of these angles in degrees; the inverse of `angles_of`."""
+    (cy, cp, cr), (sy, sp, sr) = np.cos(a := np.radians((yaw, pitch, roll))), np.sin(a)
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    return about_y @ about_x @ about_z
