@@ -15,7 +15,7 @@ from odfs_jax.inference import Params, Swapper, crop_faces, paste_faces
 ERODE_RANGE = (-100, 100)  # the user's share, in per cent of the spec's formula
 BLUR_RANGE = (-100, 200)
 FEATHERS = ("linear", "smooth")
-MAX_ENLARGE = 4  # beyond it bilinear reads between the enlarged pixels are smooth enough
+ENLARGE = 4  # bilinear reads between pixels so enlarged are as good as Lanczos reads
 
 # (params, regions uint8 [N, S, S, 3], matrices [N, 2, 3] region -> face)
 #   -> (merged regions uint8, shorter side of each solid mask in pixels int32 [N], 0: not merged)
@@ -90,5 +90,5 @@ def _crop_reads(region: int, size: int) -> int:
 def _paste_reads(region: int, size: int) -> dict[str, int]:
     return {
         "supersample": math.ceil(2 * size / region),
-        "enlarge": min(math.ceil(0.7 * region / size), MAX_ENLARGE),
+        "enlarge": ENLARGE if region > size else 1,
     }

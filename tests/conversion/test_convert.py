@@ -1,0 +1,230 @@
+"""The command itself, on a clip with sound and a small random network."""
+
+import logging
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from odfs_jax.config import ModelConfig, config_dir, register_schemas
+from odfs_jax.conversion.run import COMMENT, convert
+from odfs_jax.data.aligned import FaceData, Pose, Source, write_face
+from odfs_jax.errors import UserError
+from odfs_jax.faces.types import FaceType
+from odfs_jax.nets import build_net
+from odfs_jax.training.checkpoint import Checkpoints
+
+HEIGHT, WIDTH, COUNT = 96, 128, 6
+WITHOUT_FACE = 2
+MODEL = {"width": 1 / 32, "face_type": "full", "resolution": 32, "border": 0.046875}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A model folder: a random network whose mask is solid everywhere."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    h64 = OmegaConf.load(Path(config_dir()) / "model" / "h64.yaml")
+    model = OmegaConf.merge(OmegaConf.structured(ModelConfig), h64, MODEL)
+    net = build_net(OmegaConf.to_container(model))
+    face = jnp.zeros((1, 32, 32, 3))
+    shapes = jax.eval_shape(net.init, jax.random.key(0), face, face)["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda a: rng.normal(0, 0.05, a.shape).astype(np.float32), shapes)
+    params["decoder_src"]["mask"]["out"]["bias"] += 6.0
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(1, {"params": params}, {"model": OmegaConf.to_container(model)}, [])
+    checkpoints.finish()
+    checkpoints.close()
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path, trained, face_points, smooth_picture) -> Path:
+    """dst.mp4 with a tone, a face in all frames but one, and the model."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny").symlink_to(trained)
+    images = [np.roll(smooth_picture(HEIGHT, WIDTH), 5 * i, axis=1) for i in range(COUNT)]
+    times = write_clip(tmp_path / "dst.mp4", images)
+    for index in range(COUNT):
+        if index != WITHOUT_FACE:
+            points = face_points((60 + index, 50), 30, 4 * index)
+            aligned = tmp_path / "dst" / "aligned" / f"{index:05d}_0.png"
+            write_aligned(aligned, points, index, times[index])
+    return tmp_path
+
+
+def write_clip(path: Path, images: list[np.ndarray]) -> list[int]:
+    """H.264 and a second of AAC; returns the times of the frames as a reader sees them."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"crf": "10"})
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sound = out.add_stream("aac", rate=44100, layout="mono")
+        tone = np.sin(np.arange(10240) / 20).astype(np.float32)[None]
+        samples = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+        samples.sample_rate, samples.time_base = 44100, Fraction(1, 44100)
+        samples.pts = 0
+        for packet in (*sound.encode(samples), *sound.encode(None)):
+            out.mux(packet)
+        for image in images:
+            out.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        out.mux(video.encode(None))
+    return [frame.pts for frame in read_clip(path)[0]]
+
+
+def read_clip(path: Path) -> tuple[list[av.VideoFrame], list[bytes], str]:
+    """(frames, sound packets, comment)."""
+    with av.open(str(path)) as container:
+        comment = container.metadata.get("comment", "")
+        packets = [bytes(p) for p in container.demux(audio=0) if p.size]
+        container.seek(0)
+        return list(container.decode(video=0)), packets, comment
+
+
+def write_aligned(path: Path, points: np.ndarray, frame: int, pts: int | None, **changes) -> None:
+    known = {"file": "dst.mp4", "frame": frame, "pts": pts, "width": WIDTH, "height": HEIGHT}
+    source = Source(**(known | changes), rect=(0.0, 0.0, 9.0, 9.0), landmarks=points)
+    face = FaceData(
+        FaceType.FULL, 16, np.zeros((68, 2)), source, Pose(0.0, 0.0, 0.0), "mtcnn", "dlib68", 1.0
+    )
+    write_face(path, np.zeros((16, 16, 3), np.uint8), face)
+
+
+def run(workspace: Path, *overrides: str) -> None:
+    register_schemas()
+    settings = [f"workspace={workspace}", "hardware.compilation_cache=null", *overrides]
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        config = compose("convert", overrides=["data=dst", "batch_size=4", *settings])
+    OmegaConf.resolve(config)
+    convert(config)
+
+
+def test_a_clip_is_swapped_with_its_times_and_its_sound(workspace, caplog):
+    caplog.set_level(logging.INFO)
+    run(workspace)
+    before, sound, _ = read_clip(workspace / "dst.mp4")
+    after, sound_after, comment = read_clip(workspace / "result.mp4")
+    assert [f.pts * f.time_base for f in after] == [f.pts * f.time_base for f in before]
+    assert sound_after == sound and len(sound) > 5
+    assert comment == COMMENT and "compositeWithTrainedAlgorithmicMedia" in comment
+    pairs = zip(before, after, strict=True)
+    change = [np.abs(a.to_ndarray().astype(int) - b.to_ndarray()).mean() for a, b in pairs]
+    assert 2 * change[WITHOUT_FACE] < min(np.delete(change, WITHOUT_FACE))
+    assert "6 frames, 5 faces swapped, 1 frames without a face" in caplog.messages[-1]
+    assert "0 files skipped" in caplog.messages[-1] and "result.mp4" in caplog.messages[-1]
+
+
+def test_only_faces_that_still_have_a_png_are_swapped(workspace):
+    """Written without loss, the other frames are the source's bit for bit."""
+    (workspace / "dst/aligned/00004_0.png").unlink()
+    run(workspace, f"output.path={workspace}/pictures", "merge=hist_match")
+    run(workspace, f"output.path={workspace}/again", "merge=hist_match")
+    files = sorted((workspace / "pictures").iterdir())
+    assert len(files) == COUNT
+    # The reader's own pictures of the clip: what a frame without a face has to be.
+    for path in (workspace / "dst/aligned").iterdir():
+        path.rename(path.with_suffix(".away"))
+    points = np.random.default_rng(0).random((68, 2)) * 9 - 500  # outside the frame: skipped
+    write_aligned(workspace / "dst/aligned/out.png", points, 0, 0)  # a clip needs one file
+    run(workspace, f"output.path={workspace}/plain")
+    for index, file in enumerate(files):
+        swapped, plain = (cv2.imread(str(p)) for p in (file, workspace / "plain" / file.name))
+        assert (swapped == plain).all() == (index in (WITHOUT_FACE, 4))
+        assert file.read_bytes() == (workspace / "again" / file.name).read_bytes()
+
+
+def test_a_folder_of_pictures_gives_a_folder(workspace, face_points, smooth_picture, caplog):
+    caplog.set_level(logging.INFO)
+    (workspace / "dst.mp4").unlink()
+    for path in (workspace / "dst/aligned").iterdir():
+        path.unlink()
+    for name in ("a", "b", "c"):
+        cv2.imwrite(str(workspace / f"dst/{name}.png"), smooth_picture(HEIGHT, WIDTH))
+    (workspace / "dst/broken.png").write_bytes(b"no picture")
+    face = {"file": "b.png", "width": WIDTH, "height": HEIGHT}
+    write_aligned(workspace / "dst/aligned/b_0.png", face_points((60, 50), 30), 7, None, **face)
+    run(workspace)
+    assert sorted(p.name for p in (workspace / "result").iterdir()) == ["a.png", "b.png", "c.png"]
+    changed = [
+        (
+            cv2.imread(str(workspace / f"dst/{n}.png"))
+            != cv2.imread(str(workspace / f"result/{n}.png"))
+        )
+        for n in "abc"
+    ]
+    assert [c.any() for c in changed] == [False, True, False]
+    assert "1 files skipped" in caplog.messages[-1]
+    assert "broken.png" in caplog.text
+
+
+def test_bad_aligned_files_are_named_skipped_and_counted(workspace, caplog):
+    caplog.set_level(logging.INFO)
+    aligned = workspace / "dst" / "aligned"
+    good = (aligned / "00000_0.png").read_bytes()
+    (aligned / "cut.png").write_bytes(good[: len(good) // 2])
+    (aligned / "text.png").write_text("hello")
+    plain = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    (aligned / "plain.png").write_bytes(plain)
+    (aligned / "hostile.png").write_bytes(hostile(plain))
+    run(workspace)
+    for name in ("cut", "text", "plain", "hostile"):
+        assert sum(f"{name}.png" in message for message in caplog.messages) == 1
+    assert "5 faces swapped" in caplog.messages[-1] and "4 files skipped" in caplog.messages[-1]
+
+
+def hostile(picture: bytes) -> bytes:
+    """A PNG whose face data is nested a hundred thousand times."""
+    from odfs_jax.data import aligned, png
+
+    return png.with_text(picture, aligned.KEYWORD, "[" * 100_000)
+
+
+def test_what_is_missing_or_ambiguous_is_said(workspace, trained):
+    with pytest.raises(UserError, match=r"name=other: no such model in .* there is: tiny"):
+        run(workspace, "name=other")
+    with pytest.raises(UserError, match=r"run: python convert.py data=dst"):
+        run(workspace, "data=src")
+    with pytest.raises(UserError, match=r"batch_size=0: expected at least 1"):
+        run(workspace, "batch_size=0")
+    (workspace / "models" / "second").symlink_to(trained)
+    with pytest.raises(UserError, match=r"several models .* name=: second, tiny"):
+        run(workspace)
+    for name in ("second", "tiny"):
+        (workspace / "models" / name).unlink()
+    with pytest.raises(UserError, match=r"no trained model here; run: python train.py"):
+        run(workspace)
+    assert not (workspace / "result.mp4").exists()
+
+
+def test_a_failure_leaves_the_earlier_result(workspace):
+    (workspace / "result.mp4").write_bytes((workspace / "dst.mp4").read_bytes())
+    with pytest.raises(UserError, match=r"not an earlier result"):
+        run(workspace)
+    assert (workspace / "result.mp4").read_bytes() == (workspace / "dst.mp4").read_bytes()
+
+
+def test_the_command_says_one_line_and_ends_with_2(tmp_path):
+    (tmp_path / "dst.mp4").write_bytes(b"")
+    code = "from odfs_jax.cli import convert; convert()"
+    for overrides in (
+        ["data=dst"],
+        ["data=dst", "merge.erode=much"],
+        ["data=dst", "merge.eroed=1"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, f"workspace={tmp_path}", *overrides],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 2
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert done.stderr.startswith("odfs-convert: ")

@@ -1,0 +1,103 @@
+"""The whole merge: a perfect network changes nothing, no pixel outside the mask moves."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from odfs_jax.config import MergeConfig
+from odfs_jax.conversion.merge import build_merge, mask_settings
+from odfs_jax.conversion.modes import MODES
+from odfs_jax.conversion.regions import face_region, read_region, write_region
+from odfs_jax.errors import UserError
+from odfs_jax.faces.types import FaceType
+
+RESOLUTION = 64
+
+
+def settings(mode: str = "overlay", **changes) -> MergeConfig:
+    return MergeConfig(mode=mode, args=changes.pop("args", {}), **changes)
+
+
+def merged(swapper, config, frame, points) -> np.ndarray:
+    region = face_region(points, FaceType.FULL, RESOLUTION)
+    merge = build_merge(swapper, config)
+    pixels, side = merge({}, read_region(frame, region)[None], region.matrix[None])
+    assert int(side[0]) > 0
+    result = frame.copy()
+    write_region(result, region, np.asarray(pixels[0]))
+    return result
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+@pytest.mark.parametrize(("size", "roll"), [(30, 0), (75, 25)])
+def test_a_perfect_network_changes_nothing(mode, size, roll, perfect, face_points, smooth_picture):
+    frame = smooth_picture(220, 260)
+    points = face_points((140, 105), size, roll)
+    swapper = perfect(RESOLUTION, erode_modifier=30.0, border=0.046875)
+    result = merged(swapper, settings(mode, blur=50), frame, points)
+    difference = np.abs(result.astype(int) - frame)
+    assert difference.max() <= 2
+    assert difference.mean() < 0.1
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+def test_pixels_outside_the_mask_are_untouched(mode, perfect, face_points):
+    frame = np.random.default_rng(0).integers(0, 256, (220, 260, 3), np.uint8)
+    points = face_points((140, 105), 60, 10)
+    result = merged(perfect(RESOLUTION, lambda faces: 1 - faces), settings(mode), frame, points)
+    changed = (result != frame).any(-1)
+    y, x = np.mgrid[:220, :260]
+    face_side = 60 / (1 - 2 * FaceType.FULL.padding)
+    distance = np.hypot(x - 140, y - 105) / face_side  # of the disc's radius, 0.4
+    assert not changed[distance > 0.43].any()
+    assert changed[distance < 0.37].mean() > 0.9
+
+
+def test_the_colour_of_the_prediction_is_taken_over_by_overlay_only(
+    perfect, face_points, smooth_picture
+):
+    frame = smooth_picture(200, 200)
+    points = face_points((100, 100), 60)
+    swapper = perfect(RESOLUTION, lambda faces: 0.5 * faces + 0.1)
+    overlaid = merged(swapper, settings("overlay"), frame, points)[100, 100]
+    expected = 0.5 * frame[100, 100] + 0.1 * 255
+    np.testing.assert_allclose(overlaid, expected, atol=2)
+    matched = merged(swapper, settings("hist_match", args={"masked": True}), frame, points)
+    np.testing.assert_allclose(matched[100, 100].astype(int), frame[100, 100], atol=3)
+
+
+def test_the_users_modifiers_are_added_to_the_models(perfect):
+    swapper = perfect(RESOLUTION, erode_modifier=30.0, blur_modifier=5.0, border=0.04)
+    mask = mask_settings(swapper, settings(erode=-50, blur=20, feather="smooth"))
+    assert (mask.erode, mask.blur, mask.border, mask.smooth) == (-20, 25, 0.04, True)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (settings("poisson"), "merge.mode=poisson: not one of hist_match, overlay"),
+        (settings(erode=101), "merge.erode=101: expected -100..100"),
+        (settings(blur=float("nan")), "merge.blur=nan: expected -100..200"),
+        (settings(feather="soft"), "merge.feather=soft: expected linear or smooth"),
+        (settings(args={"masked": True}), "merge.args.masked: overlay has no such option"),
+        (settings("hist_match", args={"masked": 3}), "merge.args.masked=3: expected a bool"),
+    ],
+)
+def test_what_a_merge_cannot_do_is_said(perfect, config, message):
+    with pytest.raises(UserError) as error:
+        build_merge(perfect(RESOLUTION), config)
+    assert str(error.value).startswith(message)
+
+
+def test_a_face_without_a_solid_mask_is_left_alone(perfect, smooth_picture, face_points):
+    swapper = perfect(RESOLUTION, lambda faces: 1 - faces)
+    faint = type(swapper)(
+        lambda params, faces: (faces, 0.8 * swapper.predict(params, faces)[1]),
+        **{k: getattr(swapper, k) for k in ("params", "face_type", "resolution")},
+    )
+    frame = smooth_picture(120, 120)
+    region = face_region(face_points((60, 60), 40), FaceType.FULL, RESOLUTION)
+    pixels = read_region(frame, region)[None]
+    result, side = build_merge(faint, settings())({}, jnp.array(pixels), region.matrix[None])
+    assert int(side[0]) == 0
+    np.testing.assert_array_equal(result, pixels)
