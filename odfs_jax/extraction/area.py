@@ -3,8 +3,8 @@
 A rectangle of h x w pixels reduced to n x m cells: cell (i, j) is the mean of the rows from
 floor(i h / n) to ceil((i+1) h / n) and of the columns likewise (PyTorch's adaptive average pooling;
 neighbours may share a row). Four reads a cell whatever the reduction, so a whole pyramid costs
-little more than its output. Sums are exact: int32 may wrap in the integral image of a frame above 8 Mpx, and the
-differences come out right all the same as long as one cell's own sum fits.
+little more than its output. Sums are exact: in the integral image of a frame above 8 Mpx int32 may
+wrap, but differences come out right all the same as long as one cell's own sum fits.
 """
 
 import cv2

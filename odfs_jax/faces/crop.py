@@ -10,7 +10,7 @@ def cut(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """`image` (uint8 [H,W,3]) as [size,size,3]; `matrix` [2,3] maps its points to the square's.
 
     Lanczos where the square is as fine as the picture or finer; where it is coarser, the square is
-    drawn a whole number of times larger and averaged down. Outside the picture its edge is repeated.
+    drawn a whole number of times larger and averaged down. Beyond the picture its edge is repeated.
     """
     reduction = max(1, math.ceil(1 / math.sqrt(abs(np.linalg.det(matrix[:, :2]))) - 1e-3))
     large = matrix * reduction
