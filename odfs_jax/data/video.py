@@ -5,6 +5,7 @@ with open_frames(path) as source, open_writer(result, source, output, comment) a
         writer.write(dataclasses.replace(frame, image=changed(frame.image)))
 """
 
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -40,8 +41,9 @@ def open_writer(
     """A writer of the frames of `source` to `path`: a clip by its suffix, without one a folder.
 
     The result carries `comment` and appears whole when the context ends without an exception;
-    until then an older result stays. It replaces nothing but an older result (recognised by the
-    first clause of its comment). Raises UserError before anything is written when it cannot work.
+    until then an older result stays. It replaces nothing but an older result, known by its comment
+    up to the first bracket or semicolon. Raises UserError before anything is written when
+    encoder, container, sound or path do not go together.
     """
     if path.resolve() == source.path.resolve():
         raise UserError(f"output.path={path}: that is the input")
@@ -51,7 +53,8 @@ def open_writer(
             f"output.path={path}: expected one of {' '.join(VIDEO_SUFFIXES)}, or a folder for PNGs"
         )
     if path.exists():
-        _refuse_foreign(path, comment.split(";")[0], is_folder=not suffix)
+        mark = re.split(r"[(;]", comment)[0]  # before the version
+        _refuse_foreign(path, mark, is_folder=not suffix)
     if not suffix:
         return pictures.picture_writer(path, comment)
     return clip_writer(path, source, output, comment)
