@@ -1,0 +1,58 @@
+"""Frames of the synthetic actors, the detector with its default settings, the PyTorch reference."""
+
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.extraction.build import build_detector, build_landmarker
+
+DATA = Path(__file__).parent / "data"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def frames() -> dict[str, np.ndarray]:
+    """Pictures (uint8 RGB) by file name."""
+    paths = sorted(DATA.glob("*.jpg"))
+    return {p.name: np.ascontiguousarray(cv2.imread(str(p))[..., ::-1]) for p in paths}
+
+
+@pytest.fixture(scope="session")
+def configure():
+    """Composes the extract configuration with overrides."""
+    register_schemas()
+
+    def make(*overrides: str) -> DictConfig:
+        with initialize_config_dir(config_dir(), version_base="1.3"):
+            return compose("extract", overrides=list(overrides))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def detector(configure):
+    return build_detector(configure("detector.batch_size=4").detector)
+
+
+@pytest.fixture(scope="session")
+def landmarker(configure):
+    return build_landmarker(configure().landmarks)
+
+
+@pytest.fixture(scope="session")
+def facenet():
+    """`load` of scripts/facenet_reference.py; skips where PyTorch is not installed."""
+    for package in ("torch", "facenet_pytorch"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    path = ROOT / "scripts" / "facenet_reference.py"
+    spec = importlib.util.spec_from_file_location("facenet_reference", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,47 @@
+"""Area reductions against a plain loop over pixels."""
+
+import jax
+import numpy as np
+import pytest
+
+from odfs_jax.extraction import area
+
+
+def reduced(image, height, width):
+    """Adaptive average pooling by its definition."""
+    rows = [
+        (i * image.shape[0] // height, -(-(i + 1) * image.shape[0] // height))
+        for i in range(height)
+    ]
+    cols = [
+        (j * image.shape[1] // width, -(-(j + 1) * image.shape[1] // width)) for j in range(width)
+    ]
+    image = image.astype(np.float64)
+    return np.array([[image[a:b, c:d].mean((0, 1)) for c, d in cols] for a, b in rows])
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return np.random.default_rng(1).integers(0, 256, (37, 52, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [(37, 52), (20, 31), (7, 3), (1, 1), (50, 80)])
+def test_whole_frame(frame, size):
+    result = jax.jit(area.reduce_frame, static_argnums=(1, 2))(area.integral_image(frame), *size)
+    np.testing.assert_allclose(result, reduced(frame, *size), atol=1e-4)
+
+
+@pytest.mark.parametrize("rect", [(0, 0, 52, 37), (5, 7, 6, 8), (10, 3, 41, 33), (51, 36, 52, 37)])
+def test_rectangle(frame, rect):
+    result = jax.jit(area.reduce_rect, static_argnums=2)(
+        area.integral_image(frame), np.array(rect, np.int32), 24
+    )
+    left, top, right, bottom = rect
+    np.testing.assert_allclose(result, reduced(frame[top:bottom, left:right], 24, 24), atol=1e-4)
+
+
+def test_sums_that_wrap_come_out_right():
+    frame = np.full((64, 64, 3), 200, np.uint8)
+    near_the_limit = area.integral_image(frame) + np.int32(2**31 - 1000)
+    result = area.reduce_frame(jax.numpy.asarray(near_the_limit), 8, 8)
+    np.testing.assert_array_equal(result, np.full((8, 8, 3), 200, np.float32))
