@@ -9,7 +9,15 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from odfs_jax.errors import UserError
-from odfs_jax.evaluation import Truth, frames_at, load_truth, score, side_by_side, ssim_map
+from odfs_jax.evaluation import (
+    Truth,
+    flat_face,
+    frames_at,
+    load_truth,
+    score,
+    side_by_side,
+    ssim_map,
+)
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo"
 
@@ -31,6 +39,7 @@ def test_ssim_map_is_that_of_scikit_image():
 def test_the_truth_scores_full_and_a_shift_of_tone_keeps_its_structure(truth):
     perfect = score(truth[3].image, truth[3])
     assert perfect.ssim == pytest.approx(1)
+    assert perfect.correlation == pytest.approx(1)
     assert perfect.error == perfect.error_matched == 0
     brighter = np.clip(truth[3].image, 0, 235) + np.uint8(20)
     clipped = dataclasses.replace(truth[3], image=np.clip(truth[3].image, 0, 235))
@@ -61,6 +70,17 @@ def test_untouched_dst_scores_as_published(truth):
     # Published with OpenCV's decoder (.6610), which takes this BT.709 clip for BT.601; ours: .6616.
     assert np.mean([s.ssim for s in scores]) == pytest.approx(0.661, abs=1e-3)
     assert np.mean([s.error_matched for s in scores]) == pytest.approx(0.061, abs=5e-4)
+
+
+def test_correlation_sees_through_a_flat_face(truth):
+    frames = frames_at(DEMO / "dst.mp4", [t.frame for t in truth])
+    flat = [score(flat_face(f, t), t) for f, t in zip(frames, truth, strict=True)]
+    untouched = [score(f, t) for f, t in zip(frames, truth, strict=True)]
+    assert np.mean([s.ssim for s in flat]) > np.mean([s.ssim for s in untouched])
+    assert all(s.correlation == 0 for s in flat)
+    for seen, t, frame in zip(untouched, truth, frames, strict=True):
+        luma = [(image / 255.0 @ [0.299, 0.587, 0.114])[t.inside] for image in (frame, t.image)]
+        assert seen.correlation == pytest.approx(np.corrcoef(*luma)[0, 1])
 
 
 def test_frames_are_matched_by_their_number(truth):
