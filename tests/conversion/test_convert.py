@@ -1,6 +1,8 @@
 """The command itself, on a clip with sound and a small random network."""
 
+import errno
 import logging
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -204,11 +206,25 @@ def test_what_is_missing_or_ambiguous_is_said(workspace, trained):
     assert not (workspace / "result.mp4").exists()
 
 
-def test_a_failure_leaves_the_earlier_result(workspace):
+def test_a_file_that_is_no_result_is_not_replaced(workspace):
     (workspace / "result.mp4").write_bytes((workspace / "dst.mp4").read_bytes())
-    with pytest.raises(UserError, match=r"not an earlier result"):
+    with pytest.raises(UserError, match="not an earlier result"):
         run(workspace)
     assert (workspace / "result.mp4").read_bytes() == (workspace / "dst.mp4").read_bytes()
+
+
+def test_a_full_disk_leaves_the_earlier_result(workspace, monkeypatch):
+    run(workspace)
+    earlier = (workspace / "result.mp4").read_bytes()
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(workspace, "merge.blur=50")
+    assert (workspace / "result.mp4").read_bytes() == earlier
+    assert sorted(p.name for p in workspace.iterdir()) == ["dst", "dst.mp4", "models", "result.mp4"]
 
 
 def test_the_command_says_one_line_and_ends_with_2(tmp_path):
