@@ -1,0 +1,60 @@
+"""Cutting squares out of pictures on the host."""
+
+import numpy as np
+import pytest
+
+from odfs_jax.faces import align
+from odfs_jax.faces.crop import cut
+
+
+def wave(period, size=512):
+    """A smooth picture: every channel a wave of `period` pixels, along another direction."""
+    y, x = np.mgrid[:size, :size]
+    phases = np.stack([x, y, x + y], -1) * 2 * np.pi / period
+    return np.rint(127.5 + 100 * np.sin(phases)).astype(np.uint8)
+
+
+def scale_about(scale, source, target):
+    """Matrix that scales and brings the point `source` to `target`."""
+    return np.array([[scale, 0, target - scale * source], [0, scale, target - scale * source]])
+
+
+@pytest.mark.parametrize("scale", [3.0, 1.0, 0.7, 0.31, 0.125])
+def test_pixels_land_where_the_matrix_says(scale):
+    period = 40 / min(scale, 1)
+    picture = wave(period)
+    matrix = scale_about(scale, 250.3, 31.2)
+    found = cut(picture, matrix, 64).astype(float)
+    y, x = np.mgrid[:64, :64]
+    points = align.transform(align.invert(matrix), np.stack([x, y], -1).reshape(-1, 2))
+    phases = np.stack([points[:, 0], points[:, 1], points.sum(1)], -1) * 2 * np.pi / period
+    expected = (127.5 + 100 * np.sin(phases)).reshape(64, 64, 3)
+    inside = ((points > 4) & (points < 507)).all(1).reshape(64, 64)
+    assert np.abs(found - expected)[inside].max() < 4
+
+
+def test_detail_finer_than_the_square_is_averaged_away():
+    board = np.zeros((512, 512, 3), np.uint8)
+    board[::2, ::2] = board[1::2, 1::2] = 255
+    found = cut(board, scale_about(0.2, 256, 32), 64).astype(float)
+    assert np.abs(found - 127.5).max() < 20
+
+
+def test_a_whole_shift_copies_pixels():
+    picture = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
+    matrix = np.array([[1.0, 0, -7], [0, 1, -5]])
+    np.testing.assert_array_equal(cut(picture, matrix, 32), picture[5:37, 7:39])
+
+
+def test_the_edge_is_repeated_outside():
+    picture = np.full((20, 20, 3), 9, np.uint8)
+    picture[:, -1] = 200
+    found = cut(picture, np.array([[1.0, 0, -10], [0, 1, 0]]), 32)
+    assert (found[5, 15:] == 200).all()
+
+
+def test_the_matrix_is_not_changed():
+    matrix = scale_about(0.25, 50, 8)
+    before = matrix.copy()
+    cut(np.zeros((100, 100, 3), np.uint8), matrix, 16)
+    np.testing.assert_array_equal(matrix, before)

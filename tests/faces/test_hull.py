@@ -1,0 +1,46 @@
+"""The face's outline."""
+
+import numpy as np
+from scipy.spatial import ConvexHull, Delaunay
+
+from odfs_jax.faces import pose
+from odfs_jax.faces.align import MEAN_FACE
+from odfs_jax.faces.hull import HULLS, hull_mask
+from odfs_jax.faces.mean_head import MEAN_HEAD
+
+
+def landmarks(size=128):
+    """A face that looks a little aside, in a square picture."""
+    head = MEAN_HEAD @ pose.rotation_from(20, -5, 5).T
+    return head[:, :2] * (size / 2.4, -size / 2.4) + (size / 2, size * 0.45)
+
+
+def test_equals_the_union_of_scipys_hulls_up_to_the_outline():
+    points = np.rint(landmarks())
+    y, x = np.mgrid[:128, :128]
+    pixels = np.stack([x, y], -1).reshape(-1, 2)
+    expected = np.zeros(len(pixels), bool)
+    for hull in HULLS:
+        expected |= Delaunay(points[list(hull)]).find_simplex(pixels) >= 0
+    found = hull_mask(points, 128, 128) > 0
+    different = (found.ravel() != expected).sum()
+    outline = sum(ConvexHull(points[list(hull)]).area for hull in HULLS)  # a length, in 2-D
+    assert different < 0.25 * outline and found.sum() > 2000
+
+
+def test_is_zero_or_255_and_has_the_asked_size():
+    mask = hull_mask(landmarks(), 100, 140)
+    assert mask.shape == (100, 140) and mask.dtype == np.uint8 and set(np.unique(mask)) == {0, 255}
+
+
+def test_points_outside_the_picture_are_cut_off():
+    mask = hull_mask(landmarks() + np.array([100, 0]), 128, 128)
+    assert mask[:, -1].any() and not mask[:, :40].any()
+    assert not hull_mask(landmarks() + 10_000, 128, 128).any()
+
+
+def test_the_mean_face_of_the_alignment_lies_inside():
+    points = np.concatenate([landmarks()[:17], MEAN_FACE * 50 + np.array([44, 34])])
+    mask = hull_mask(points, 128, 128)
+    inner = np.rint(points[17:]).astype(int)
+    assert (mask[inner[:, 1], inner[:, 0]] == 255).all()
