@@ -24,13 +24,21 @@ def histogram_match(faces: jax.Array, targets: jax.Array, where: jax.Array) -> j
         table = jnp.interp(
             jnp.cumsum(source) / total, jnp.cumsum(wanted) / total, values.astype(jnp.float32)
         )
-        return jnp.interp(face * (BINS - 1), value.astype(jnp.float32), table) / (BINS - 1)
+        return _look_up(table, face * (BINS - 1)) / (BINS - 1)
 
     def one(face: jax.Array, target: jax.Array, count: jax.Array) -> jax.Array:
         matched = jax.vmap(channel, in_axes=(-1, -1, None), out_axes=-1)(face, target, count)
         return jnp.where(count.any(), matched, face)
 
     return jax.vmap(one)(faces, targets, where[..., 0])
+
+
+def _look_up(table: jax.Array, values: jax.Array) -> jax.Array:
+    """`table` [256] at `values` in 0..255, linear between entries."""
+    values = jnp.clip(values, 0.0, BINS - 1)
+    low = jnp.minimum(jnp.floor(values).astype(jnp.int32), BINS - 2)
+    share = values - low.astype(jnp.float32)
+    return table[low] * (1 - share) + table[low + 1] * share
 
 
 def _histogram(plane: jax.Array, count: jax.Array) -> jax.Array:
