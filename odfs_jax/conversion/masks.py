@@ -29,7 +29,8 @@ class MaskSettings:
 
     def max_erode(self, region: int) -> int:
         """The largest erosion kernel in a region of `region` pixels."""
-        return int(abs(self.erode) * 0.01 * 0.126 * region) + 1
+        side = min(region, 0.126 / 0.00004551365 / 2)  # where the spec's parabola is highest
+        return int(side * (0.126 - side * 0.00004551365) * 0.01 * abs(self.erode)) + 1
 
     def max_blur(self, region: int) -> int:
         """The largest blur kernel in a region of `region` pixels."""
@@ -49,9 +50,11 @@ def blend_weights(
     masks = jnp.where(masks <= WARPED_FLOOR, 0.0, masks)
     side = solid_side(masks)
     erode_size, blur_size = kernel_sizes(side, settings)
-    shrink = erode if settings.erode >= 0 else dilate
-    masks = shrink(masks, erode_size, settings.max_erode(region))
-    masks = box_blur(masks, blur_size, settings.max_blur(region))
+    if settings.erode:
+        reshape = erode if settings.erode > 0 else dilate
+        masks = reshape(masks, erode_size, settings.max_erode(region))
+    if settings.blur > 0:
+        masks = box_blur(masks, blur_size, settings.max_blur(region))
     depth, scale = jax.vmap(lambda m: _depth(m, region, resolution))(matrices)
     in_frame = depth / scale[:, None, None]
     masks = jnp.minimum(masks, in_frame / jnp.maximum(blur_size / 2, 1.0)[:, None, None])
