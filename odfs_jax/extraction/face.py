@@ -10,7 +10,7 @@ from odfs_jax.faces import align, pose
 from odfs_jax.faces.crop import cut
 from odfs_jax.faces.types import FaceType
 
-MAX_ENLARGEMENT = 16.0  # above this the square would show a few pixels of the frame only
+MIN_PIXELS = 16  # of the frame, that the side of an aligned picture must show
 
 
 def aligned_face(
@@ -29,9 +29,11 @@ def aligned_face(
     matrix = align.alignment_matrix(landmarks, face_type, size)
     if not np.isfinite(matrix).all():
         raise ValueError("points of no face")
-    enlargement = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    if enlargement > MAX_ENLARGEMENT:
-        raise ValueError(f"too small: it would have to be enlarged {enlargement:.0f} times")
+    side = size / np.sqrt(np.linalg.det(matrix[:, :2]))
+    if side < MIN_PIXELS:
+        raise ValueError(
+            f"too small: {side:.0f} pixels of the frame, expected {MIN_PIXELS} or more"
+        )
     height, width, _ = frame.image.shape
     source = Source(
         file=frame.file,

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from odfs_jax.data.video import open_frames
 from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.build import build_detector, build_landmarker
+from odfs_jax.extraction.mtcnn import Mtcnn
 from odfs_jax.extraction.pipeline import FaceWriter, Outcome, extract_frames
 from odfs_jax.faces.types import FaceType
 from odfs_jax.progress import progress
@@ -51,15 +52,17 @@ def extract(config: DictConfig) -> None:
     """Extracts every side that an `ExtractConfig` names. Raises UserError."""
     devices.prepare(config.hardware)
     face_type, size = _face_type(config.face_type), _size(config.size)
-    jobs = []  # a mistake in the second side must show before the first has run
-    for side in config.data.sides:
-        clip = find_input(config.workspace, side, config.data[side])
-        folder = Path(config.data[side].aligned)
-        jobs.append((side, clip, folder, earlier_faces(folder, config.overwrite)))
-    detector, landmarker = build_detector(config.detector), build_landmarker(config.landmarks)
-    for side, clip, folder, earlier in jobs:
-        write = FaceWriter(folder, face_type, size, detector.name, landmarker)
-        with open_frames(clip) as source:
+    with ExitStack() as stack:
+        jobs = []  # a mistake in the second side must show before the first has run
+        for side in config.data.sides:
+            folder = Path(config.data[side].aligned)
+            earlier = earlier_faces(folder, config.overwrite)
+            clip = find_input(config.workspace, side, config.data[side])
+            source = stack.enter_context(open_frames(clip))
+            jobs.append((side, source, folder, earlier))
+        detector, landmarker = build_detector(config.detector), build_landmarker(config.landmarks)
+        for side, source, folder, earlier in jobs:
+            write = FaceWriter(folder, face_type, size, detector.name, landmarker)
             report = _extract_clip(source, detector, write, f"extract {side}")
             for path in earlier - report.written:
                 path.unlink()
@@ -84,7 +87,7 @@ def earlier_faces(folder: Path, overwrite: bool) -> set[Path]:
     return found
 
 
-def _extract_clip(source: FrameSource, detector, write: FaceWriter, what: str) -> Report:
+def _extract_clip(source: FrameSource, detector: Mtcnn, write: FaceWriter, what: str) -> Report:
     report, start = Report(), time.monotonic()
     with closing(extract_frames(source, detector, write)) as outcomes:
         for outcome in progress(outcomes, source.count, what):
@@ -92,7 +95,8 @@ def _extract_clip(source: FrameSource, detector, write: FaceWriter, what: str) -
     for error in source.bad:
         log.warning("skipped: %s", error)
     if not report.faces:
-        raise UserError(f"{source.path}: no face found in any of its {report.frames} frames")
+        left_out = f"; {report.skipped} faces were found and left out" if report.skipped else ""
+        raise UserError(f"{source.path}: no face in any of its {report.frames} frames{left_out}")
     log.info("%s: %.1f frames/s", what, report.frames / (time.monotonic() - start))
     return report
 

@@ -1,0 +1,237 @@
+"""The extract command, small: what it writes, and what it says of bad input."""
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from odfs_jax import cli
+from odfs_jax.data import aligned
+from odfs_jax.data.frames import Frame
+from odfs_jax.errors import UserError
+from odfs_jax.extraction import pipeline, run
+from odfs_jax.faces import align
+
+DATA = Path(__file__).parent / "data"
+FACES = ("ada_000.jpg", "ben_010.jpg", "two_faces.jpg")  # one size, so that one compile serves all
+FAST = ("detector.batch_size=4", "size=128")
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A workspace with three pictures of faces and one of none."""
+    folder = tmp_path / "src"
+    folder.mkdir()
+    for name in FACES:
+        shutil.copy(DATA / name, folder)
+    cv2.imwrite(str(folder / "empty.png"), np.full((384, 384, 3), 80, np.uint8))
+    return tmp_path
+
+
+@pytest.fixture
+def extract(configure, detector, landmarker, monkeypatch):
+    """Runs `extract` on a workspace; the session's detector is used, for it is compiled already."""
+    monkeypatch.setattr(run, "build_detector", lambda _: detector)
+    monkeypatch.setattr(run, "build_landmarker", lambda _: landmarker)
+
+    def go(workspace, *overrides):
+        data = "hardware.compilation_cache=null", "data=src", f"workspace={workspace}"
+        run.extract(configure(*FAST, *data, *overrides))
+
+    return go
+
+
+def write_clip(path, images):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "18"})
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_pictures_to_aligned_faces(workspace, extract, caplog):
+    with caplog.at_level(logging.INFO):
+        extract(workspace)
+    folder = workspace / "src" / "aligned"
+    assert names(folder) == ["00000_0.png", "00001_0.png", "00003_0.png", "00003_1.png"]
+    assert (workspace / "src" / "no_face.txt").read_text() == "empty.png\n"
+    assert "4 frames, 4 faces, 1 frames without a face" in caplog.text
+    large, small = (aligned.read_face(folder / f"00003_{k}.png") for k in (0, 1))
+    assert np.ptp(large.source.landmarks[:, 1]) > np.ptp(small.source.landmarks[:, 1])
+
+
+def test_what_an_aligned_face_carries(workspace, extract):
+    extract(workspace, "face_type=half")
+    image, face = aligned.read_image_and_face(workspace / "src" / "aligned" / "00000_0.png")
+    assert image.shape == (128, 128, 3) and face.size == 128 and face.face_type == "half"
+    assert (face.detector, face.landmarker) == ("mtcnn", "dlib68") and 0.7 < face.score <= 1
+    source = face.source
+    assert (source.file, source.frame, source.pts) == ("ada_000.jpg", 0, None)
+    assert (source.width, source.height) == (384, 384)
+    matrix = align.alignment_matrix(source.landmarks, face.face_type, 128)
+    np.testing.assert_allclose(align.transform(matrix, source.landmarks), face.landmarks, atol=1e-3)
+    frame = cv2.imread(str(DATA / "ada_000.jpg"))[..., ::-1]
+    expected = cv2.warpAffine(frame, matrix, (128, 128), borderMode=cv2.BORDER_REPLICATE)
+    assert np.abs(image.astype(int) - expected).mean() < 4  # plain bilinear, ours is averaged
+    left, top, right, bottom = source.rect
+    inside = (source.landmarks > (left - 30, top)) & (source.landmarks < (right + 30, bottom + 30))
+    assert inside.all()
+    assert 10 < face.pose.yaw < 30 and -20 < face.pose.pitch < 0
+
+
+def test_a_clip_gives_times_and_frame_numbers(tmp_path, frames, extract):
+    order = ("ada_000.jpg", "ada_070.jpg", None, "ben_010.jpg", "ben_100.jpg")
+    blank = np.full((384, 384, 3), 80, np.uint8)
+    write_clip(tmp_path / "src.mp4", [frames[name] if name else blank for name in order])
+    extract(tmp_path)
+    folder = tmp_path / "src" / "aligned"
+    found = [aligned.read_face(path).source for path in sorted(folder.iterdir())]
+    assert [source.frame for source in found] == [0, 1, 3, 4]
+    assert {source.file for source in found} == {"src.mp4"}
+    assert np.diff([source.pts for source in found]).tolist() == [512, 1024, 512]
+    assert (tmp_path / "src" / "no_face.txt").read_text() == "2\n"
+
+
+def test_pictures_of_other_sizes_come_along(workspace, frames, extract):
+    small = cv2.resize(frames["ada_070.jpg"], (128, 128), interpolation=cv2.INTER_AREA)
+    wide = cv2.copyMakeBorder(small, 0, 0, 0, 32, cv2.BORDER_REPLICATE)
+    cv2.imwrite(str(workspace / "src" / "wide.png"), wide[..., ::-1])
+    tiny = np.zeros((9, 9, 3), np.uint8)
+    cv2.imwrite(str(workspace / "src" / "tiny.png"), tiny)
+    extract(workspace, "overwrite=true")
+    assert (workspace / "src" / "no_face.txt").read_text() == "empty.png\ntiny.png\n"
+    face = aligned.read_face(workspace / "src" / "aligned" / "00005_0.png")
+    assert (face.source.file, face.source.width) == ("wide.png", 160)
+
+
+def test_unreadable_pictures_are_named_and_counted(workspace, extract, caplog):
+    (workspace / "src" / "letter.png").write_text("no picture")
+    whole = (workspace / "src" / "empty.png").read_bytes()
+    (workspace / "src" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with caplog.at_level(logging.INFO):
+        extract(workspace)
+    assert "letter.png: not a picture" in caplog.text and "cut.png: truncated PNG" in caplog.text
+    assert "4 faces" in caplog.text and "2 problems reading" in caplog.text
+
+
+def test_faces_are_not_replaced_unless_told(workspace, extract):
+    extract(workspace)
+    folder = workspace / "src" / "aligned"
+    (folder / "00001_0.png").rename(folder / "curated.png")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UserError, match=r"4 aligned faces already; overwrite=true"):
+        extract(workspace)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    extract(workspace, "overwrite=true", "size=64")
+    assert names(folder) == ["00000_0.png", "00001_0.png", "00003_0.png", "00003_1.png"]
+    assert aligned.read_face(folder / "00000_0.png").size == 64
+
+
+def test_foreign_pictures_in_the_aligned_folder_stop_the_run(workspace, extract):
+    folder = workspace / "src" / "aligned"
+    folder.mkdir()
+    shutil.copy(workspace / "src" / "empty.png", folder / "holiday.png")
+    with pytest.raises(UserError, match=r"holiday.png: no face data .* move it out"):
+        extract(workspace, "overwrite=true")
+    assert names(folder) == ["holiday.png"]
+
+
+def test_a_clip_without_a_face(tmp_path, extract):
+    write_clip(tmp_path / "src.mp4", [np.full((384, 384, 3), 80, np.uint8)] * 3)
+    with pytest.raises(UserError, match=r"src.mp4: no face in any of its 3 frames"):
+        extract(tmp_path)
+    assert not (tmp_path / "src" / "aligned").exists()
+
+
+class Squeezed:
+    """The real points, drawn together by `share` in pictures whose first pixel is bright."""
+
+    name = "dlib68"
+
+    def __init__(self, real, share):
+        self.real, self.share = real, share
+
+    def __call__(self, frame, face):
+        points = self.real(frame, face)
+        return points * self.share if frame[0, 0, 0] > 180 else points
+
+
+@pytest.mark.parametrize(
+    ("share", "reason"), [(0.0, "points coincide"), (0.03, "too small: 7 pixels of the frame")]
+)
+def test_a_face_that_cannot_be_aligned_is_left_out_and_counted(
+    workspace, extract, landmarker, monkeypatch, caplog, share, reason
+):
+    bright = cv2.imread(str(DATA / "ben_010.jpg"))
+    bright[0, 0] = 255
+    cv2.imwrite(str(workspace / "src" / "bright.png"), bright)
+    monkeypatch.setattr(run, "build_landmarker", lambda _: Squeezed(landmarker, share))
+    with caplog.at_level(logging.INFO):
+        extract(workspace)
+    assert f"bright.png, frame 2: a face left out ({reason}" in caplog.text
+    assert "5 frames, 4 faces, 2 frames without a face" in caplog.text
+    assert "1 faces left out" in caplog.text
+
+
+def test_batches_hold_one_size_and_little_memory():
+    shapes = [(4, 4), (4, 4), (5, 5), (4, 4), *[(n, n) for n in range(10, 30)]]
+    frames = [Frame("x", i, None, np.zeros((*s, 3), np.uint8)) for i, s in enumerate(shapes)]
+    batches = []
+    for batch in pipeline._same_size(frames, 3):
+        assert len({frame.image.shape for frame in batch}) == 1 and len(batch) <= 3
+        batches.append([frame.index for frame in batch])
+    assert batches[0] == [0, 1, 3]
+    assert sorted(i for batch in batches for i in batch) == list(range(len(shapes)))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["workspace={tmp}/none"], "none: no such folder"),
+        (["workspace={tmp}"], "src.mp4: no such clip"),
+        (["workspace={tmp}", "data.src.input={tmp}/gone"], "gone: no such file or folder"),
+        (["workspace={tmp}", "data.src.input={tmp}/empty"], "empty: no pictures in this folder"),
+        (["workspace={tmp}", "data.src.input={tmp}/texts"], "none of 1 pictures can be read"),
+        (["workspace={tmp}", "data.src.input={tmp}/empty", "face_type=hlaf"], "face_type=hlaf"),
+        (["workspace={tmp}", "data.src.input={tmp}/empty", "size=3"], "size=3: expected 16"),
+        (["workspace={tmp}", "data.src.input={tmp}/empty", "sise=3"], "sise"),
+        (["workspace={tmp}", "data.src.input={tmp}/empty", "size=big"], "size"),
+    ],
+)
+def test_mistakes_give_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, overrides, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.png").write_text("no picture")
+    monkeypatch.chdir(tmp_path)
+    arguments = [o.format(tmp=tmp_path) for o in overrides]
+    no_cache = "hardware.compilation_cache=null"
+    monkeypatch.setattr(sys, "argv", ["extract", "data=src", no_cache, *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        cli.extract()
+    error = capsys.readouterr().err.strip()
+    assert exit_.value.code == 2
+    assert message in error and "Traceback" not in error and len(error.splitlines()) == 1
+
+
+def test_the_real_command_on_a_clip_without_a_face(tmp_path):
+    write_clip(tmp_path / "src.mp4", [np.zeros((48, 64, 3), np.uint8)] * 2)
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    root = Path(__file__).parents[2]
+    command = [sys.executable, str(root / "extract.py"), "data=src", f"workspace={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("odfs-extract: ")
+    assert "no face in any of its 2 frames" in done.stderr
