@@ -129,7 +129,7 @@ def _parse(path: Path, content: bytes) -> FaceData:
 
 def _face(data: dict[str, Any]) -> FaceData:
     if data.get("version") != VERSION:
-        raise ValueError(f"face data version {data.get('version')!r}, expected {VERSION}")
+        raise ValueError(f"face data version {_shown(data.get('version'))}, expected {VERSION}")
     known = {f.name for f in dataclasses.fields(FaceData)} | {"version"}
     pose = _object(data.get("pose"), "pose")
     return FaceData(
@@ -148,7 +148,7 @@ def _face(data: dict[str, Any]) -> FaceData:
 def _source(data: dict[str, Any]) -> Source:
     file = _string(data.get("file"), "source.file")
     if Path(file).name != file or file in ("", ".", ".."):
-        raise ValueError(f"source.file {file!r} is not a plain file name")
+        raise ValueError(f"source.file {_shown(file)} is not a plain file name")
     rect = data.get("rect")
     if not isinstance(rect, list) or len(rect) != 4:
         raise ValueError("source.rect is not a list of four numbers")
@@ -170,6 +170,12 @@ def _object(value: Any, name: str) -> dict[str, Any]:
     return value
 
 
+def _shown(value: Any) -> str:
+    """`value` for an error message: what comes from outside may be megabytes long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 def _string(value: Any, name: str) -> str:
     if not isinstance(value, str) or len(value) > 1024:
         raise ValueError(f"{name} is not a short string")
@@ -178,15 +184,15 @@ def _string(value: Any, name: str) -> str:
 
 def _integer(value: Any, name: str, low: int, high: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name} {value!r} is not an integer in {low}..{high}")
+        raise ValueError(f"{name} {_shown(value)} is not an integer in {low}..{high}")
     return value
 
 
 def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} {value!r} is not a number")
+        raise ValueError(f"{name} {_shown(value)} is not a number")
     if abs(value) > 1e9 or not math.isfinite(value):
-        raise ValueError(f"{name} {value!r} is out of range")
+        raise ValueError(f"{name} {_shown(value)} is out of range")
     return float(value)
 
 
@@ -201,5 +207,5 @@ def _points(value: Any, name: str) -> np.ndarray:
 def _face_type(value: Any) -> FaceType:
     names = [t.value for t in FaceType]
     if value not in names:
-        raise ValueError(f"face_type {value!r} is not one of {', '.join(names)}")
+        raise ValueError(f"face_type {_shown(value)} is not one of {', '.join(names)}")
     return FaceType(value)

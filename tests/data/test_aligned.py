@@ -1,0 +1,302 @@
+"""The aligned PNG: what is written comes back, and nothing from outside is trusted."""
+
+import dataclasses
+import json
+import math
+import pickle
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from odfs_jax.data import aligned, png
+from odfs_jax.errors import BadFileError
+from odfs_jax.faces.types import FaceType
+
+SIZE = 24
+quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+numbers = st.floats(-1e6, 1e6)
+points = st.builds(
+    lambda seed, scale: np.random.default_rng(seed).normal(0, scale, (68, 2)),
+    st.integers(0, 999),
+    st.sampled_from([0.0, 1.0, 1e3, 1e7]),
+)
+plain_names = st.text(min_size=1, max_size=40).filter(
+    lambda name: Path(name).name == name and name not in (".", "..")
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | numbers | st.text(max_size=30),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+known = {field.name for field in dataclasses.fields(aligned.FaceData)} | {"version"}
+extras = st.dictionaries(
+    st.text(max_size=20).filter(lambda key: key not in known), json_values, max_size=5
+)
+
+
+@st.composite
+def faces(draw):
+    source = aligned.Source(
+        file=draw(plain_names),
+        frame=draw(st.integers(0, 1 << 40)),
+        pts=draw(st.none() | st.integers(-(1 << 62), 1 << 62)),
+        width=draw(st.integers(1, 1 << 17)),
+        height=draw(st.integers(1, 1 << 17)),
+        rect=tuple(draw(st.tuples(numbers, numbers, numbers, numbers))),
+        landmarks=draw(points),
+    )
+    return aligned.FaceData(
+        face_type=draw(st.sampled_from(FaceType)),
+        size=SIZE,
+        landmarks=draw(points),
+        source=source,
+        pose=aligned.Pose(*draw(st.tuples(numbers, numbers, numbers))),
+        detector=draw(st.text(max_size=30)),
+        landmarker=draw(st.text(max_size=30)),
+        score=draw(numbers),
+        extra=draw(extras),
+    )
+
+
+def usual_face(**changes):
+    source = aligned.Source("a.mp4", 3, 1024, 640, 480, (1.0, 2.0, 3.0, 4.0), np.ones((68, 2)))
+    face = aligned.FaceData(
+        FaceType.FULL, SIZE, np.arange(136.0).reshape(68, 2), source, aligned.Pose(1.0, 2.0, 3.0),
+        "mtcnn", "dlib68", 0.99,
+    )  # fmt: skip
+    return dataclasses.replace(face, **changes)
+
+
+def picture(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def assert_equal(found, expected):
+    for field in dataclasses.fields(expected):
+        ours, theirs = getattr(found, field.name), getattr(expected, field.name)
+        if dataclasses.is_dataclass(ours):
+            assert_equal(ours, theirs)
+        elif isinstance(ours, np.ndarray):
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
+        else:
+            assert ours == theirs
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "00000_0.png"
+    aligned.write_face(path, picture(), usual_face())
+    return path
+
+
+def with_data(path, text):
+    """The face PNG at `path`, its data replaced by `text` without any check."""
+    path.write_bytes(png.with_text(path.read_bytes(), aligned.KEYWORD, text))
+    return path
+
+
+def changed(path, where, value):
+    """The face PNG at `path`, the data's field `where` ("source.file") set to `value`."""
+    data = json.loads(png.read_text(path.read_bytes(), aligned.KEYWORD))
+    *parents, last = where.split(".")
+    inner = data
+    for parent in parents:
+        inner = inner[parent]
+    if value is ...:
+        del inner[last]
+    else:
+        inner[last] = value
+    return with_data(path, json.dumps(data))
+
+
+@quick
+@given(faces(), st.integers(0, 99))
+def test_round_trip(tmp_path, face, seed):
+    path = tmp_path / "face.png"
+    aligned.write_face(path, picture(seed), face)
+    image, found = aligned.read_image_and_face(path)
+    np.testing.assert_array_equal(image, picture(seed))
+    assert_equal(found, face)
+    assert_equal(aligned.read_face(path), face)
+
+
+@quick
+@given(extras)
+def test_rewriting_keeps_pixels_and_unknown_keys(tmp_path, extra):
+    path = tmp_path / "face.png"
+    aligned.write_face(path, picture(), usual_face(extra=extra))
+    face = aligned.read_face(path)
+    aligned.rewrite_data(path, dataclasses.replace(face, landmarks=face.landmarks + 1))
+    image, found = aligned.read_image_and_face(path)
+    np.testing.assert_array_equal(image, picture())
+    assert found.extra == extra
+    np.testing.assert_allclose(found.landmarks, face.landmarks + 1)
+
+
+def test_other_programs_see_a_plain_rgb_picture(path):
+    np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], picture())
+
+
+def test_a_picture_that_does_not_fit_its_data_is_a_bug_of_ours(tmp_path):
+    with pytest.raises(ValueError, match="does not fit"):
+        aligned.write_face(tmp_path / "x.png", picture(), usual_face(size=SIZE + 1))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        aligned.write_face(tmp_path / "x.png", picture(), usual_face(score=math.nan))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept", range(0, 2200, 61))
+def test_truncated(path, kept):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: min(kept, len(whole) - 1)])
+    for read in (aligned.read_face, aligned.read_image_and_face):
+        with pytest.raises(BadFileError, match=r"00000_0.png"):
+            read(path)
+
+
+@quick
+@given(st.data())
+def test_one_flipped_bit_is_always_found(tmp_path, data):
+    path = tmp_path / "face.png"
+    aligned.write_face(path, picture(), usual_face())
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    with pytest.raises(BadFileError):
+        aligned.read_image_and_face(path)
+
+
+@quick
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_after_a_png_head(tmp_path, rest):
+    path = tmp_path / "face.png"
+    path.write_bytes(png.SIGNATURE + rest)
+    with pytest.raises(BadFileError):
+        aligned.read_image_and_face(path)
+
+
+def test_pictures_without_data(tmp_path):
+    plain = tmp_path / "plain.png"
+    cv2.imwrite(str(plain), picture())
+    with pytest.raises(BadFileError, match="no face data in this PNG"):
+        aligned.read_face(plain)
+    text = tmp_path / "letter.png"
+    text.write_text("no picture at all")
+    with pytest.raises(BadFileError, match="not a PNG"):
+        aligned.read_face(text)
+    with pytest.raises(BadFileError, match="cannot be read"):
+        aligned.read_face(tmp_path / "gone.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(BadFileError, match="cannot be read"):
+        aligned.read_face(tmp_path / "folder.png")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "{",
+        '{"version": 1}',
+        '{"version": 2}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "9" * 5000,  # Python refuses to convert integers of more than 4300 digits
+        '{"version": ' + "9" * 5000 + "}",
+        "NaN",
+        "{'version': 1}",
+        pickle.dumps({"version": 1}, 0).decode("latin-1"),
+        "cos\nsystem\n(S'touch /tmp/odfs-was-unpickled'\ntR.",
+    ],
+)
+def test_hostile_text(path, text):
+    with pytest.raises(BadFileError):
+        aligned.read_face(with_data(path, text))
+    assert not Path("/tmp/odfs-was-unpickled").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("version", ..., "version None"),
+        ("version", "1", "version '1'"),
+        ("face_type", "whole", "face_type 'whole'"),
+        ("face_type", ["full"], "face_type"),
+        ("face_type", "x" * 500_000, "face_type"),
+        ("size", 10**4000, "size"),
+        ("size", SIZE + 1, "is not size 25"),
+        ("size", 10**30, "size"),
+        ("size", True, "size"),
+        ("size", 24.0, "size"),
+        ("landmarks", [[0, 0]] * 67, "landmarks is not a list of 68"),
+        ("landmarks", [[0, 0, 0]] * 68, "landmarks has a point"),
+        ("landmarks", [[0, "1"]] * 68, "landmarks '1' is not a number"),
+        ("landmarks", [[0, math.nan]] * 68, "landmarks nan is out of range"),
+        ("landmarks", [[0, math.inf]] * 68, "out of range"),
+        ("landmarks", [[0, 10**400]] * 68, "out of range"),
+        ("landmarks", {"0": 1}, "landmarks"),
+        ("source", ..., "source is not"),
+        ("source", "a.mp4", "source is not"),
+        ("source.file", "../../etc/passwd", "not a plain file name"),
+        ("source.file", "/etc/passwd", "not a plain file name"),
+        ("source.file", "..", "not a plain file name"),
+        ("source.file", "", "not a plain file name"),
+        ("source.file", 7, "source.file"),
+        ("source.file", "x" * 5000, "short string"),
+        ("source.frame", -1, "source.frame"),
+        ("source.frame", 1.5, "source.frame"),
+        ("source.frame", 2**80, "source.frame"),
+        ("source.pts", "now", "source.pts"),
+        ("source.width", 0, "source.width"),
+        ("source.height", 2**40, "source.height"),
+        ("source.rect", [1, 2, 3], "source.rect"),
+        ("source.rect", [1, 2, 3, None], "source.rect"),
+        ("source.landmarks", None, "source.landmarks"),
+        ("pose", [1, 2, 3], "pose is not"),
+        ("pose.yaw", ..., "pose.yaw"),
+        ("pose.roll", -math.inf, "pose.roll"),
+        ("detector", None, "detector"),
+        ("landmarker", {}, "landmarker"),
+        ("score", "high", "score"),
+    ],
+)
+def test_a_wrong_field_is_named(path, where, value, message):
+    with pytest.raises(BadFileError, match=message.replace(".", r"\.")) as error:
+        aligned.read_face(changed(path, where, value))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_pickled_bytes_in_the_chunk_of_the_2018_program_are_ignored(path):
+    kept = png.chunks(path.read_bytes())
+    kept.insert(1, (b"fcWp", pickle.dumps({"landmarks": [1]})))
+    packed = (
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in kept
+    )
+    path.write_bytes(png.SIGNATURE + b"".join(packed))
+    assert aligned.read_face(path).source.file == "a.mp4"
+
+
+def test_a_picture_that_lies_about_its_size(tmp_path):
+    """A header of 4 Gpx costs nothing: data are checked against it before anything is decoded."""
+    content = png.with_text(cv2.imencode(".png", picture())[1].tobytes(), "odfs", "{}")
+    kept = png.chunks(content)
+    kept[0] = (b"IHDR", struct.pack(">IIBBBBB", 2**16, 2**16, 8, 2, 0, 0, 0))
+    packed = (
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in kept
+    )
+    path = tmp_path / "huge.png"
+    path.write_bytes(png.SIGNATURE + b"".join(packed))
+    aligned_text = json.loads(aligned._to_json(usual_face()))
+    with_data(path, json.dumps(aligned_text))
+    with pytest.raises(BadFileError, match="is not size 24"):
+        aligned.read_image_and_face(path)
