@@ -27,13 +27,14 @@ def command(name: str, task: str) -> Callable[[], None]:
     def main() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own printer
         register_schemas()
-        state = {"debug": "debug=true" in sys.argv}
+        configs: list[DictConfig] = []  # run below, for Hydra prints a line of its own on errors
+        compose = hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)
         try:
-            hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(
-                lambda config: _run(task, config)
-            )()
+            compose(configs.append)()
+            for config in configs:
+                _run(task, config)
         except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-            if state["debug"] or not _is_users(error):
+            if "debug=true" in sys.argv or not _is_users(error):
                 raise
             print(f"odfs-{name}: {_one_line(error)}", file=sys.stderr)
             sys.exit(2)

@@ -72,6 +72,8 @@ class AugmentConfig:
     shift: float = MISSING
     flip: float = MISSING
     warp: float = MISSING
+    color: float = MISSING
+    light: float = MISSING
 
 
 @dataclass

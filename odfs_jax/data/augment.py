@@ -26,7 +26,7 @@ def sample(
     float32 in [0, 1]: the network sees the first and must give back the other two.
     """
     size = image.shape[0]
-    key_transform, key_warp, key_flip = jax.random.split(key, 3)
+    key_transform, key_warp, key_flip, key_light = jax.random.split(key, 4)
     flip = jax.random.bernoulli(key_flip, settings["flip"])
     rows, cols = affine_coordinates(_flipped(cut, flip, resolution), resolution, resolution)
     matrix = random_transform(key_transform, size, settings)
@@ -38,7 +38,8 @@ def sample(
     picture = image.astype(jnp.float32) / 255
     true = bilinear(picture, rows, cols)
     warped = bilinear(picture[..., :3], *warp_coordinates(grid, rows, cols, size))
-    return warped, true[..., :3], true[..., 3:]
+    light = random_light(key_light, resolution, settings)
+    return jnp.minimum(warped * light, 1), jnp.minimum(true[..., :3] * light, 1), true[..., 3:]
 
 
 def plain(image: jax.Array, cut: jax.Array, *, resolution: int) -> tuple[jax.Array, jax.Array]:
@@ -46,6 +47,20 @@ def plain(image: jax.Array, cut: jax.Array, *, resolution: int) -> tuple[jax.Arr
     rows, cols = affine_coordinates(cut, resolution, resolution)
     picture = bilinear(image.astype(jnp.float32) / 255, rows, cols)
     return picture[..., :3], picture[..., 3:]
+
+
+def random_light(key: jax.Array, resolution: int, settings: Mapping) -> jax.Array:
+    """Factors [R, R, 3] of a random tint and of light that falls off across the picture.
+
+    Not in the 2018 program: where src and dst were filmed in different light, the encoder can tell
+    them apart by colour alone, and the swap suffers. `settings` gives `color` and `light`.
+    """
+    key_color, key_light = jax.random.split(key)
+    tint = jnp.exp(settings["color"] * jax.random.uniform(key_color, (1, 1, 3), minval=-1.0))
+    overall, down, right = settings["light"] * jax.random.uniform(key_light, (3,), minval=-1.0)
+    place = jnp.linspace(-1.0, 1.0, resolution)
+    fall = overall + down * place[:, None] + right * place[None, :]
+    return tint * jnp.exp(fall)[..., None]
 
 
 def random_transform(key: jax.Array, size: int, settings: Mapping) -> jax.Array:

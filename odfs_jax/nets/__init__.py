@@ -7,10 +7,14 @@ from typing import Any
 import flax.linen as nn
 
 from odfs_jax.errors import UserError
+from odfs_jax.nets.liae import Liae
 from odfs_jax.nets.shared_encoder import SharedEncoder
 
 # A fixed table: a config that comes with somebody's checkpoint must not import what it names.
-NETS: dict[str, type[nn.Module]] = {"shared_encoder": SharedEncoder}
+NETS: dict[str, type[nn.Module]] = {
+    "shared_encoder": SharedEncoder,
+    "liae": Liae,
+}
 
 
 def build_net(model: Mapping[str, Any]) -> nn.Module:

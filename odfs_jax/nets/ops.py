@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+Output = tuple[jax.Array, jax.Array]  # (face [N,R,R,3], mask [N,R,R,1]), float32 in [0, 1]
+
 LEAK = 0.1  # slope of the leaky ReLU below zero, spec section 7
 
 

@@ -6,9 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.nets.ops import Decoder, Dense, Downscale, Upscale, scaled
-
-Output = tuple[jax.Array, jax.Array]  # (face [N,R,R,3], mask [N,R,R,1]), float32 in [0, 1]
+from odfs_jax.nets.ops import Decoder, Dense, Downscale, Output, Upscale, scaled
 
 
 class Encoder(nn.Module):
