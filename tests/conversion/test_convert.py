@@ -222,7 +222,7 @@ def test_a_full_disk_leaves_the_earlier_result(workspace, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        run(workspace, "merge.blur=50")
+        run(workspace, "output.crf=40")
     assert (workspace / "result.mp4").read_bytes() == earlier
     assert sorted(p.name for p in workspace.iterdir()) == ["dst", "dst.mp4", "models", "result.mp4"]
 

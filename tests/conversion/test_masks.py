@@ -97,9 +97,10 @@ def test_weights_are_the_eroded_and_blurred_mask_away_from_the_square():
     np.testing.assert_allclose(weights[0], expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("erosion", [-100, 100])
-@pytest.mark.parametrize("blur", [100, 300])
-@pytest.mark.parametrize("border", [0.0, 0.046875])
+@pytest.mark.parametrize(
+    ("erosion", "blur", "border"),
+    [(-100, 100, 0.0), (-100, 300, 0.046875), (100, 300, 0.0), (100, 100, 0.046875)],
+)
 def test_no_straight_edge_whatever_the_settings(erosion, blur, border):
     """A mask that fills the face square falls off towards the square's edge and is 0 beyond."""
     square = slice(20, 108)  # 88 pixels

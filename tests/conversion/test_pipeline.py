@@ -80,7 +80,7 @@ def inverter(perfect):
 
 def test_only_frames_with_a_face_change_and_the_order_is_kept(inverter, source_of):
     frames = clip_frames(7)
-    merger = inverter(3)
+    merger = inverter(4)
     results, _ = swapped(merger, frames, [source_of(1), source_of(4), source_of(5)])
     assert [frame.index for frame in results] == list(range(7))
     changed = [(a.image != b.image).any() for a, b in zip(frames, results, strict=True)]
@@ -101,18 +101,18 @@ def test_the_near_face_is_merged_after_the_far_one(inverter, source_of):
     """Inverted twice where they overlap: the near face must see the far one's result."""
     far, near = source_of(0, (80, 75), 30.0), source_of(0, (100, 75), 45.0)
     frame = clip_frames(1)[0]
-    only_far, _ = swapped(inverter(2), [frame], [far])
-    both, _ = swapped(inverter(2), [frame], [near, far])
-    expected, _ = swapped(inverter(2), only_far, [near])
+    only_far, _ = swapped(inverter(4), [frame], [far])
+    both, _ = swapped(inverter(4), [frame], [near, far])
+    expected, _ = swapped(inverter(4), only_far, [near])
     np.testing.assert_array_equal(both[0].image, expected[0].image)
-    reverse, _ = swapped(inverter(2), swapped(inverter(2), [frame], [near])[0], [far])
+    reverse, _ = swapped(inverter(4), swapped(inverter(4), [frame], [near])[0], [far])
     assert (reverse[0].image != expected[0].image).any()
 
 
 def test_a_face_at_the_border_and_one_partly_outside(inverter, source_of):
     frames = clip_frames(2)
     sources = [source_of(0, (12, 10), 40.0), source_of(1, (WIDTH + 5, 75), 40.0)]
-    merger = inverter(2)
+    merger = inverter(4)
     results, _ = swapped(merger, frames, sources)
     assert merger.counts.faces == 2
     assert (results[0].image != frames[0].image)[:30, :30].mean() > 0.8
@@ -134,7 +134,7 @@ def test_a_face_that_does_not_fit_is_named_and_skipped(
     inverter, source_of, caplog, changes, reason
 ):
     frames = clip_frames(1)
-    merger = inverter(2)
+    merger = inverter(4)
     results, targets = swapped(merger, frames, [source_of(0, **changes)])
     assert len(targets.skipped) == 1 and reason in str(targets.skipped[0])
     assert "0.png" in caplog.text
@@ -165,7 +165,7 @@ def test_pictures_are_matched_by_name(tmp_path, source_of, inverter):
         dataclasses.replace(frame, file=name, pts=None)
         for frame, name in zip(frames, names, strict=True)
     ]
-    results = list(inverter(2).frames((frame for frame in frames), targets))
+    results = list(inverter(4).frames((frame for frame in frames), targets))
     assert (results[0].image == frames[0].image).all()
     assert (results[1].image != frames[1].image).any()
 
