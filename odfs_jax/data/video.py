@@ -3,6 +3,10 @@
 with open_frames(path) as source, open_writer(result, source, output, comment) as writer:
     for frame in source:
         writer.write(dataclasses.replace(frame, image=changed(frame.image)))
+
+A clip keeps its times, size, pixel shape, colour tags, chroma layout, bit depth (as far as the
+encoder has them) and all its sound. Frames pass through 8-bit RGB. A rotated clip comes out
+upright. Not kept: subtitles, timecode and other data tracks, chapters, alpha, HDR side data.
 """
 
 import re

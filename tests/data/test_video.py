@@ -46,7 +46,7 @@ def make_clip(
     matrix: str = "bt709",
     range_: str = "tv",
     turn: int = 0,
-    sound: bool = True,
+    sound: int = 1,
     pixel_format: str = "yuv444p",
     tagged: bool = True,
     aspect: Fraction = Fraction(1),
@@ -65,15 +65,15 @@ def make_clip(
             video.codec_context.color_range = RANGES[range_]
         if turn:
             video.set_display_rotation(turn)
-        tone = out.add_stream("aac", rate=48000, layout="stereo") if sound else None
+        tones = [out.add_stream("aac", rate=48000, layout="stereo") for _ in range(sound)]
         for number, image in enumerate(images):
             frame = yuv_frame(rgb_to_yuv(image, matrix, range_), pixel_format)
             frame.pts = 40 * number if times is None else times[number]
             frame.time_base = Fraction(1, 1000)
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
-        if tone:
-            add_tone(out, tone, seconds=frame.pts / 1000 + 0.1)
+        for number, tone in enumerate(tones):
+            add_tone(out, tone, frame.pts / 1000 + 0.1, hertz=440 * (number + 1))
     return path
 
 
@@ -90,8 +90,10 @@ def yuv_frame(codes: np.ndarray, pixel_format: str) -> av.VideoFrame:
     return frame
 
 
-def add_tone(out: av.container.OutputContainer, stream: av.AudioStream, seconds: float) -> None:
-    wave = 0.2 * np.sin(2 * np.pi * 440 * np.arange(round(48000 * seconds)) / 48000)
+def add_tone(
+    out: av.container.OutputContainer, stream: av.AudioStream, seconds: float, hertz: float = 440
+) -> None:
+    wave = 0.2 * np.sin(2 * np.pi * hertz * np.arange(round(48000 * seconds)) / 48000)
     samples = np.stack([wave, wave]).astype(np.float32)
     for start in range(0, samples.shape[1], 1024):
         frame = av.AudioFrame.from_ndarray(
@@ -139,9 +141,9 @@ def video_facts(path: Path) -> dict:
         }
 
 
-def sound_packets(path: Path) -> list[tuple[Fraction, bytes]]:
+def sound_packets(path: Path, stream: int = 0) -> list[tuple[Fraction, bytes]]:
     with av.open(str(path)) as clip:
-        packets = clip.demux(clip.streams.audio[0])
+        packets = clip.demux(clip.streams.audio[stream])
         return [(p.pts * p.time_base, bytes(p)) for p in packets if p.size]
 
 
@@ -185,7 +187,7 @@ def test_colours_are_those_of_the_formula(tmp_path, matrix, range_, pixel_format
 @pytest.mark.parametrize(("height", "matrix"), [(480, "bt601"), (720, "bt709")])
 def test_untagged_clips_go_by_their_height(tmp_path, height, matrix):
     images = grid(1, height, 64)
-    source = make_clip(tmp_path / "in.mp4", images, matrix=matrix, tagged=False, sound=False)
+    source = make_clip(tmp_path / "in.mp4", images, matrix=matrix, tagged=False, sound=0)
     _, seen = read(source)
     assert np.abs(seen.astype(int) - images).max() <= 3
     result = copy(source, tmp_path / "out.mp4")
@@ -213,6 +215,14 @@ def test_reordered_frames_keep_their_times(tmp_path, start):
         assert any(packet.pts != packet.dts for packet in clip.demux(video=0))  # B-frames
     assert video_facts(result)["times"] == [Fraction(t, 1000) for t in times]
     assert sound_packets(result) == sound_packets(source)
+
+
+def test_every_sound_stream_is_copied(tmp_path):
+    source = make_clip(tmp_path / "in.mp4", grid(8), sound=2)
+    result = copy(source, tmp_path / "out.mp4")
+    first, second = (sound_packets(result, stream) for stream in (0, 1))
+    assert first == sound_packets(source, 0)
+    assert second == sound_packets(source, 1) != first
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mov"])
