@@ -122,7 +122,7 @@ def _table(report: dict) -> str:
             f"The swap is above untouched dst in {better['ssim']:.0%} of them by SSIM, in "
             f"{better['correlation']:.0%} by correlation.",
             "",
-            f"Time on {report['cores']} cores ({report['device']}): "
+            f"This run on {report['cores']} cores ({report['device']}): "
             + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
             + f", together {sum(seconds.values()):.0f} s.",
             "",
