@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 RNET_CHUNK = 128  # candidates a call
 ONET_CHUNK = 32
+MAX_PIXELS = 16 << 20  # of all frames of a call; their integral images take 12 bytes a pixel
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,20 @@ class Mtcnn:
         self._onet = jax.jit(functools.partial(_on_rects, nets.ONet(), nets.ONET_SIZE))
         self._pnet = jax.jit(self._propose)
 
+    def frames_per_call(self, height: int, width: int) -> int:
+        """How many frames of this size a call takes: `batch_size`, fewer of very large ones."""
+        return max(1, min(self.batch_size, MAX_PIXELS // (height * width)))
+
     def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Detection]]:
-        """Faces of each of at most `batch_size` `frames` (uint8 RGB [H,W,3], all of one size).
+        """Faces of each of at most `frames_per_call` frames (uint8 RGB [H,W,3], all of one size).
 
         The largest box of a frame comes first.
         """
         height, width, _ = frames[0].shape
         if not pyramid(height, width, self.settings):  # the frame is smaller than any face
             return [[] for _ in frames]
-        integrals = np.zeros((self.batch_size, height + 1, width + 1, 3), np.int32)
+        count = self.frames_per_call(height, width)
+        integrals = np.zeros((count, height + 1, width + 1, 3), np.int32)
         for i, frame in enumerate(frames):
             integrals[i] = area.integral_image(frame)
         on_device = jax.device_put(integrals)

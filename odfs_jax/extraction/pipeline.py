@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from odfs_jax.faces.types import FaceType
 log = logging.getLogger(__name__)
 
 AHEAD = 2  # batches decoded, and batches detected, that wait for the next stage
+MAX_WAITING = 32  # frames of different sizes that wait for others of their size
 WRITERS = 2  # threads that find points, cut and write
 
 
@@ -63,22 +64,24 @@ def extract_frames(source: FrameSource, detector: Mtcnn, write: FaceWriter) -> G
 
     Close it (`contextlib.closing`) before `source` is closed.
     """
-    batches = prefetch(_same_size(source, detector.batch_size), AHEAD)
+    batches = prefetch(_same_size(source, detector.frames_per_call), AHEAD)
     detected = prefetch(_detect(batches, detector), AHEAD)
     with closing(detected), ThreadPoolExecutor(WRITERS, "faces") as pool:
         jobs = (pool.submit(write, frame, faces) for batch in detected for frame, faces in batch)
         yield from _in_order(jobs, 2 * detector.batch_size)
 
 
-def _same_size(frames: Iterable[Frame], batch_size: int) -> Generator[list[Frame]]:
+def _same_size(
+    frames: Iterable[Frame], frames_per_call: Callable[[int, int], int]
+) -> Generator[list[Frame]]:
     """Batches of frames of one size: pictures in a folder may differ."""
     waiting: dict[tuple[int, ...], list[Frame]] = {}
     for frame in frames:
         group = waiting.setdefault(frame.image.shape, [])
         group.append(frame)
-        if len(group) == batch_size:
+        if len(group) == frames_per_call(*frame.image.shape[:2]):
             yield waiting.pop(frame.image.shape)
-        elif sum(map(len, waiting.values())) > 4 * batch_size:  # many sizes must not fill memory
+        elif sum(map(len, waiting.values())) > MAX_WAITING:  # many sizes must not fill memory
             yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
     yield from waiting.values()
 

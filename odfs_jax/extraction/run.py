@@ -74,7 +74,7 @@ def earlier_faces(folder: Path, overwrite: bool) -> set[Path]:
 
     Raises UserError when there are some and `overwrite` is off, or when a PNG is not ours.
     """
-    found = set(folder.glob("*.png"))
+    found = {path for path in folder.glob("*.png") if not path.name.startswith(".")}
     for path in sorted(found):
         try:
             read_face(path)

@@ -1,10 +1,12 @@
 """The extract command, small: what it writes, and what it says of bad input."""
 
+import errno
 import logging
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import av
@@ -131,12 +133,13 @@ def test_faces_are_not_replaced_unless_told(workspace, extract):
     extract(workspace)
     folder = workspace / "src" / "aligned"
     (folder / "00001_0.png").rename(folder / "curated.png")
+    (folder / ".00002_0-x.partial.png").write_bytes(b"left by a killed run")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(UserError, match=r"4 aligned faces already; overwrite=true"):
         extract(workspace)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     extract(workspace, "overwrite=true", "size=64")
-    assert names(folder) == ["00000_0.png", "00001_0.png", "00003_0.png", "00003_1.png"]
+    assert names(folder)[1:] == ["00000_0.png", "00001_0.png", "00003_0.png", "00003_1.png"]
     assert aligned.read_face(folder / "00000_0.png").size == 64
 
 
@@ -186,12 +189,26 @@ def test_a_face_that_cannot_be_aligned_is_left_out_and_counted(
     assert "1 faces left out" in caplog.text
 
 
+def test_a_full_disk_ends_the_run_and_its_threads(workspace, extract, monkeypatch):
+    def full(path, image, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(pipeline, "write_face", full)
+    before = threading.active_count()
+    with pytest.raises(OSError, match=r"No space left on device: .*00000_0\.png"):
+        extract(workspace)
+    assert threading.active_count() == before
+    assert not (workspace / "src" / "no_face.txt").exists()
+
+
 def test_batches_hold_one_size_and_little_memory():
-    shapes = [(4, 4), (4, 4), (5, 5), (4, 4), *[(n, n) for n in range(10, 30)]]
+    shapes = [(4, 4), (4, 4), (5, 5), (4, 4), *[(n, n) for n in range(10, 80)]]
     frames = [Frame("x", i, None, np.zeros((*s, 3), np.uint8)) for i, s in enumerate(shapes)]
-    batches = []
-    for batch in pipeline._same_size(frames, 3):
+    read, batches = [], []
+    pulled = (read.append(frame) or frame for frame in frames)
+    for batch in pipeline._same_size(pulled, lambda height, width: 3):
         assert len({frame.image.shape for frame in batch}) == 1 and len(batch) <= 3
+        assert len(read) - sum(map(len, batches)) <= pipeline.MAX_WAITING + 1
         batches.append([frame.index for frame in batch])
     assert batches[0] == [0, 1, 3]
     assert sorted(i for batch in batches for i in batch) == list(range(len(shapes)))
