@@ -95,6 +95,7 @@ class MergeConfig:
     erode: float = 0.0
     blur: float = 0.0
     feather: str = "linear"
+    anchor: str = "face"
     args: dict[str, Any] = field(default_factory=dict)
 
 

@@ -5,11 +5,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.masks import PREDICTED_FLOOR, MaskSettings, blend_weights
 from odfs_jax.conversion.modes import Mode, build_mode
 from odfs_jax.errors import UserError
+from odfs_jax.faces.align import invert
 from odfs_jax.inference import Params, Swapper, crop_faces, paste_faces
 
 ERODE_RANGE = (-100, 100)  # the user's share, in per cent of the spec's formula
@@ -22,10 +24,14 @@ ENLARGE = 4  # bilinear reads between pixels so enlarged are as good as Lanczos 
 Merge = Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def build_merge(swapper: Swapper, config: MergeConfig) -> Merge:
+def build_merge(
+    swapper: Swapper, config: MergeConfig, placement: np.ndarray | None = None
+) -> Merge:
     """The jitted merge of `swapper`'s faces as `config` asks; one compilation a region size.
 
-    A pixel of weight 0 comes back bit for bit. Raises UserError for a setting out of range.
+    `placement` [2, 3] maps the new face's pixels to those of the dst face that it is laid on; None:
+    they are the same. A pixel of weight 0 comes back bit for bit. Raises UserError for a setting
+    out of range.
     """
     mode, settings = build_mode(config), mask_settings(swapper, config)
 
@@ -35,9 +41,16 @@ def build_merge(swapper: Swapper, config: MergeConfig) -> Merge:
         size = swapper.resolution
         dst = crop_faces(regions, matrices, size, _crop_reads(regions.shape[1], size))
         faces, masks = swapper.predict(params, dst)
-        return _lay_back(mode, settings, regions, matrices, (faces, dst, masks))
+        placed = matrices if placement is None else _compose(invert(placement), matrices)
+        return _lay_back(mode, settings, regions, placed, (faces, dst, masks))
 
     return jax.jit(merge)
+
+
+def _compose(outer: np.ndarray, matrices: jax.Array) -> jax.Array:
+    """`outer` [2, 3] after each of `matrices` [N, 2, 3]."""
+    moved = jnp.asarray(outer[:, :2], jnp.float32) @ matrices
+    return moved + jnp.pad(jnp.asarray(outer[None, :, 2:], jnp.float32), ((0, 0), (0, 0), (2, 0)))
 
 
 def mask_settings(swapper: Swapper, config: MergeConfig) -> MaskSettings:

@@ -5,6 +5,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 from omegaconf import DictConfig
 
 import odfs_jax
@@ -12,12 +13,14 @@ from odfs_jax import devices
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import Counts, FaceMerger
 from odfs_jax.conversion.targets import Targets, find_targets
+from odfs_jax.data.faceset import read_eyes
 from odfs_jax.data.frames import FrameSource, FrameWriter
 from odfs_jax.data.prefetch import prefetch
 from odfs_jax.data.video import open_frames, open_writer
 from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import UserError
-from odfs_jax.inference import make_swapper
+from odfs_jax.faces.proportions import anchor_matrix
+from odfs_jax.inference import Swapper, make_swapper
 from odfs_jax.progress import progress
 from odfs_jax.training.checkpoint import load_for_inference
 
@@ -27,6 +30,7 @@ COMMENT = (
     f"AI-edited face swap (odfs-jax {odfs_jax.__version__}); DigitalSourceType="
     "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 )
+ANCHORS = ("face", "eyes")
 AHEAD = 4  # frames decoded, and frames merged, that wait for the next stage
 
 
@@ -39,12 +43,16 @@ def convert(config: DictConfig) -> None:
         raise UserError(f"batch_size={config.batch_size}: expected at least 1")
     clip = find_input(config.workspace, "dst", config.data.dst)
     model_dir = find_model(Path(config.workspace) / "models", config.name)
+    aligned = Path(config.data.dst.aligned)
     with open_frames(clip) as source:
-        targets = find_targets(Path(config.data.dst.aligned), source)
-        swapper = make_swapper(*load_for_inference(model_dir))
+        targets = find_targets(aligned, source)
+        model, params, src_eyes = load_for_inference(model_dir)
+        swapper = make_swapper(model, params)
         log.info("model: %s", model_dir)
         path = result_path(config.output.path, Path(config.workspace), source)
-        merger = FaceMerger(swapper, build_merge(swapper, config.merge), config.batch_size)
+        placement = find_placement(config.merge.anchor, src_eyes, aligned, swapper)
+        merge = build_merge(swapper, config.merge, placement)
+        merger = FaceMerger(swapper, merge, config.batch_size)
         start = time.monotonic()
         with open_writer(path, source, config.output, COMMENT) as writer:
             _stream(source, targets, merger, writer)
@@ -64,6 +72,21 @@ def find_model(models: Path, name: str | None) -> Path:
     if name is None and len(found) > 1:
         raise UserError(f"several models in {models}; say which with name=: {', '.join(found)}")
     return models / (name or found[0])
+
+
+def find_placement(
+    anchor: str, src_eyes: np.ndarray, aligned: Path, swapper: Swapper
+) -> np.ndarray | None:
+    """Where the new face is laid on dst's, [2, 3] in the model's pixels; None: on its own place.
+
+    One for the whole clip, from the eyes of both people's facesets. Raises UserError.
+    """
+    if anchor not in ANCHORS:
+        raise UserError(f"merge.anchor={anchor}: expected {' or '.join(ANCHORS)}")
+    if anchor == "face":
+        return None
+    dst_eyes = read_eyes(aligned, "dst", swapper.face_type)
+    return anchor_matrix(src_eyes * swapper.resolution, dst_eyes * swapper.resolution)
 
 
 def result_path(configured: str | None, workspace: Path, source: FrameSource) -> Path:

@@ -8,11 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from odfs_jax.data.aligned import FaceData, read_image_and_face
+from odfs_jax.data.aligned import FaceData, read_face, read_image_and_face
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.align import alignment_matrix, invert
 from odfs_jax.faces.hull import hull_mask
+from odfs_jax.faces.proportions import frontal_eyes
 from odfs_jax.faces.types import FaceType
 from odfs_jax.progress import progress
 
@@ -55,6 +56,26 @@ def load_faceset(folder: Path, side: str, face_type: FaceType, resolution: int) 
     size = max(image.shape[0] for image, _ in faces)
     faces = [_resized(image, cut, size) for image, cut in faces]
     return Faceset(*(np.stack(part) for part in zip(*faces, strict=True)))
+
+
+def read_eyes(folder: Path, side: str, face_type: FaceType) -> np.ndarray:
+    """`frontal_eyes` [12, 2] of the faces of `side`, from what the files carry.
+
+    Files that cannot be used are passed over: whoever reads the faces themselves names them.
+    Raises UserError when none is left.
+    """
+    landmarks, yaws = [], []
+    for path in aligned_files(folder, side):
+        try:
+            face = read_face(path)
+            alignment_matrix(face.landmarks, face_type, 1)
+        except (BadFileError, ValueError):
+            continue
+        landmarks.append(face.landmarks)
+        yaws.append(face.pose.yaw)
+    if not yaws:
+        raise UserError(f"{folder}: no usable aligned face")
+    return frontal_eyes(landmarks, yaws, face_type)
 
 
 def stored_size(face: FaceData, face_type: FaceType, resolution: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -120,8 +121,10 @@ def check_same_model(folder: Path, saved: dict, wanted: dict) -> None:
             )
 
 
-def load_for_inference(folder: Path) -> tuple[dict, dict]:
-    """(ModelConfig as a dict, params on the first device) of a model folder.
+def load_for_inference(folder: Path) -> tuple[dict, dict, np.ndarray]:
+    """(ModelConfig as a dict, params on the first device, src's eyes [12, 2]) of a model folder.
+
+    The eyes are `faces.proportions.frontal_eyes` of the faces it was trained on.
 
     Raises UserError when the folder holds no checkpoint, or a damaged one.
     """
@@ -131,11 +134,12 @@ def load_for_inference(folder: Path) -> tuple[dict, dict]:
     try:
         if checkpoints.latest() is None:
             raise UserError(f"{folder}: no finished checkpoint; train a while longer")
-        model = _checked_model(folder, checkpoints.config())
+        saved = checkpoints.config()
+        model, eyes = _checked_model(folder, saved), _checked_eyes(folder, saved)
         params = _restore_params(checkpoints, model)
     finally:
         checkpoints.close()
-    return model, params
+    return model, params, eyes
 
 
 def _checked_model(folder: Path, saved: dict) -> dict:
@@ -146,6 +150,16 @@ def _checked_model(folder: Path, saved: dict) -> dict:
     except (OmegaConfBaseException, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{folder}: its settings do not describe a model ({reason})") from error
+
+
+def _checked_eyes(folder: Path, saved: dict) -> np.ndarray:
+    try:
+        eyes = np.array(saved["src_eyes"], np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: its notes on src's eyes cannot be read") from error
+    if eyes.shape != (12, 2) or not np.isfinite(eyes).all():
+        raise UserError(f"{folder}: its notes on src's eyes are not 12 points")
+    return eyes
 
 
 def _restore_params(checkpoints: Checkpoints, model: dict) -> dict:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from odfs_jax import devices as hardware
 from odfs_jax.data import atomic
 from odfs_jax.data.batches import make_batches
-from odfs_jax.data.faceset import load_faceset
+from odfs_jax.data.faceset import load_faceset, read_eyes
 from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
 from odfs_jax.losses import make_loss
@@ -60,13 +60,14 @@ def train(config: DictConfig) -> None:
     batches = make_batches(
         facesets, jax.random.key(config["seed"]), config["batch_size"], split_over(devices)
     )
+    notes = {"src_eyes": _src_eyes(config)}
     journal = Journal(folder, config["batch_size"], int(state.step), history)
     preview = make_preview(net, facesets)
     del facesets  # now on the device, or held by `batches`
 
     def save(state: TrainState) -> None:
         number = int(state.step)
-        checkpoints.save(number, state, config, journal.history)
+        checkpoints.save(number, state, config | notes, journal.history)
         picture = preview(state.params)
         _write_picture(folder / "preview.png", picture)
 
@@ -127,6 +128,12 @@ def _load_facesets(config: dict) -> dict:
         folder = Path(config["data"][side]["aligned"])
         facesets[side] = load_faceset(folder, side, face_type, model["resolution"])
     return facesets
+
+
+def _src_eyes(config: dict) -> list:
+    """What conversion must know of src's faces (`faces/proportions.py`), as JSON."""
+    folder = Path(config["data"]["src"]["aligned"])
+    return read_eyes(folder, "src", FaceType(config["model"]["face_type"])).tolist()
 
 
 def _start(checkpoints: Checkpoints, config: dict, net, tx, devices) -> tuple[TrainState, list]:

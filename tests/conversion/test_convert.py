@@ -43,7 +43,8 @@ def trained(tmp_path_factory) -> Path:
     params = jax.tree.map(lambda a: rng.normal(0, 0.05, a.shape).astype(np.float32), shapes)
     params["decoder_src"]["mask"]["out"]["bias"] += 6.0
     checkpoints = Checkpoints(folder)
-    checkpoints.save(1, {"params": params}, {"model": OmegaConf.to_container(model)}, [])
+    notes = {"model": OmegaConf.to_container(model), "src_eyes": [[0.5, 0.4]] * 12}
+    checkpoints.save(1, {"params": params}, notes, [])
     checkpoints.finish()
     checkpoints.close()
     return folder

@@ -101,3 +101,18 @@ def test_a_face_without_a_solid_mask_is_left_alone(perfect, smooth_picture, face
     result, side = build_merge(faint, settings())({}, jnp.array(pixels), region.matrix[None])
     assert int(side[0]) == 0
     np.testing.assert_array_equal(result, pixels)
+
+
+def test_placement_lays_the_new_face_elsewhere(perfect, face_points, smooth_picture):
+    frame = smooth_picture(200, 200)
+    region = face_region(face_points((100, 100), 40), FaceType.FULL, RESOLUTION)
+    assert region.face_side == pytest.approx(RESOLUTION, rel=0.02)  # a face pixel a frame pixel
+    right = np.array([[1.0, 0, 4], [0, 1.0, 0]])
+    pixels = read_region(frame, region)
+    moved, _ = build_merge(perfect(RESOLUTION), settings(), right)(
+        {}, pixels[None], region.matrix[None]
+    )
+    middle = slice(region.side // 2 - 8, region.side // 2 + 8)
+    expected = np.roll(pixels, 4, axis=1)[middle, middle].astype(int)
+    assert np.abs(expected - np.asarray(moved[0])[middle, middle]).max() <= 3
+    assert np.abs(expected - pixels[middle, middle]).max() > 3
