@@ -1,6 +1,7 @@
 """The commands. Each composes its configuration with Hydra and hands it to one function.
 
-Exit codes: 0 done, 2 a mistake in the input (one line on stderr), 1 a bug (traceback).
+Exit codes: 0 done, 2 a mistake in the input (one line on stderr), 130 stopped with Ctrl-C where
+there is nothing to save, 1 a bug (traceback).
 """
 
 import errno
@@ -38,6 +39,9 @@ def command(name: str, task: str) -> Callable[[], None]:
                 raise
             print(f"odfs-{name}: {_one_line(error)}", file=sys.stderr)
             sys.exit(2)
+        except KeyboardInterrupt:
+            print(f"odfs-{name}: stopped; what was finished before is whole", file=sys.stderr)
+            sys.exit(130)
 
     return main
 

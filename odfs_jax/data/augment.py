@@ -42,13 +42,6 @@ def sample(
     return jnp.minimum(warped * light, 1), jnp.minimum(true[..., :3] * light, 1), true[..., 3:]
 
 
-def plain(image: jax.Array, cut: jax.Array, *, resolution: int) -> tuple[jax.Array, jax.Array]:
-    """The stored face as it is: (face [R,R,3], mask [R,R,1])."""
-    rows, cols = affine_coordinates(cut, resolution, resolution)
-    picture = bilinear(image.astype(jnp.float32) / 255, rows, cols)
-    return picture[..., :3], picture[..., 3:]
-
-
 def random_light(key: jax.Array, resolution: int, settings: Mapping) -> jax.Array:
     """Factors [R, R, 3] of a random tint and of light that falls off across the picture.
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from odfs_jax.data import augment
-from odfs_jax.data.faceset import Faceset
+from odfs_jax.data.faceset import OVERSAMPLING, Faceset
+from odfs_jax.inference import crop_faces, inverse
 
 ROWS = 4
 
@@ -43,5 +43,4 @@ def _spread(faceset: Faceset) -> tuple[np.ndarray, np.ndarray]:
 
 def _cut_out(resolution: int, images: np.ndarray, cuts: np.ndarray) -> jax.Array:
     """Faces [ROWS, R, R, 3] in [0, 1]."""
-    faces, _ = jax.vmap(lambda i, c: augment.plain(i, c, resolution=resolution))(images, cuts)
-    return faces
+    return crop_faces(images[..., :3], jax.vmap(inverse)(cuts), resolution, OVERSAMPLING)
