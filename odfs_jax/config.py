@@ -61,6 +61,7 @@ class OptimizerConfig:
     learning_rate: float = MISSING
     b1: float = 0.9
     b2: float = 0.999
+    clip_norm: float | None = None
     schedule: str = "constant"
     warmup: int = 0
 

@@ -33,7 +33,11 @@ def make_optimizer(config: Mapping[str, Any], iterations: int) -> optax.Gradient
     """The optimiser of an `OptimizerConfig`. Raises UserError naming the key that does not fit."""
     if config["name"] != "adam":
         raise UserError(f"optimizer.name={config['name']}: expected adam")
-    return optax.adam(_schedule(config, iterations), b1=config["b1"], b2=config["b2"])
+    limit = config["clip_norm"]
+    return optax.chain(
+        optax.identity() if limit is None else optax.clip_by_global_norm(limit),
+        optax.adam(_schedule(config, iterations), b1=config["b1"], b2=config["b2"]),
+    )
 
 
 def _schedule(config: Mapping[str, Any], iterations: int) -> optax.Schedule:
