@@ -7,10 +7,17 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
 
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import jax
+import numpy as np
 import pytest
+
+from odfs_jax.data.aligned import FaceData, Pose, Source, write_face
+from odfs_jax.faces.align import MEAN_FACE
+from odfs_jax.faces.types import FaceType
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -21,3 +28,29 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def write_faceset() -> Callable[..., None]:
+    """write(folder, count, size, face_type, seed): aligned PNGs of smooth random pictures.
+
+    The points are the mean face's, where alignment puts them, so that every cut is known.
+    """
+
+    def write(
+        folder: Path, count: int, size: int = 64, face_type: FaceType = FaceType.HALF, seed: int = 0
+    ) -> None:
+        angle = np.linspace(np.pi, 0, 17)
+        jaw = np.stack([0.5 + 0.5 * np.cos(angle), 0.35 + 0.6 * np.sin(angle)], -1)
+        share = 1 - 2 * face_type.padding
+        points = (np.concatenate([jaw, MEAN_FACE]) * share + face_type.padding) * size
+        source = Source("clip.mp4", 0, 0, size, size, (0.0, 0.0, float(size), float(size)), points)
+        pose = Pose(0.0, 0.0, 0.0)
+        face = FaceData(face_type, size, points, source, pose, "mtcnn", "dlib68", 1.0)
+        rng = np.random.default_rng(seed)
+        for index in range(count):
+            coarse = rng.integers(30, 226, (5, 5, 3)).astype(np.uint8)
+            picture = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+            write_face(folder / f"{index:05d}_0.png", picture, face)
+
+    return write
