@@ -1,0 +1,114 @@
+"""Every YAML file composes, and what `--cfg job` prints is every setting there is."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import MISSING, OmegaConf
+
+from odfs_jax.config import SCHEMAS, config_dir, register_schemas, require_complete
+from odfs_jax.errors import UserError
+from odfs_jax.faces.types import FaceType
+from odfs_jax.losses import make_loss
+from odfs_jax.nets import build_net
+from odfs_jax.training.state import make_optimizer
+
+ROOT = Path(config_dir())
+COMMANDS = sorted(SCHEMAS)
+
+
+def groups(command):
+    """The config groups that a command's own YAML chooses from."""
+    defaults = OmegaConf.load(ROOT / f"{command}.yaml").defaults
+    return {key for entry in defaults if not isinstance(entry, str) for key in entry}
+
+
+USES = {command: groups(command) for command in COMMANDS}
+CHOICES = [
+    pytest.param(
+        command, file.parent.name, file.stem, id=f"{command}-{file.parent.name}-{file.stem}"
+    )
+    for file in sorted(ROOT.glob("*/*.yaml"))
+    for command in COMMANDS
+    if file.parent.name in USES[command]
+]
+
+
+def composed(command, *overrides):
+    register_schemas()
+    with initialize_config_dir(str(ROOT), version_base="1.3"):
+        return compose(command, overrides=list(overrides))
+
+
+def leaves(schema, prefix=""):
+    """The dotted names of every field of a dataclass."""
+    for field in dataclasses.fields(schema):
+        inner = field.default_factory
+        if dataclasses.is_dataclass(inner):
+            yield from leaves(inner, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
+
+
+def test_every_group_of_configs_belongs_to_a_command():
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    assert folders <= set.union(*USES.values())
+    assert len(CHOICES) >= len(list(ROOT.glob("*/*.yaml"))) > 10
+
+
+@pytest.mark.parametrize(("command", "group", "choice"), CHOICES)
+def test_every_choice_composes_and_builds(command, group, choice):
+    config = composed(command, f"{group}={choice}")
+    require_complete(config)
+    if command != "train":
+        return
+    config = OmegaConf.to_container(config)
+    net = build_net(config["model"])
+    face = jax.ShapeDtypeStruct((1, net.resolution, net.resolution, 3), jnp.float32)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), face, face)["params"]
+    (out, mask) = jax.eval_shape(net.apply, {"params": shapes}, face, face)["src"]
+    assert out.shape == face.shape and mask.shape == (*face.shape[:3], 1)
+    FaceType(config["model"]["face_type"])
+    make_loss(config["loss"])
+    make_optimizer(config["optimizer"], config["iterations"])
+
+
+def test_a_model_choice_is_its_own_name():
+    for file in (ROOT / "model").glob("*.yaml"):
+        assert composed("train", f"model={file.stem}").name == file.stem
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_field_of_the_schema_is_set_by_the_files(command):
+    config = composed(command, "data=src_dst")
+    for name in leaves(SCHEMAS[command]):
+        OmegaConf.select(config, name, throw_on_missing=True)
+    assert not OmegaConf.missing_keys(config)
+
+
+def test_the_printed_configuration_is_complete(tmp_path):
+    """The real command, from another folder; nothing is written and nothing is trained."""
+    script = Path(config_dir()).parent / "train.py"
+    command = [sys.executable, str(script), "--cfg", "job", "model=h64", "data=src_dst"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = OmegaConf.create(done.stdout)
+    for name in leaves(SCHEMAS["train"]):
+        parent, _, last = name.rpartition(".")
+        assert last in (OmegaConf.select(printed, parent) if parent else printed), name
+    assert printed.model.resolution == 64 and printed.data.sides == ["src", "dst"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_missing_settings_are_named_in_one_line():
+    config = composed("train")
+    config.model.resolution = MISSING
+    config.batch_size = MISSING
+    with pytest.raises(UserError, match=r"without a value: batch_size, model\.resolution"):
+        require_complete(config)
