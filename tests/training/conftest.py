@@ -1,0 +1,120 @@
+"""Training runs that are small enough to be real: tiny networks on a handful of faces."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.nets import build_net
+from odfs_jax.training.checkpoint import Checkpoints, on
+from odfs_jax.training.loop import train
+from odfs_jax.training.state import init_state, make_optimizer, replicated
+
+TINY = (
+    "model.width=0.03125",
+    "model.resolution=32",
+    "batch_size=4",
+    "optimizer.learning_rate=1e-3",
+    "log_every=10",
+    "preview_every=20",
+)
+
+
+@pytest.fixture(scope="session")
+def make_workspace(tmp_path_factory, write_faceset) -> Callable[[], Path]:
+    """A new workspace with seven faces of src and six of dst."""
+
+    def make() -> Path:
+        workspace = tmp_path_factory.mktemp("workspace")
+        for side, count, seed in (("src", 7, 0), ("dst", 6, 1)):
+            write_faceset(workspace / side / "aligned", count, seed=seed)
+        return workspace
+
+    return make
+
+
+@pytest.fixture
+def workspace(make_workspace) -> Path:
+    return make_workspace()
+
+
+@pytest.fixture(scope="session")
+def overrides() -> Callable[..., list[str]]:
+    """The settings of a tiny run in a workspace, as the command line takes them."""
+
+    def settings(workspace: Path, *more: str) -> list[str]:
+        return [f"workspace={workspace}", "hardware.compilation_cache=null", *TINY, *more]
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def configure(overrides) -> Callable[..., DictConfig]:
+    """The composed configuration of a tiny run."""
+    register_schemas()
+
+    def make(workspace: Path, *more: str) -> DictConfig:
+        with initialize_config_dir(config_dir(), version_base="1.3"):
+            config = compose("train", overrides=overrides(workspace, *more))
+        OmegaConf.resolve(config)
+        return config
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run(configure) -> Callable[..., Path]:
+    """Trains in a workspace; returns the model's folder.
+
+    Adam of optax raises a float to an integer power, which strict promotion refuses; our own part
+    of the step is run strictly, with SGD, in `test_step.py`.
+    """
+
+    def go(workspace: Path, *more: str) -> Path:
+        config = configure(workspace, *more)
+        with jax.numpy_dtype_promotion("standard"):
+            train(config)
+        return workspace / "models" / config.name
+
+    return go
+
+
+@pytest.fixture(scope="session")
+def saved(configure) -> Callable[..., tuple]:
+    """(state with numpy leaves, settings, history) of the last checkpoint in a model's folder."""
+
+    def read(folder: Path) -> tuple:
+        checkpoints = Checkpoints(folder)
+        config = checkpoints.config()
+        net, tx = build_net(config["model"]), make_optimizer(config["optimizer"], 0)
+        like = jax.eval_shape(lambda: init_state(net, tx, config["model"]["resolution"], 0))
+        state, config, history = checkpoints.restore(on(replicated(jax.devices()[:1]), like))
+        checkpoints.close()
+        state = state.replace(key=jax.random.key_data(state.key))
+        return jax.tree.map(np.asarray, state), config, history
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def finished(make_workspace, run) -> tuple[Path, list[str]]:
+    """(folder, log lines) of 40 iterations in one go. To be read only."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger("odfs_jax")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        folder = run(make_workspace(), "iterations=40")
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    return folder, lines

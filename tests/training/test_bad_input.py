@@ -1,0 +1,159 @@
+"""Mistakes that training must answer with one line, and what must survive them."""
+
+import errno
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from odfs_jax import cli
+from odfs_jax import devices as hardware
+from odfs_jax.errors import UserError
+from odfs_jax.training.checkpoint import Checkpoints, load_for_inference
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `train.py` in this process; returns its exit code and the lines on stderr."""
+
+    def run(*arguments):
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # the command sets it; put back afterwards
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.train()
+        return stop.value.code, capsys.readouterr().err.splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("batchsize=3", ["batchsize"]),
+        ("model.widht=0.5", ["widht"]),
+        ("batch_size=many", ["batch_size", "many"]),
+        ("model.width=wide", ["width", "wide"]),
+        ("model=h65", ["model/h65", "h64", "liaef128"]),
+        ("experiment=dmeo", ["dmeo", "demo"]),
+        ("model.net=vae", ["model.net=vae", "shared_encoder"]),
+        ("model.face_type=hlaf", ["model.face_type=hlaf"]),
+        ("model.resolution=50", ["model.resolution=50"]),
+        ("loss.face=dsim", ["loss.face=dsim"]),
+        ("optimizer.name=sgd", ["optimizer.name=sgd", "adam"]),
+        ("optimizer.schedule=cosine", ["optimizer.schedule=cosine", "iterations=0"]),
+        ("hardware.platform=tpu", ["hardware.platform=tpu", "cpu"]),
+        ("batch_size=0", ["batch_size=0"]),
+        ("data=src", ["data.sides=['src']", "data=src_dst"]),
+        ("workspace={tmp}/none", ["none/src/aligned: no such folder", "extract.py data=src"]),
+    ],
+)
+def test_a_mistake_gives_one_line_and_exit_code_2(command, overrides, tmp_path, mistake, words):
+    code, lines = command(*overrides(tmp_path), mistake.format(tmp=tmp_path))
+    assert code == 2 and len(lines) == 1 and lines[0].startswith("odfs-train: ")
+    for word in words:
+        assert word in lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_real_command_prints_nothing_but_its_one_line(tmp_path):
+    script = Path(cli.__file__).parents[1] / "train.py"
+    arguments = [sys.executable, str(script), "batchsize=3"]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1 and "batchsize" in done.stderr
+
+
+def test_an_empty_folder_names_the_command(command, overrides, tmp_path):
+    (tmp_path / "src" / "aligned").mkdir(parents=True)
+    code, lines = command(*overrides(tmp_path))
+    assert code == 2 and len(lines) == 1
+    assert "no aligned PNG" in lines[0] and "python extract.py data=src" in lines[0]
+
+
+def test_a_batch_that_does_not_divide_over_the_devices():
+    with pytest.raises(UserError, match="batch_size=6: expected a positive multiple of the 4"):
+        hardware.check_batch(6, jax.devices())
+    hardware.check_batch(8, jax.devices())
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [("model.width=0.0625", "model.width"), ("model.resolution=48", "model.resolution")],
+)
+def test_a_folder_of_another_model_is_left_alone(finished, run, change, key):
+    folder, _ = finished
+    before = (folder / "config.yaml").read_bytes()
+    with pytest.raises(UserError, match=rf"{folder} holds another model: {key} is .*name="):
+        run(folder.parent.parent, change, "name=h64")
+    assert (folder / "config.yaml").read_bytes() == before
+
+
+def test_folders_without_a_model(tmp_path):
+    with pytest.raises(UserError, match=r"no trained model here; run: python train\.py"):
+        load_for_inference(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="no finished checkpoint"):
+        load_for_inference(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "{}",
+        "{",
+        "7",
+        '{"model": 3}',
+        '{"model": {"net": "os.system", "extra": 1}}',
+        '{"model": {"name": "x"}}',
+        '{"model": {"resolution": "${oc.env:HOME}"}}',
+    ],
+)
+def test_hostile_settings_in_a_models_folder(finished, tmp_path, content):
+    folder = tmp_path / "model"
+    shutil.copytree(finished[0], folder)
+    notes = folder / "checkpoints" / "40" / "config" / "metadata"
+    assert notes.is_file()
+    notes.write_text(content)
+    with pytest.raises(UserError) as error:
+        load_for_inference(folder)
+    assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_damaged_checkpoint_is_named_with_the_remedy(finished, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(finished[0], folder)
+    for file in (folder / "checkpoints" / "40" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(UserError, match=r"checkpoints/40: cannot be read .*remove this folder"):
+        load_for_inference(folder)
+
+
+@pytest.mark.parametrize("method", ["save", "wait_until_finished"])
+def test_a_full_disk_keeps_the_last_checkpoint(workspace, run, saved, monkeypatch, method):
+    """orbax fails at once or in the background; either way the checkpoint before it is whole."""
+    folder = run(workspace, "iterations=2")
+    before = saved(folder)[0]
+
+    def full(self, *_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, method, full)
+        patch.setattr(ocp.CheckpointManager, "close", lambda self: None)
+        message = r"the checkpoint was not written \(the disk is full\); the checkpoint \d is whole"
+        with pytest.raises(UserError, match=message):
+            run(workspace, "iterations=3")
+    if method == "save":
+        after = saved(folder)[0]
+        for ours, theirs in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.latest() in (2, 3)
+    checkpoints.close()

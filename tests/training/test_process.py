@@ -1,0 +1,81 @@
+"""The real command as a process of its own: stopped, killed, and gone on with."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from odfs_jax import cli
+
+SCRIPT = Path(cli.__file__).parents[1] / "train.py"
+PATIENCE = 240  # seconds
+
+
+@contextlib.contextmanager
+def started(arguments: list[str], log: Path) -> Iterator[subprocess.Popen]:
+    """`train.py` with stderr in `log`; it does not outlive the block."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+    with log.open("w") as stderr:
+        command = [sys.executable, str(SCRIPT), *arguments]
+        process = subprocess.Popen(command, stderr=stderr, env=os.environ | cache)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_for(condition, process: subprocess.Popen, log: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.05)
+
+
+def assert_same_as_unbroken(ours, theirs):
+    for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_a_signal_saves_and_ends_with_0(workspace, overrides, saved, tmp_path, number):
+    log = tmp_path / "log"
+    with started(overrides(workspace, "log_every=1", "preview_every=1000000"), log) as process:
+        wait_for(lambda: "[       3]" in log.read_text(), process, log)
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == 0, log.read_text()
+    text = log.read_text()
+    assert "Traceback" not in text and f"{signal.Signals(number).name}: saving" in text
+    state, _, history = saved(workspace / "models" / "h64")
+    assert text.splitlines()[-1] == f"iteration {int(state.step)} saved"
+    assert history[-1][0] == int(state.step) >= 3
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_from_its_last_save(
+    workspace, overrides, run, saved, finished, tmp_path
+):
+    """SIGKILL at any moment after a save; 40 iterations in the end are those of one go."""
+    log = tmp_path / "log"
+    checkpoints = workspace / "models" / "h64" / "checkpoints"
+
+    def done() -> list[int]:
+        return [int(p.name) for p in checkpoints.glob("*") if p.name.isdigit()]
+
+    with started(overrides(workspace, "iterations=0", "save_minutes=0"), log) as process:
+        wait_for(lambda: any(step >= 3 for step in done()), process, log)
+        process.kill()
+        assert process.wait(PATIENCE) == -signal.SIGKILL
+    assert 3 <= max(done()) < 40
+    folder = run(workspace, "iterations=40")
+    assert_same_as_unbroken(saved(folder)[0], saved(finished[0])[0])
