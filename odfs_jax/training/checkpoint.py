@@ -59,7 +59,7 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(state),
                     config=ocp.args.JsonSave(config),
-                    history=ocp.args.JsonSave({"rows": history}),
+                    history=ocp.args.JsonSave({"rows": list(history)}),  # ours goes on growing
                 ),
             )
         except Exception as error:  # orbax and tensorstore raise many kinds

@@ -157,3 +157,17 @@ def test_a_full_disk_keeps_the_last_checkpoint(workspace, run, saved, monkeypatc
     checkpoints = Checkpoints(folder)
     assert checkpoints.latest() in (2, 3)
     checkpoints.close()
+
+
+def test_a_save_keeps_the_history_of_its_moment(tmp_path, monkeypatch):
+    """orbax writes in the background, while the loop goes on adding rows."""
+    given = []
+    monkeypatch.setattr(
+        ocp.CheckpointManager, "save", lambda self, step, args: given.append(args.history.item)
+    )
+    history = [[10, {"src_face": 0.5}]]
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(10, {}, {}, history)
+    history.append([20, {"src_face": 0.4}])
+    assert given == [{"rows": [[10, {"src_face": 0.5}]]}]
+    checkpoints.close()
