@@ -33,6 +33,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        for name in ("absl", "asyncio"):  # orbax logs tracebacks of what it raises later anyway
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, cleanup_tmp_directories=True)
         names = ("state", "config", "history")
         try:
@@ -73,8 +75,11 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def close(self) -> None:
-        """Gives up the folder; call `finish` first."""
-        self._manager.close()
+        """Gives up the folder. Raises UserError when a write that nobody waited for failed."""
+        try:
+            self._manager.close()
+        except Exception as error:
+            raise self._failed(error) from error
 
     def restore(self, like: Any) -> tuple[Any, dict, list]:
         """(state, config, history) of the latest step; `like` gives shapes, types and devices.
