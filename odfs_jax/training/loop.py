@@ -74,9 +74,10 @@ def train(config: DictConfig) -> None:
     try:
         _run(config, state, step, batches, journal, preview, save)
         checkpoints.finish()
+        log.info("iteration %d saved", checkpoints.latest())
     finally:
-        journal.close()
         checkpoints.close()
+        journal.close()
 
 
 def _run(
@@ -104,16 +105,19 @@ def _run(
             in_flight.append(metrics)
             if len(in_flight) > IN_FLIGHT:
                 jax.block_until_ready(in_flight.popleft())
-            if number % config["log_every"] == 0:
+            if _due(number, config["log_every"]):
                 journal.write(number)
-            if number % config["preview_every"] == 0:
+            if _due(number, config["preview_every"]):
                 journal.picture(number, preview(state.params))
             if time.monotonic() - saved_at >= config["save_minutes"] * 60:
                 save(state)
                 saved_at = time.monotonic()
         journal.write(number)
         save(state)
-    log.info("iteration %d saved", number)
+
+
+def _due(number: int, every: int) -> bool:
+    return every > 0 and number % every == 0
 
 
 def _load_facesets(config: dict) -> dict:
