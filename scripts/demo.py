@@ -17,7 +17,7 @@ import cv2
 import jax
 import numpy as np
 
-from odfs_jax.data import atomic
+from odfs_jax.data import atomic, png
 from odfs_jax.errors import UserError
 from odfs_jax.evaluation import (
     Score,
@@ -60,8 +60,8 @@ def main() -> None:
     report |= {"device": jax.devices()[0].device_kind, "settings": training}
     atomic.write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
     atomic.write_text(folder / "report.md", _table(report))
-    _, picture = cv2.imencode(".png", _comparison(dst, swap, truth)[..., ::-1])
-    atomic.write_bytes(folder / "comparison.png", picture.tobytes())
+    picture = _comparison(dst, swap, truth)
+    atomic.write_bytes(folder / "comparison.png", png.encode(picture))
     sys.stdout.write(_table(report))
 
 

@@ -66,8 +66,7 @@ def write_face(path: Path, image: np.ndarray, face: FaceData) -> None:
     """Writes `image` (uint8 RGB [size, size, 3]) and `face` to `path` atomically."""
     if image.shape != (face.size, face.size, 3) or image.dtype != np.uint8:
         raise ValueError(f"image {image.shape} {image.dtype} does not fit size {face.size}")
-    _, encoded = cv2.imencode(".png", image[..., ::-1])
-    atomic.write_bytes(path, png.with_text(encoded.tobytes(), KEYWORD, _to_json(face)))
+    atomic.write_bytes(path, png.with_text(png.encode(image), KEYWORD, _to_json(face)))
 
 
 def read_face(path: Path) -> FaceData:

@@ -82,8 +82,7 @@ class PictureWriter(FrameWriter):
         target = self._folder / name
         if target.exists():
             raise UserError(f"{frame.file}: a second picture would be written as {name}; rename it")
-        _, encoded = cv2.imencode(".png", frame.image[..., ::-1])
-        target.write_bytes(png.with_text(encoded.tobytes(), COMMENT, self._comment))
+        target.write_bytes(png.with_text(png.encode(frame.image), COMMENT, self._comment))
 
 
 def _first_readable(files: list[Path], path: Path) -> np.ndarray:

@@ -6,13 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import jax
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax import devices as hardware
-from odfs_jax.data import atomic
+from odfs_jax.data import atomic, png
 from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import load_faceset, read_eyes
 from odfs_jax.errors import UserError
@@ -68,8 +66,7 @@ def train(config: DictConfig) -> None:
     def save(state: TrainState) -> None:
         number = int(state.step)
         checkpoints.save(number, state, config | notes, journal.history)
-        picture = preview(state.params)
-        _write_picture(folder / "preview.png", picture)
+        atomic.write_bytes(folder / "preview.png", png.encode(preview(state.params)))
 
     try:
         _run(config, state, step, batches, journal, preview, save)
@@ -157,8 +154,3 @@ def _start(checkpoints: Checkpoints, config: dict, net, tx, devices) -> tuple[Tr
     state, _, history = checkpoints.restore(on(copies, jax.eval_shape(fresh)))
     log.info("%s: resuming at iteration %d", checkpoints.folder, latest)
     return state, history
-
-
-def _write_picture(path: Path, image: np.ndarray) -> None:
-    _, encoded = cv2.imencode(".png", image[..., ::-1])
-    atomic.write_bytes(path, encoded.tobytes())
