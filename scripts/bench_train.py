@@ -28,7 +28,9 @@ from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import OVERSAMPLING, Faceset
 from odfs_jax.losses import make_loss
 from odfs_jax.nets import build_net
-from odfs_jax.training.state import init_state, make_optimizer, make_step, replicated, split_over
+from odfs_jax.training.optimizer import make_optimizer
+from odfs_jax.training.state import init_state, replicated, split_over
+from odfs_jax.training.step import make_step
 
 WARM_UP = 2
 PAIRS = int(os.environ.get("BENCH_PAIRS", "7"))

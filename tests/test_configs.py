@@ -17,7 +17,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
 from odfs_jax.losses import make_loss
 from odfs_jax.nets import build_net
-from odfs_jax.training.state import make_optimizer
+from odfs_jax.training.optimizer import make_optimizer
 
 ROOT = Path(config_dir())
 COMMANDS = sorted(SCHEMAS)

@@ -19,16 +19,11 @@ from odfs_jax.losses import make_loss
 from odfs_jax.nets import build_net
 from odfs_jax.training.checkpoint import Checkpoints, check_same_model, on
 from odfs_jax.training.journal import Journal
+from odfs_jax.training.optimizer import make_optimizer
 from odfs_jax.training.preview import make_preview
 from odfs_jax.training.signals import stop_requests
-from odfs_jax.training.state import (
-    TrainState,
-    init_state,
-    make_optimizer,
-    make_step,
-    replicated,
-    split_over,
-)
+from odfs_jax.training.state import TrainState, init_state, replicated, split_over
+from odfs_jax.training.step import make_step
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.nets import build_net
 from odfs_jax.training.checkpoint import Checkpoints, on
 from odfs_jax.training.loop import train
-from odfs_jax.training.state import init_state, make_optimizer, replicated
+from odfs_jax.training.optimizer import make_optimizer
+from odfs_jax.training.state import init_state, replicated
 
 TINY = (
     "model.width=0.03125",

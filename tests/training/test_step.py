@@ -17,13 +17,9 @@ from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
 from odfs_jax.losses import make_loss
 from odfs_jax.nets import build_net
-from odfs_jax.training.state import (
-    init_state,
-    make_optimizer,
-    make_step,
-    replicated,
-    split_over,
-)
+from odfs_jax.training.optimizer import make_optimizer
+from odfs_jax.training.state import init_state, replicated, split_over
+from odfs_jax.training.step import make_step
 
 STEPS, BATCH = 4, 4
 
