@@ -52,6 +52,7 @@ class Liae(nn.Module):
     mask_decoder: Sequence[int]
     width: float = 1.0
     dtype: jnp.dtype = jnp.float32
+    remat: bool = False  # of the decoders
 
     def setup(self) -> None:
         self.shared = Features(scaled(self.encoder, self.width))
@@ -59,7 +60,7 @@ class Liae(nn.Module):
         self.inter_ab = Inter(self.resolution // 16, *sizes)
         self.inter_b = Inter(self.resolution // 16, *sizes)
         face, mask = scaled(self.decoder, self.width), scaled(self.mask_decoder, self.width)
-        self.decoder_both = Decoder(face, mask)
+        self.decoder_both = Decoder(face, mask, remat=self.remat)
 
     def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output]:
         both = jnp.concatenate([src, dst]).astype(self.dtype)

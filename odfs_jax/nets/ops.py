@@ -10,6 +10,7 @@ from jax import lax
 Output = tuple[jax.Array, jax.Array]  # (face [N,R,R,3], mask [N,R,R,1]), float32 in [0, 1]
 
 LEAK = 0.1  # slope of the leaky ReLU below zero, spec section 7
+SMALL = 4
 
 
 def conv_same(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -19,7 +20,7 @@ def conv_same(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """
     # XLA:CPU swaps picture and kernel when the kernel is the larger one, and the swapped form of
     # the gradient runs in a scalar loop: 18 s instead of 0.6 s for H64's last encoder layer.
-    small = min(-(-size // stride) for size in x.shape[1:3]) < kernel.shape[0]
+    small = min(-(-size // stride) for size in x.shape[1:3]) <= SMALL
     if small and jax.default_backend() == "cpu":
         return conv_by_matmul(x, kernel, stride)
     dims = ("NHWC", "HWIO", "NHWC")
@@ -113,16 +114,21 @@ class Branch(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A code [N,h,w,C] to (face [N,R,R,channels], mask [N,R,R,1]), by two separate branches."""
+    """A code [N,h,w,C] to (face [N,R,R,channels], mask [N,R,R,1]), by two separate branches.
+
+    With `remat` the gradient computes a branch anew instead of keeping its feature maps.
+    """
 
     face: Sequence[int]
     mask: Sequence[int]
     channels: int = 3
+    remat: bool = False
 
     @nn.compact
     def __call__(self, code: jax.Array) -> tuple[jax.Array, jax.Array]:
-        face = Branch(self.face, self.channels, name="face")(code)
-        mask = Branch(self.mask, 1, name="mask")(code)
+        branch = nn.remat(Branch) if self.remat else Branch
+        face = branch(self.face, self.channels, name="face")(code)
+        mask = branch(self.mask, 1, name="mask")(code)
         return face, mask
 
 

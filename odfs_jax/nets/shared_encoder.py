@@ -44,13 +44,14 @@ class SharedEncoder(nn.Module):
     mask_decoder: Sequence[int]
     width: float = 1.0
     dtype: jnp.dtype = jnp.float32
+    remat: bool = False  # of the decoders
 
     def setup(self) -> None:
         bottleneck, code, code_up = scaled((self.bottleneck, self.code, self.code_up), self.width)
         self.shared = Encoder(scaled(self.encoder, self.width), bottleneck, code, code_up)
         face, mask = scaled(self.decoder, self.width), scaled(self.mask_decoder, self.width)
-        self.decoder_src = Decoder(face, mask)
-        self.decoder_dst = Decoder(face, mask)
+        self.decoder_src = Decoder(face, mask, remat=self.remat)
+        self.decoder_dst = Decoder(face, mask, remat=self.remat)
 
     def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output]:
         both = jnp.concatenate([src, dst]).astype(self.dtype)  # one encoder call fills the device
