@@ -4,13 +4,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax import devices as hardware
-from odfs_jax.data import atomic, png
+from odfs_jax.data import atomic
 from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import load_faceset, read_eyes
 from odfs_jax.errors import UserError
@@ -45,53 +47,51 @@ def train(config: DictConfig) -> None:
     hardware.check_batch(config["batch_size"], devices)
     facesets = _load_facesets(config)
 
-    checkpoints = Checkpoints(folder)
-    state, history = _start(checkpoints, config, net, tx, devices)
-    atomic.write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
-
-    step = make_step(net, loss, tx, config["augment"], devices)
-    batches = make_batches(
-        facesets, jax.random.key(config["seed"]), config["batch_size"], split_over(devices)
-    )
-    notes = {"src_eyes": _src_eyes(config)}
-    journal = Journal(folder, config["batch_size"], int(state.step), history)
-    preview = make_preview(net, facesets)
-    del facesets  # now on the device, or held by `batches`
-
-    def save(state: TrainState) -> None:
-        number = int(state.step)
-        checkpoints.save(number, state, config | notes, journal.history)
-        atomic.write_bytes(folder / "preview.png", png.encode(preview(state.params)))
-
-    try:
-        _run(config, state, step, batches, journal, preview, save)
-        checkpoints.finish()
-        log.info("iteration %d saved", checkpoints.latest())
-    finally:
-        checkpoints.close()
-        journal.close()
+    with closing(Checkpoints(folder)) as checkpoints:
+        state, history = _start(checkpoints, config, net, tx, devices)
+        atomic.write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+        step = make_step(net, loss, tx, config["augment"], devices)
+        batches = make_batches(
+            facesets, jax.random.key(config["seed"]), config["batch_size"], split_over(devices)
+        )
+        preview = make_preview(net, facesets)
+        del facesets  # now on the device, or held by `batches`
+        with closing(Journal(folder, config["batch_size"], int(state.step), history)) as journal:
+            notes = config | {"src_eyes": _src_eyes(config)}
+            Loop(config, notes, step, batches, preview, journal, checkpoints).run(state)
 
 
-def _run(
-    config: dict,
-    state: TrainState,
-    step: Callable,
-    batches: Callable,
-    journal: Journal,
-    preview: Callable,
-    save: Callable[[TrainState], None],
-) -> None:
-    """The loop. The host runs IN_FLIGHT steps ahead and reads nothing back but at log lines."""
-    first, target = int(state.step), config["iterations"]
-    if target and first >= target:
-        log.info("already at iteration %d of %d; give a higher iterations=", first, target)
-        return
-    in_flight: deque = deque()
-    saved_at = time.monotonic()
-    with stop_requests() as asked_to_stop:
-        number = first
+@dataclass
+class Loop:
+    """The steady loop. The host runs IN_FLIGHT steps ahead and waits for nothing else."""
+
+    config: dict
+    notes: dict  # what is saved beside the state
+    step: Callable
+    batches: Callable
+    preview: Callable
+    journal: Journal
+    checkpoints: Checkpoints
+
+    def run(self, state: TrainState) -> None:
+        """From `state` to the target iteration or a stop request; what was learnt is saved."""
+        number, target = int(state.step), self.config["iterations"]
+        if target and number >= target:
+            log.info("already at iteration %d of %d; give a higher iterations=", number, target)
+        else:
+            with stop_requests() as asked_to_stop:
+                state = self._turn(state, number, target, asked_to_stop)
+                self.save(state)
+        self.checkpoints.finish()
+        self.journal.finish()
+        log.info("iteration %d saved", self.checkpoints.latest())
+
+    def _turn(self, state: TrainState, number: int, target: int, asked_to_stop) -> TrainState:
+        config, journal = self.config, self.journal
+        in_flight: deque = deque()
+        saved_at = time.monotonic()
         while not (target and number >= target) and not asked_to_stop():
-            state, metrics = step(state, batches(number))
+            state, metrics = self.step(state, self.batches(number))
             number += 1
             journal.add(metrics)
             in_flight.append(metrics)
@@ -100,12 +100,19 @@ def _run(
             if _due(number, config["log_every"]):
                 journal.write(number)
             if _due(number, config["preview_every"]):
-                journal.picture(number, preview(state.params))
+                journal.picture(number, self.preview(state.params))
             if time.monotonic() - saved_at >= config["save_minutes"] * 60:
-                save(state)
+                self.save(state)
                 saved_at = time.monotonic()
         journal.write(number)
-        save(state)
+        return state
+
+    def save(self, state: TrainState) -> None:
+        """A checkpoint and `preview.png`; both are written behind the loop's back."""
+        picture = self.preview(state.params)
+        self.journal.finish()  # the checkpoint's history has every line so far
+        self.checkpoints.save(int(state.step), state, self.notes, self.journal.history)
+        self.journal.keep(picture)
 
 
 def _due(number: int, every: int) -> bool:

@@ -13,8 +13,11 @@ from odfs_jax.inference import crop_faces, inverse
 ROWS = 4
 
 
-def make_preview(net: nn.Module, facesets: dict[str, Faceset]) -> Callable[[dict], np.ndarray]:
-    """preview(params) -> uint8 RGB [ROWS * R, 5 * R, 3] of faces spread over the facesets."""
+def make_preview(net: nn.Module, facesets: dict[str, Faceset]) -> Callable[[dict], jax.Array]:
+    """preview(params) -> uint8 RGB [ROWS * R, 5 * R, 3] of faces spread over the facesets.
+
+    It returns at once, with the picture still being drawn on the first device.
+    """
     chosen = {side: _spread(faceset) for side, faceset in facesets.items()}
     device = jax.local_devices()[0]
     images = jax.device_put(
@@ -30,8 +33,8 @@ def make_preview(net: nn.Module, facesets: dict[str, Faceset]) -> Callable[[dict
         grid = cells.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
         return jnp.round(grid * 255).astype(jnp.uint8)
 
-    def preview(params: dict) -> np.ndarray:
-        return np.asarray(render(jax.device_put(params, device), images["src"], images["dst"]))
+    def preview(params: dict) -> jax.Array:
+        return render(jax.device_put(params, device), images["src"], images["dst"])
 
     return preview
 
