@@ -48,11 +48,20 @@ class ModelConfig:
 
 
 @dataclass
+class FaceLossConfig:
+    dssim: float = 0.0
+    ms_ssim: float = 0.0
+    mae: float = 0.0
+    mse: float = 0.0
+
+
+@dataclass
 class LossConfig:
-    face: str = MISSING
+    face: FaceLossConfig = field(default_factory=FaceLossConfig)
     mask: str = MISSING
-    face_weight: float = 1.0
     mask_weight: float = 1.0
+    masked: bool = True
+    eyes_mouth: float = 0.0
 
 
 @dataclass
@@ -153,7 +162,36 @@ class ConvertConfig:
     debug: bool = False
 
 
-SCHEMAS = {"train": TrainConfig, "extract": ExtractConfig, "convert": ConvertConfig}
+@dataclass
+class SortConfig:
+    workspace: str = MISSING
+    by: str = MISSING
+    keep: int | None = None
+    undo: bool = False
+    dry_run: bool = False
+    report: bool = False
+    data: DataConfig = field(default_factory=DataConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    debug: bool = False
+
+
+@dataclass
+class FacesetConfig:
+    workspace: str = MISSING
+    action: str = MISSING
+    file: str | None = None
+    people: bool = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+    debug: bool = False
+
+
+SCHEMAS = {
+    "train": TrainConfig,
+    "extract": ExtractConfig,
+    "convert": ConvertConfig,
+    "sort": SortConfig,
+    "faceset": FacesetConfig,
+}
 
 
 def register_schemas() -> None:
