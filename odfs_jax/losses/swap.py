@@ -38,7 +38,7 @@ def make_loss(
         _check_weight(name, config[name])
     mask_loss = MASK_LOSSES[config["mask"]]
 
-    def side_loss(output: Pair, target: Pair) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def pair_loss(output: Pair, target: Pair) -> tuple[jax.Array, dict[str, jax.Array]]:
         face, mask = output
         true_face, true_mask = target[0], target[1][..., :1]
         inside = true_mask if config["masked"] else jnp.ones_like(true_mask)
