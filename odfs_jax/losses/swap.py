@@ -56,7 +56,7 @@ def make_loss(
     def loss(outputs, targets):
         total, metrics = 0.0, {}
         for output in sorted(targets):
-            part, terms = side_loss(outputs[output], targets[output])
+            part, terms = pair_loss(outputs[output], targets[output])
             total += part
             metrics |= {f"{output}_{name}": term for name, term in terms.items()}
         return total, metrics
