@@ -29,7 +29,7 @@ class DataConfig:
 
 @dataclass
 class HardwareConfig:
-    platform: str | None = None
+    devices: Any = MISSING
     multi_gpu: bool = False
     compilation_cache: str | None = None
 
