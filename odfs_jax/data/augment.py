@@ -21,9 +21,9 @@ def sample(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One training sample of a stored face.
 
-    `image` is uint8 [S, S, 4] (RGB and hull mask), `cut` [2, 3] maps model pixels to stored ones,
-    `settings` is an `AugmentConfig`. Returns (warped face [R,R,3], face [R,R,3], mask [R,R,1]),
-    float32 in [0, 1]: the network sees the first and must give back the other two.
+    `image` is uint8 [S, S, 3 + M] (RGB and masks, the hull's first), `cut` [2, 3] maps model pixels
+    to stored ones, `settings` is an `AugmentConfig`. Returns (warped face [R,R,3], face [R,R,3],
+    masks [R,R,M]), float32 in [0, 1]: the network sees the first and must give back the others.
     """
     size = image.shape[0]
     key_transform, key_warp, key_flip, key_light = jax.random.split(key, 4)

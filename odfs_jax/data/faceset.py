@@ -12,7 +12,7 @@ from odfs_jax.data.aligned import FaceData, read_face, read_image_and_face
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.align import alignment_matrix, invert
-from odfs_jax.faces.hull import hull_mask
+from odfs_jax.faces.hull import eyes_mouth_mask, hull_mask
 from odfs_jax.faces.proportions import frontal_eyes
 from odfs_jax.faces.types import FaceType
 from odfs_jax.progress import progress
@@ -26,15 +26,20 @@ OVERSAMPLING = 2  # stored pixels for a model pixel: fine enough to resample, co
 class Faceset:
     """Faces on the host. `cuts` map model pixels to stored pixels."""
 
-    images: np.ndarray  # uint8 [N, S, S, 4]: RGB and hull mask (0 or 255 before reduction)
+    # uint8 [N, S, S, 4]: RGB and hull mask (0 or 255 before reduction); a fifth: eyes and mouth
+    images: np.ndarray
     cuts: np.ndarray  # float32 [N, 2, 3]
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def load_faceset(folder: Path, side: str, face_type: FaceType, resolution: int) -> Faceset:
+def load_faceset(
+    folder: Path, side: str, face_type: FaceType, resolution: int, eyes_mouth: bool = False
+) -> Faceset:
     """Reads the aligned faces of `side` for a model of `face_type` and `resolution`.
+
+    With `eyes_mouth` the pictures have the mask of eyes and mouth as a fifth channel.
 
     A file that cannot be used is named, skipped and counted. Raises UserError when none is left,
     or when the model needs a larger face type than the files show.
@@ -42,7 +47,7 @@ def load_faceset(folder: Path, side: str, face_type: FaceType, resolution: int) 
     files = aligned_files(folder, side)
     faces, bad = [], 0
     with ThreadPoolExecutor() as pool:  # OpenCV decodes without the interpreter's lock
-        jobs = [pool.submit(_load, path, face_type, resolution) for path in files]
+        jobs = [pool.submit(_load, path, face_type, resolution, eyes_mouth) for path in files]
         for job in progress(jobs, len(jobs), f"reading {side} faces", "face"):
             try:
                 faces.append(job.result())
@@ -84,8 +89,10 @@ def stored_size(face: FaceData, face_type: FaceType, resolution: int) -> int:
     return min(face.size, round(OVERSAMPLING * resolution / shown))
 
 
-def _load(path: Path, face_type: FaceType, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-    """(uint8 [S, S, 4], cut float32 [2, 3]) of one file."""
+def _load(
+    path: Path, face_type: FaceType, resolution: int, eyes_mouth: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8 [S, S, 4 or 5], cut float32 [2, 3]) of one file."""
     image, face = read_image_and_face(path)
     if not face.face_type.contains(face_type):
         raise UserError(
@@ -96,8 +103,9 @@ def _load(path: Path, face_type: FaceType, resolution: int) -> tuple[np.ndarray,
         to_model = alignment_matrix(face.landmarks, face_type, resolution)
     except ValueError as error:
         raise BadFileError(path, str(error)) from error
-    mask = hull_mask(face.landmarks, face.size, face.size)
-    whole = np.concatenate([image, mask[..., None]], axis=-1)
+    masks = [hull_mask, eyes_mouth_mask] if eyes_mouth else [hull_mask]
+    areas = [mask(face.landmarks, face.size, face.size) for mask in masks]
+    whole = np.concatenate([image, np.stack(areas, axis=-1)], axis=-1)
     return _resized(whole, invert(to_model), stored_size(face, face_type, resolution))
 
 

@@ -129,7 +129,8 @@ def _load_facesets(config: dict) -> dict:
         raise UserError(f"model.face_type={model['face_type']}: no such face type") from error
     for side in ("src", "dst"):
         folder = Path(config["data"][side]["aligned"])
-        facesets[side] = load_faceset(folder, side, face_type, model["resolution"])
+        eyes_mouth = config["loss"]["eyes_mouth"] > 0
+        facesets[side] = load_faceset(folder, side, face_type, model["resolution"], eyes_mouth)
     return facesets
 
 

@@ -11,7 +11,7 @@ import pytest
 from odfs_jax.data.aligned import read_image_and_face, write_face
 from odfs_jax.data.faceset import load_faceset, stored_size
 from odfs_jax.errors import UserError
-from odfs_jax.faces.hull import hull_mask
+from odfs_jax.faces.hull import eyes_mouth_mask, hull_mask
 from odfs_jax.faces.types import FaceType
 from odfs_jax.faces.warp import warp_affine
 
@@ -132,3 +132,15 @@ def test_missing_and_empty_folders_name_the_command(tmp_path, make, message):
         folder.mkdir(parents=True)
     with pytest.raises(UserError, match=rf"{message}.*python extract\.py data=src"):
         load_faceset(folder, "src", HALF, 32)
+
+
+def test_eyes_and_mouth_are_a_fifth_channel_on_request(tmp_path, write_faceset):
+    write_faceset(tmp_path, 2, 64, HALF)
+    plain = load_faceset(tmp_path, "src", HALF, 32)
+    faceset = load_faceset(tmp_path, "src", HALF, 32, eyes_mouth=True)
+    assert plain.images.shape == (2, 64, 64, 4)
+    np.testing.assert_array_equal(faceset.images[..., :4], plain.images)
+    _, face = read_image_and_face(tmp_path / "00000_0.png")
+    expected = eyes_mouth_mask(face.landmarks, 64, 64)
+    assert 100 < (expected > 0).sum() < 0.5 * (plain.images[0, ..., 3] > 0).sum()
+    np.testing.assert_array_equal(faceset.images[0, ..., 4], expected)
