@@ -17,15 +17,12 @@ from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import load_faceset, read_eyes
 from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
-from odfs_jax.losses import make_loss
-from odfs_jax.nets import build_net
 from odfs_jax.training.checkpoint import Checkpoints, check_same_model, on
 from odfs_jax.training.journal import Journal
-from odfs_jax.training.optimizer import make_optimizer
 from odfs_jax.training.preview import make_preview
+from odfs_jax.training.setup import Setup, make_setup
 from odfs_jax.training.signals import stop_requests
-from odfs_jax.training.state import TrainState, init_state, replicated, split_over
-from odfs_jax.training.step import make_step
+from odfs_jax.training.state import TrainState, replicated, split_over
 
 log = logging.getLogger(__name__)
 
@@ -40,21 +37,19 @@ def train(config: DictConfig) -> None:
     hardware.prepare(config.hardware)
     config = OmegaConf.to_container(config)
     folder = Path(config["workspace"]) / "models" / config["name"]
-    net = build_net(config["model"])
-    loss = make_loss(config["loss"])
-    tx = make_optimizer(config["optimizer"], config["iterations"])
+    setup = make_setup(config)
     devices = hardware.choose(config["hardware"])
     hardware.check_batch(config["batch_size"], devices)
     facesets = _load_facesets(config)
 
     with closing(Checkpoints(folder)) as checkpoints:
-        state, history = _start(checkpoints, config, net, tx, devices)
+        state, history = _start(checkpoints, setup, devices)
         atomic.write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
-        step = make_step(net, loss, tx, config["augment"], devices)
+        step = setup.step(devices)
         batches = make_batches(
             facesets, jax.random.key(config["seed"]), config["batch_size"], split_over(devices)
         )
-        preview = make_preview(net, facesets)
+        preview = make_preview(setup.net, facesets)
         del facesets  # now on the device, or held by `batches`
         with closing(Journal(folder, config["batch_size"], int(state.step), history)) as journal:
             notes = config | {"src_eyes": _src_eyes(config)}
@@ -140,20 +135,18 @@ def _src_eyes(config: dict) -> list:
     return read_eyes(folder, "src", FaceType(config["model"]["face_type"])).tolist()
 
 
-def _start(checkpoints: Checkpoints, config: dict, net, tx, devices) -> tuple[TrainState, list]:
+def _start(
+    checkpoints: Checkpoints, setup: Setup, devices: list[jax.Device]
+) -> tuple[TrainState, list]:
     """The state to go on from: the last checkpoint's, or a fresh one."""
     copies = replicated(devices)
-
-    def fresh() -> TrainState:
-        return init_state(net, tx, config["model"]["resolution"], config["seed"])
-
     latest = checkpoints.latest()
     if latest is None:
-        state = jax.jit(fresh, out_shardings=copies)()
+        state = jax.jit(setup.fresh, out_shardings=copies)()
         count = sum(p.size for p in jax.tree.leaves(state.params))
         log.info("%s: a new model of %s parameters", checkpoints.folder, f"{count:,}")
         return state, []
-    check_same_model(checkpoints.folder, checkpoints.config()["model"], config["model"])
-    state, _, history = checkpoints.restore(on(copies, jax.eval_shape(fresh)))
+    check_same_model(checkpoints.folder, checkpoints.config()["model"], setup.config["model"])
+    state, _, history = checkpoints.restore(on(copies, jax.eval_shape(setup.fresh)))
     log.info("%s: resuming at iteration %d", checkpoints.folder, latest)
     return state, history
