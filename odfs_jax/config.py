@@ -70,6 +70,7 @@ class OptimizerConfig:
     learning_rate: float = MISSING
     b1: float = 0.9
     b2: float = 0.999
+    moments: str = "float32"
     clip_norm: float | None = None
     schedule: str = "constant"
     warmup: int = 0
