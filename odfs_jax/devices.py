@@ -62,11 +62,15 @@ def free_memory(devices: list[jax.Device]) -> int:
     return min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
 
 
-def check_batch(batch_size: int, devices: list[jax.Device]) -> None:
-    """Raises UserError unless `batch_size` is positive and divides over `devices`."""
-    if batch_size < 1 or batch_size % len(devices):
+def check_batch(batch_size: int, devices: list[jax.Device], accumulate: int = 1) -> None:
+    """Raises UserError unless `batch_size` divides over `devices` and the `accumulate` parts."""
+    if accumulate < 1:
+        raise UserError(f"accumulate={accumulate}: expected 1 or more")
+    if batch_size < 1 or batch_size % (len(devices) * accumulate):
+        parts = "" if accumulate == 1 else f", {accumulate} parts each (accumulate)"
         raise UserError(
             f"batch_size={batch_size}: expected a positive multiple of the {len(devices)} devices"
+            f"{parts}"
         )
 
 
