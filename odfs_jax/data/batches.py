@@ -36,11 +36,27 @@ def draw(key: jax.Array, step: jax.Array, count: int, batch_size: int) -> jax.Ar
     return jax.vmap(order)(epochs)[place // count - first, place % count]
 
 
-def make_batches(
-    facesets: dict[str, Faceset], key: jax.Array, batch_size: int, sharding: NamedSharding
-) -> Callable[[int], Batch]:
-    """batch(step): the step's faces, a leading axis of devices added, split by `sharding`.
+def own_part(draws: jax.Array, devices: int) -> jax.Array:
+    """What this process, with its `devices`, gets of `draws` [steps, B]: [devices, steps, B/D].
 
+    D counts the devices of all processes, in their order. A single step has no axis of its own.
+    """
+    everyone = devices * jax.process_count()
+    first = devices * jax.process_index()
+    parts = draws.reshape(len(draws), everyone, -1)[:, first : first + devices].swapaxes(0, 1)
+    return parts[:, 0] if len(draws) == 1 else parts
+
+
+def make_batches(
+    facesets: dict[str, Faceset],
+    key: jax.Array,
+    batch_size: int,
+    sharding: NamedSharding,
+    steps: int = 1,
+) -> Callable[[int], Batch]:
+    """batch(step): the faces of `steps` steps from `step` on, laid out as `own_part` says.
+
+    Their leading axis is split by `sharding`, over the devices of this process.
     The facesets live on the devices when they fit into DEVICE_SHARE of the memory, else on the
     host, from where a thread sends batches ahead of time; the log says which.
     """
@@ -53,11 +69,11 @@ def make_batches(
     where = "on the device" if fits else "on the host, batches are prefetched"
     log.info("facesets: %s faces, %.0f MB, %s", counts, size / 1e6, where)
     make = _from_device if fits else _from_host
-    return make(facesets, keys, batch_size, sharding)
+    return make(facesets, keys, batch_size, sharding, steps)
 
 
-def _from_device(facesets, keys, batch_size, sharding) -> Callable[[int], Batch]:
-    devices = sharding.mesh.devices.size
+def _from_device(facesets, keys, batch_size, sharding, steps=1) -> Callable[[int], Batch]:
+    draw_own = _draw_own(batch_size, sharding.mesh.devices.size, steps)
     copies = NamedSharding(sharding.mesh, PartitionSpec())
     stores = {
         side: jax.device_put((faceset.images, faceset.cuts), copies)
@@ -69,18 +85,17 @@ def _from_device(facesets, keys, batch_size, sharding) -> Callable[[int], Batch]
     def gather(stores, keys, step):
         batch = {}
         for side, store in stores.items():
-            chosen = draw(keys[side], step, len(store[0]), batch_size)
-            batch[side] = jax.tree.map(lambda a: _by_device(a[chosen], devices), store)  # noqa: B023
+            chosen = draw_own(keys[side], step, len(store[0]))
+            batch[side] = jax.tree.map(lambda a: a[chosen], store)  # noqa: B023
         return batch
 
     return lambda step: gather(stores, keys, jax.device_put(np.int32(step), copies))
 
 
-def _from_host(facesets, keys, batch_size, sharding) -> Callable[[int], Batch]:
-    devices = sharding.mesh.devices.size
+def _from_host(facesets, keys, batch_size, sharding, steps=1) -> Callable[[int], Batch]:
     cpu = jax.local_devices(backend="cpu")[0]
     keys = jax.device_put(keys, cpu)
-    chooser = jax.jit(draw, static_argnums=(2, 3))
+    chooser = jax.jit(_draw_own(batch_size, sharding.mesh.devices.size, steps), static_argnums=2)
     pool = ThreadPoolExecutor(1, "batches")
     waiting: dict[int, Future] = {}
 
@@ -88,13 +103,12 @@ def _from_host(facesets, keys, batch_size, sharding) -> Callable[[int], Batch]:
         batch = {}
         for side, faceset in facesets.items():
             number = jax.device_put(np.int32(step), cpu)
-            chosen = np.asarray(chooser(keys[side], number, len(faceset), batch_size))
-            parts = (faceset.images[chosen], faceset.cuts[chosen])
-            batch[side] = tuple(_by_device(part, devices) for part in parts)
+            chosen = np.asarray(chooser(keys[side], number, len(faceset)))
+            batch[side] = (faceset.images[chosen], faceset.cuts[chosen])
         return jax.device_put(batch, sharding)
 
     def batch(step: int) -> Batch:
-        for number in range(step, step + 1 + AHEAD):
+        for number in range(step, step + 1 + AHEAD * steps, steps):
             if number not in waiting:
                 waiting[number] = pool.submit(send, number)
         return waiting.pop(step).result()
@@ -102,5 +116,9 @@ def _from_host(facesets, keys, batch_size, sharding) -> Callable[[int], Batch]:
     return batch
 
 
-def _by_device(array, devices: int):
-    return array.reshape(devices, -1, *array.shape[1:])
+def _draw_own(batch_size: int, devices: int, steps: int):
+    def draw_own(key: jax.Array, step: jax.Array, count: int) -> jax.Array:
+        numbers = step + jnp.arange(steps)
+        return own_part(jax.vmap(lambda n: draw(key, n, count, batch_size))(numbers), devices)
+
+    return draw_own

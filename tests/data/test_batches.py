@@ -4,6 +4,7 @@ import logging
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -72,6 +73,37 @@ def test_device_and_host_give_the_same_batches(facesets, count):
                 assert mine.dtype == other.dtype == store.dtype
                 np.testing.assert_array_equal(mine, other)
                 np.testing.assert_array_equal(mine.reshape(4, *store.shape[1:]), store[chosen])
+
+
+@pytest.mark.parametrize("where", ["_from_device", "_from_host"])
+def test_several_steps_at_once_are_those_steps(facesets, where):
+    """Each device gets its own part of each step, the steps on the second axis."""
+    sharding = split_over(jax.devices()[:2])
+    keys = {side: jax.random.key(i) for i, side in enumerate(("dst", "src"))}
+    single = getattr(batches, where)(facesets, keys, 4, sharding)
+    several = getattr(batches, where)(facesets, keys, 4, sharding, steps=3)
+    for first in (0, 3, 7):
+        together = several(first)
+        for step in range(3):
+            alone = single(first + step)
+            jax.tree.map(
+                lambda a, b, n=step: np.testing.assert_array_equal(a[:, n], b), together, alone
+            )
+
+
+def test_processes_share_a_batch(monkeypatch):
+    """Two processes of two devices get together what one process of four does."""
+    draws = jnp.arange(3 * 8).reshape(3, 8)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    parts = []
+    for index in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        parts.append(batches.own_part(draws, 2))
+    monkeypatch.undo()
+    whole = batches.own_part(draws, 4)
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert whole.tolist()[1] == [[2, 3], [10, 11], [18, 19]]
+    assert batches.own_part(draws[:1], 4).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
 @pytest.mark.parametrize(
