@@ -4,6 +4,7 @@ PNGs do not get smaller, and stored members cannot be made to swell. What comes 
 from outside: names and contents are checked, nothing is overwritten.
 """
 
+import errno
 import zipfile
 from pathlib import Path
 
@@ -60,6 +61,10 @@ def unpack(path: Path, folder: Path) -> tuple[int, list[BadFileError]]:
         raise UserError(f"{path}: no such file") from error
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise UserError(f"{path}: not a zip that can be read ({error})") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a damaged zip sends zipfile to before its beginning
+            raise
+        raise UserError(f"{path}: not a zip that can be read (wrong offsets)") from error
     return unpacked, bad
 
 

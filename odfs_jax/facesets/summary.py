@@ -16,7 +16,7 @@ from odfs_jax.sorting.measures import brightness, sharpness
 from odfs_jax.sorting.people import people
 
 YAW, PITCH, BIN = 90, 60, 10  # degrees: the picture shows -YAW..YAW by -PITCH..PITCH
-CELL, MARGIN = 40, 56  # pixels
+CELL, MARGIN, EDGE = 40, 56, 16  # pixels: of a bin, left and below for the labels, right and above
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -73,9 +73,10 @@ def pose_picture(faces: list[Measured]) -> np.ndarray:
     np.add.at(counts, tuple(place.T), 1)
     counts = counts[::-1]  # looking up is at the top
     rows, columns = counts.shape
-    picture = np.full((rows * CELL + MARGIN, columns * CELL + MARGIN, 3), 255, np.uint8)
+    bottom, right = EDGE + rows * CELL, MARGIN + columns * CELL
+    picture = np.full((bottom + MARGIN, right + EDGE, 3), 255, np.uint8)
     for (row, column), count in np.ndenumerate(counts):
-        left, top = MARGIN + column * CELL, row * CELL
+        left, top = MARGIN + column * CELL, EDGE + row * CELL
         shade = 1 - np.log1p(count) / np.log1p(counts.max())
         colour = (int(60 + 195 * shade), int(110 + 145 * shade), 255)
         cv2.rectangle(picture, (left, top), (left + CELL, top + CELL), colour, cv2.FILLED)
@@ -83,10 +84,10 @@ def pose_picture(faces: list[Measured]) -> np.ndarray:
         if count:
             _write(picture, str(count), (left + 4, top + 24))
     for column, yaw in enumerate(range(-YAW, YAW + 1, BIN)):
-        _write(picture, str(yaw), (MARGIN + column * CELL - 12, rows * CELL + 20))
+        _write(picture, str(yaw), (MARGIN + column * CELL - 12, bottom + 20))
     for row, pitch in enumerate(range(PITCH, -PITCH - 1, -BIN)):
-        _write(picture, str(pitch), (18, row * CELL + 12))
-    _write(picture, "yaw (right +), pitch (up +), degrees", (MARGIN, rows * CELL + 44))
+        _write(picture, str(pitch), (18, EDGE + row * CELL + 5))
+    _write(picture, "yaw (right +), pitch (up +), degrees", (MARGIN, bottom + 44))
     return picture
 
 
