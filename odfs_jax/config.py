@@ -129,6 +129,13 @@ class TrainConfig:
     log_every: int = MISSING
     preview_every: int = MISSING
     seed: int = MISSING
+    precision: str = "float32"
+    remat: str = "none"
+    accumulate: int = 1
+    ema: float | None = None
+    init_from: str | None = None
+    freeze: list[str] = field(default_factory=list)
+    reset: list[str] = field(default_factory=list)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

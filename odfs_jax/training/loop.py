@@ -16,13 +16,14 @@ from odfs_jax.data import atomic
 from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import load_faceset, read_eyes
 from odfs_jax.errors import UserError
-from odfs_jax.faces.types import FaceType
-from odfs_jax.training.checkpoint import Checkpoints, check_same_model, on
+from odfs_jax.nets.base import SwapNet
+from odfs_jax.training.checkpoint import Checkpoints
 from odfs_jax.training.journal import Journal
 from odfs_jax.training.preview import make_preview
-from odfs_jax.training.setup import Setup, make_setup
+from odfs_jax.training.setup import make_setup
 from odfs_jax.training.signals import stop_requests
-from odfs_jax.training.state import TrainState, replicated, split_over
+from odfs_jax.training.start import start
+from odfs_jax.training.state import TrainState, split_over
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,11 @@ def train(config: DictConfig) -> None:
     folder = Path(config["workspace"]) / "models" / config["name"]
     setup = make_setup(config)
     devices = hardware.choose(config["hardware"])
-    hardware.check_batch(config["batch_size"], devices)
-    facesets = _load_facesets(config)
+    hardware.check_batch(config["batch_size"], devices, config["accumulate"])
+    facesets = _load_facesets(config, setup.net)
 
     with closing(Checkpoints(folder)) as checkpoints:
-        state, history = _start(checkpoints, setup, devices)
+        state, history = start(checkpoints, setup, devices)
         atomic.write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
         step = setup.step(devices)
         batches = make_batches(
@@ -52,7 +53,7 @@ def train(config: DictConfig) -> None:
         preview = make_preview(setup.net, facesets)
         del facesets  # now on the device, or held by `batches`
         with closing(Journal(folder, config["batch_size"], int(state.step), history)) as journal:
-            notes = config | {"src_eyes": _src_eyes(config)}
+            notes = config | {"src_eyes": _src_eyes(config, setup.net)}
             Loop(config, notes, step, batches, preview, journal, checkpoints).run(state)
 
 
@@ -95,7 +96,7 @@ class Loop:
             if _due(number, config["log_every"]):
                 journal.write(number)
             if _due(number, config["preview_every"]):
-                journal.picture(number, self.preview(state.params))
+                journal.picture(number, self.preview(state.weights))
             if time.monotonic() - saved_at >= config["save_minutes"] * 60:
                 self.save(state)
                 saved_at = time.monotonic()
@@ -104,7 +105,7 @@ class Loop:
 
     def save(self, state: TrainState) -> None:
         """A checkpoint and `preview.png`; both are written behind the loop's back."""
-        picture = self.preview(state.params)
+        picture = self.preview(state.weights)
         self.journal.finish()  # the checkpoint's history has every line so far
         self.checkpoints.save(int(state.step), state, self.notes, self.journal.history)
         self.journal.keep(picture)
@@ -114,39 +115,17 @@ def _due(number: int, every: int) -> bool:
     return every > 0 and number % every == 0
 
 
-def _load_facesets(config: dict) -> dict:
+def _load_facesets(config: dict, net: SwapNet) -> dict:
     if sorted(config["data"]["sides"]) != ["dst", "src"]:
         raise UserError(f"data.sides={config['data']['sides']}: training needs data=src_dst")
-    model, facesets = config["model"], {}
-    try:
-        face_type = FaceType(model["face_type"])
-    except ValueError as error:
-        raise UserError(f"model.face_type={model['face_type']}: no such face type") from error
+    facesets, eyes_mouth = {}, config["loss"]["eyes_mouth"] > 0
     for side in ("src", "dst"):
-        folder = Path(config["data"][side]["aligned"])
-        eyes_mouth = config["loss"]["eyes_mouth"] > 0
-        facesets[side] = load_faceset(folder, side, face_type, model["resolution"], eyes_mouth)
+        folder, rebuilt = Path(config["data"][side]["aligned"]), net.targets[side].values()
+        facesets[side] = load_faceset(folder, side, net.inputs[side], rebuilt, eyes_mouth)
     return facesets
 
 
-def _src_eyes(config: dict) -> list:
+def _src_eyes(config: dict, net: SwapNet) -> list:
     """What conversion must know of src's faces (`faces/proportions.py`), as JSON."""
     folder = Path(config["data"]["src"]["aligned"])
-    return read_eyes(folder, "src", FaceType(config["model"]["face_type"])).tolist()
-
-
-def _start(
-    checkpoints: Checkpoints, setup: Setup, devices: list[jax.Device]
-) -> tuple[TrainState, list]:
-    """The state to go on from: the last checkpoint's, or a fresh one."""
-    copies = replicated(devices)
-    latest = checkpoints.latest()
-    if latest is None:
-        state = jax.jit(setup.fresh, out_shardings=copies)()
-        count = sum(p.size for p in jax.tree.leaves(state.params))
-        log.info("%s: a new model of %s parameters", checkpoints.folder, f"{count:,}")
-        return state, []
-    check_same_model(checkpoints.folder, checkpoints.config()["model"], setup.config["model"])
-    state, _, history = checkpoints.restore(on(copies, jax.eval_shape(setup.fresh)))
-    log.info("%s: resuming at iteration %d", checkpoints.folder, latest)
-    return state, history
+    return read_eyes(folder, "src", net.swapped.face_type).tolist()

@@ -4,15 +4,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 
+from odfs_jax.errors import UserError
 from odfs_jax.losses import make_loss
 from odfs_jax.nets import build_net
+from odfs_jax.nets.base import SwapNet
 from odfs_jax.training.optimizer import make_optimizer
 from odfs_jax.training.state import TrainState, init_state
 from odfs_jax.training.step import make_step
+from odfs_jax.training.weights import freeze
+
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of what is computed
+REMAT = ("none", "decoders")
 
 
 @dataclass(frozen=True)
@@ -20,26 +26,39 @@ class Setup:
     """What the settings name; nothing lies on a device yet."""
 
     config: dict
-    net: nn.Module
+    net: SwapNet
     loss: Callable
     tx: optax.GradientTransformation
 
     def fresh(self) -> TrainState:
         """The state of a new model."""
-        return init_state(
-            self.net, self.tx, self.config["model"]["resolution"], self.config["seed"]
-        )
+        return init_state(self.net, self.tx, self.config["seed"], self.config["ema"] is not None)
 
     def step(self, devices: list[jax.Device]) -> Callable:
         """The training step over `devices`."""
-        return make_step(self.net, self.loss, self.tx, self.config["augment"], devices)
+        return make_step(
+            self.net,
+            self.loss,
+            self.tx,
+            self.config["augment"],
+            devices,
+            accumulate=self.config["accumulate"],
+            ema=self.config["ema"],
+        )
 
 
 def make_setup(config: Mapping[str, Any]) -> Setup:
     """The parts of a `TrainConfig`. Raises UserError naming the key that does not fit."""
+    for key, choices in (("precision", PRECISIONS), ("remat", REMAT)):
+        if config[key] not in choices:
+            raise UserError(f"{key}={config[key]}: expected one of {', '.join(choices)}")
+    if config["ema"] is not None and not 0 < config["ema"] < 1:
+        raise UserError(f"ema={config['ema']}: expected a decay between 0 and 1, or null")
+    net = build_net(config["model"])
+    tx = make_optimizer(config["optimizer"], config["iterations"])
     return Setup(
         config=dict(config),
-        net=build_net(config["model"]),
+        net=net.clone(dtype=PRECISIONS[config["precision"]], remat=config["remat"] == "decoders"),
         loss=make_loss(config["loss"]),
-        tx=make_optimizer(config["optimizer"], config["iterations"]),
+        tx=freeze(tx, config["freeze"]),
     )
