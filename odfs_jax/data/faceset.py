@@ -90,7 +90,7 @@ def read_eyes(folder: Path, side: str, face_type: FaceType) -> np.ndarray:
 
 
 def stored_size(face: FaceData, views: Collection[View]) -> int:
-    """Side in pixels at which `face` is kept: OVERSAMPLING times the finest view, never enlarged."""
+    """Side in pixels at which `face` is kept: OVERSAMPLING times the finest view; not enlarged."""
     finest = max(view.face_side for view in views)
     return min(face.size, round(OVERSAMPLING * finest / (1 - 2 * face.face_type.padding)))
 
