@@ -28,6 +28,11 @@ class DataConfig:
 
 
 @dataclass
+class TrainDataConfig(DataConfig):
+    sampling: str = MISSING
+
+
+@dataclass
 class HardwareConfig:
     devices: Any = MISSING
     multi_gpu: bool = False
@@ -140,7 +145,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    data: TrainDataConfig = field(default_factory=TrainDataConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     debug: bool = False
 

@@ -15,6 +15,7 @@ from odfs_jax import devices as hardware
 from odfs_jax.data import atomic
 from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import load_faceset, read_eyes
+from odfs_jax.data.sampling import SAMPLINGS
 from odfs_jax.errors import UserError
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.training.checkpoint import Checkpoints
@@ -48,7 +49,11 @@ def train(config: DictConfig) -> None:
         atomic.write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
         step = setup.step(devices)
         batches = make_batches(
-            facesets, jax.random.key(config["seed"]), config["batch_size"], split_over(devices)
+            facesets,
+            jax.random.key(config["seed"]),
+            config["batch_size"],
+            split_over(devices),
+            sampling=config["data"]["sampling"],
         )
         preview = make_preview(setup.net, facesets)
         del facesets  # now on the device, or held by `batches`
@@ -118,6 +123,8 @@ def _due(number: int, every: int) -> bool:
 def _load_facesets(config: dict, net: SwapNet) -> dict:
     if sorted(config["data"]["sides"]) != ["dst", "src"]:
         raise UserError(f"data.sides={config['data']['sides']}: training needs data=src_dst")
+    if (sampling := config["data"]["sampling"]) not in SAMPLINGS:
+        raise UserError(f"data.sampling={sampling}: expected one of {', '.join(SAMPLINGS)}")
     facesets, eyes_mouth = {}, config["loss"]["eyes_mouth"] > 0
     for side in ("src", "dst"):
         folder, rebuilt = Path(config["data"][side]["aligned"]), net.targets[side].values()
