@@ -36,7 +36,11 @@ class TrainDataConfig(DataConfig):
 class HardwareConfig:
     devices: Any = MISSING
     multi_gpu: bool = False
+    memory_gb: float | None = None
     compilation_cache: str | None = None
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
 
 
 @dataclass
@@ -129,7 +133,8 @@ class TrainConfig:
     workspace: str = MISSING
     name: str = MISSING
     iterations: int = MISSING
-    batch_size: int = MISSING
+    batch_size: Any = MISSING
+    steps_per_dispatch: int = MISSING
     save_minutes: float = MISSING
     log_every: int = MISSING
     preview_every: int = MISSING

@@ -29,7 +29,8 @@ def prepare(hardware: Mapping[str, Any]) -> None:
     if wanted == "cpu":
         jax.config.update("jax_platforms", "cpu")
     elif jax.config.jax_platforms != "cpu":
-        _show_cards(wanted, hardware["multi_gpu"])
+        if hardware["coordinator"] != "auto" or isinstance(wanted, list):  # the scheduler deals
+            _show_cards(wanted, hardware["multi_gpu"])
     elif isinstance(wanted, list):
         raise UserError(f"hardware.devices={wanted}: JAX_PLATFORMS=cpu hides all cards; unset it")
     if hardware["compilation_cache"] is not None:
@@ -62,10 +63,17 @@ def free_memory(devices: list[jax.Device]) -> int:
     return min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
 
 
-def check_batch(batch_size: int, devices: list[jax.Device], accumulate: int = 1) -> None:
-    """Raises UserError unless `batch_size` divides over `devices` and the `accumulate` parts."""
+def check_batch(batch_size: int | str, devices: list[jax.Device], accumulate: int = 1) -> None:
+    """Raises UserError unless `batch_size` divides over `devices` and the `accumulate` parts.
+
+    It may also be "auto".
+    """
     if accumulate < 1:
         raise UserError(f"accumulate={accumulate}: expected 1 or more")
+    if batch_size == "auto":
+        return
+    if type(batch_size) is not int:
+        raise UserError(f"batch_size={batch_size}: expected a number or auto")
     if batch_size < 1 or batch_size % (len(devices) * accumulate):
         parts = "" if accumulate == 1 else f", {accumulate} parts each (accumulate)"
         raise UserError(

@@ -100,8 +100,13 @@ def jax_on_cards(monkeypatch):
     jax.config.update("jax_platforms", platforms)
 
 
-def settings(devices="best", multi_gpu=False):
-    return {"devices": devices, "multi_gpu": multi_gpu, "compilation_cache": None}
+def settings(devices="best", multi_gpu=False, coordinator=None):
+    return {
+        "devices": devices,
+        "multi_gpu": multi_gpu,
+        "compilation_cache": None,
+        "coordinator": coordinator,
+    }
 
 
 def fail(error):
@@ -156,6 +161,12 @@ def test_without_cards(play, jax_on_cards):
     assert hardware.VISIBLE not in jax_on_cards
     with pytest.raises(UserError, match=r"devices=\[0\]: expected some of no NVIDIA card"):
         hardware.prepare(settings([0]))
+
+
+def test_a_scheduler_deals_the_cards(play, jax_on_cards):
+    play(DESK)
+    hardware.prepare(settings(coordinator="auto"))
+    assert hardware.VISIBLE not in jax_on_cards
 
 
 def test_cpu_asks_no_driver(play, jax_on_cards):

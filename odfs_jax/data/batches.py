@@ -49,16 +49,35 @@ def make_batches(
     host, from where a thread sends batches ahead of time; the log says which.
     """
     draw = SAMPLINGS[sampling]({side: f.yaws for side, f in facesets.items()}, batch_size)
-    size = sum(f.images.nbytes + f.cuts.nbytes for f in facesets.values())
-    device = next(iter(sharding.device_set))
-    limit = (device.memory_stats() or {}).get("bytes_limit")
-    fits = limit is None or size <= DEVICE_SHARE * limit  # a CPU has no limit of its own
+    size, fits = stored_bytes(facesets, next(iter(sharding.device_set)))
     counts = ", ".join(f"{len(f)} {side}" for side, f in facesets.items())
     where = "on the device" if fits else "on the host, batches are prefetched"
     log.info("facesets: %s faces, %.0f MB, %s", counts, size / 1e6, where)
     stores = {side: (f.images, _both_ways(f)) for side, f in facesets.items()}
     make = _from_device if fits else _from_host
     return make(stores, draw, key, sharding, steps)
+
+
+def stored_bytes(facesets: dict[str, Faceset], device: jax.Device) -> tuple[int, bool]:
+    """(bytes of the facesets, whether they are to lie on `device`)."""
+    size = sum(f.images.nbytes + f.cuts.nbytes for f in facesets.values())
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    return size, limit is None or size <= DEVICE_SHARE * limit  # a CPU has no limit of its own
+
+
+def batch_shapes(
+    facesets: dict[str, Faceset], batch_size: int, sharding: NamedSharding, steps: int = 1
+) -> Batch:
+    """What `make_batches` gives for one process, as shapes and types."""
+    devices = sharding.mesh.devices.size
+    lead = (
+        (devices, batch_size // devices) if steps == 1 else (devices, steps, batch_size // devices)
+    )
+
+    def shape(store: np.ndarray) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((*lead, *store.shape[1:]), store.dtype, sharding=sharding)
+
+    return {side: (shape(f.images), shape(f.cuts)) for side, f in facesets.items()}
 
 
 def _both_ways(faceset: Faceset) -> np.ndarray:

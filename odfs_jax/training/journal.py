@@ -15,6 +15,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from odfs_jax.data import atomic, png
+from odfs_jax.training import hosts
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class Journal:
     """Collects each step's metrics on the device; they are read back only in order to write.
 
     `history` has a row [step, {name: mean since the last row}] for each log line. An error of the
-    thread is raised by the next call.
+    thread is raised by the next call. Of several processes only the first writes files.
     """
 
     def __init__(self, folder: Path, batch_size: int, step: int, history: list) -> None:
@@ -34,7 +35,9 @@ class Journal:
         self._batch_size = batch_size
         self._waiting: list[dict[str, jax.Array]] = []
         self._rows: list[dict[str, np.ndarray]] = []  # the thread's own
-        self._writer = SummaryWriter(str(folder / "events"), purge_step=step + 1)
+        self._writer = SummaryWriter(
+            str(folder / "events"), purge_step=step + 1, write_to_disk=hosts.leads()
+        )
         self._since = time.monotonic()
         self._thread = ThreadPoolExecutor(1, "journal")
         self._jobs: list[Future] = []
@@ -103,7 +106,8 @@ class Journal:
         self._writer.flush()
 
     def _keep(self, image: jax.Array) -> None:
-        atomic.write_bytes(self._folder / "preview.png", png.encode(np.asarray(image)))
+        if hosts.leads():
+            atomic.write_bytes(self._folder / "preview.png", png.encode(np.asarray(image)))
 
 
 def _line(step: int, means: dict[str, float], seconds: float, rate: float) -> str:

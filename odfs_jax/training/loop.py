@@ -4,7 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +14,18 @@ from omegaconf import DictConfig, OmegaConf
 from odfs_jax import devices as hardware
 from odfs_jax.data import atomic
 from odfs_jax.data.batches import make_batches
-from odfs_jax.data.faceset import load_faceset, read_eyes
+from odfs_jax.data.faceset import Faceset, load_faceset, read_eyes
 from odfs_jax.data.sampling import SAMPLINGS
 from odfs_jax.errors import UserError
 from odfs_jax.nets.base import SwapNet
+from odfs_jax.training import hosts
 from odfs_jax.training.checkpoint import Checkpoints
 from odfs_jax.training.journal import Journal
+from odfs_jax.training.plan import explained, is_out_of_memory, plan_batch
 from odfs_jax.training.preview import make_preview
 from odfs_jax.training.setup import make_setup
 from odfs_jax.training.signals import stop_requests
-from odfs_jax.training.start import start
+from odfs_jax.training.start import check_start, start
 from odfs_jax.training.state import TrainState, split_over
 
 log = logging.getLogger(__name__)
@@ -37,87 +39,131 @@ def train(config: DictConfig) -> None:
     `config` is a `TrainConfig`. Raises UserError for what the user can mend.
     """
     hardware.prepare(config.hardware)
+    hosts.join(config.hardware)
     config = OmegaConf.to_container(config)
     folder = Path(config["workspace"]) / "models" / config["name"]
     setup = make_setup(config)
     devices = hardware.choose(config["hardware"])
-    hardware.check_batch(config["batch_size"], devices, config["accumulate"])
+    everyones = hosts.everyones(devices)
+    hardware.check_batch(config["batch_size"], everyones, config["accumulate"])
     facesets = _load_facesets(config, setup.net)
 
-    with closing(Checkpoints(folder)) as checkpoints:
+    with closing(Checkpoints(folder)) as checkpoints, explained(config, checkpoints):
+        check_start(checkpoints, setup)
+        step = setup.step(everyones)
+        config["batch_size"] = plan_batch(setup, step, facesets, devices)
         state, history = start(checkpoints, setup, devices)
-        atomic.write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
-        step = setup.step(devices)
-        batches = make_batches(
-            facesets,
-            jax.random.key(config["seed"]),
-            config["batch_size"],
-            split_over(devices),
-            sampling=config["data"]["sampling"],
-        )
+        if hosts.leads():
+            atomic.write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+        batches = _make_batches(config, facesets, devices)
         preview = make_preview(setup.net, facesets)
         del facesets  # now on the device, or held by `batches`
         with closing(Journal(folder, config["batch_size"], int(state.step), history)) as journal:
             notes = config | {"src_eyes": _src_eyes(config, setup.net)}
-            Loop(config, notes, step, batches, preview, journal, checkpoints).run(state)
+            Loop(config, notes, state, step, batches, preview, journal, checkpoints).run()
 
 
 @dataclass
 class Loop:
-    """The steady loop. The host runs IN_FLIGHT steps ahead and waits for nothing else."""
+    """The steady loop. The host runs IN_FLIGHT dispatches ahead and waits for nothing else."""
 
     config: dict
     notes: dict  # what is saved beside the state
+    state: TrainState
     step: Callable
     batches: Callable
     preview: Callable
     journal: Journal
     checkpoints: Checkpoints
 
-    def run(self, state: TrainState) -> None:
-        """From `state` to the target iteration or a stop request; what was learnt is saved."""
-        number, target = int(state.step), self.config["iterations"]
-        if target and number >= target:
-            log.info("already at iteration %d of %d; give a higher iterations=", number, target)
+    def run(self) -> None:
+        """To the target iteration or a stop request; what was learnt is saved."""
+        first, target = int(self.state.step), self.config["iterations"]
+        if target and first >= target:
+            log.info("already at iteration %d of %d; give a higher iterations=", first, target)
         else:
-            with stop_requests() as asked_to_stop:
-                state = self._turn(state, number, target, asked_to_stop)
-                self.save(state)
+            self._check_target(first, target)
+            try:
+                with stop_requests() as asked_to_stop:
+                    self._turn(first, target, asked_to_stop)
+                    self.save()
+            except jax.errors.JaxRuntimeError as error:
+                if is_out_of_memory(error):
+                    self._rescue()
+                raise
         self.checkpoints.finish()
         self.journal.finish()
         log.info("iteration %d saved", self.checkpoints.latest())
 
-    def _turn(self, state: TrainState, number: int, target: int, asked_to_stop) -> TrainState:
-        config, journal = self.config, self.journal
+    def _check_target(self, first: int, target: int) -> None:
+        steps = self.config["steps_per_dispatch"]
+        if target and (target - first) % steps:
+            raise UserError(
+                f"iterations={target}: expected {first} and a multiple of "
+                f"steps_per_dispatch={steps}"
+            )
+
+    def _turn(self, number: int, target: int, asked_to_stop: Callable[[], bool]) -> None:
+        config, journal, steps = self.config, self.journal, self.config["steps_per_dispatch"]
         in_flight: deque = deque()
         saved_at = time.monotonic()
-        while not (target and number >= target) and not asked_to_stop():
-            state, metrics = self.step(state, self.batches(number))
-            number += 1
+        stop, turn = False, 0
+        while not (stop or (target and number >= target)):
+            self.state, metrics = self.step(self.state, self.batches(number))
+            number, turn = number + steps, turn + 1
             journal.add(metrics)
             in_flight.append(metrics)
             if len(in_flight) > IN_FLIGHT:
                 jax.block_until_ready(in_flight.popleft())
-            if _due(number, config["log_every"]):
+            if _due(number, steps, config["log_every"]):
                 journal.write(number)
-            if _due(number, config["preview_every"]):
-                journal.picture(number, self.preview(state.weights))
-            if time.monotonic() - saved_at >= config["save_minutes"] * 60:
-                self.save(state)
+            if _due(number, steps, config["preview_every"]):
+                journal.picture(number, self.preview(self.state.weights))
+            late = time.monotonic() - saved_at >= config["save_minutes"] * 60
+            stop, late = hosts.agree(turn, metrics, asked_to_stop(), late)
+            if late:
+                self.save()
                 saved_at = time.monotonic()
         journal.write(number)
-        return state
 
-    def save(self, state: TrainState) -> None:
+    def save(self) -> None:
         """A checkpoint and `preview.png`; both are written behind the loop's back."""
-        picture = self.preview(state.weights)
-        self.journal.finish()  # the checkpoint's history has every line so far
-        self.checkpoints.save(int(state.step), state, self.notes, self.journal.history)
+        picture = self.preview(self.state.weights)
+        self._save_state()
         self.journal.keep(picture)
 
+    def _save_state(self) -> None:
+        self.journal.finish()  # the checkpoint's history has every line so far
+        number = int(self.state.step)
+        self.checkpoints.save(number, self.state, self.notes, self.journal.history)
 
-def _due(number: int, every: int) -> bool:
-    return every > 0 and number % every == 0
+    def _rescue(self) -> None:
+        """Saves the state where the device still has it; a step that failed took it along."""
+        leaves = jax.tree.leaves(self.state)
+        if any(leaf.is_deleted() for leaf in leaves):
+            return
+        with suppress(jax.errors.JaxRuntimeError):
+            jax.block_until_ready(leaves)
+            self._save_state()
+            self.checkpoints.finish()
+
+
+def _due(number: int, steps: int, every: int) -> bool:
+    """True when a multiple of `every` was reached within the last `steps`."""
+    return every > 0 and number // every > (number - steps) // every
+
+
+def _make_batches(
+    config: dict, facesets: dict[str, Faceset], devices: list[jax.Device]
+) -> Callable:
+    return make_batches(
+        facesets,
+        jax.random.key(config["seed"]),
+        config["batch_size"],
+        split_over(devices),
+        steps=config["steps_per_dispatch"],
+        sampling=config["data"]["sampling"],
+    )
 
 
 def _load_facesets(config: dict, net: SwapNet) -> dict:

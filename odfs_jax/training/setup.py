@@ -44,6 +44,7 @@ class Setup:
             devices,
             accumulate=self.config["accumulate"],
             ema=self.config["ema"],
+            steps=self.config["steps_per_dispatch"],
         )
 
 
@@ -52,6 +53,8 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
     for key, choices in (("precision", PRECISIONS), ("remat", REMAT)):
         if config[key] not in choices:
             raise UserError(f"{key}={config[key]}: expected one of {', '.join(choices)}")
+    if config["steps_per_dispatch"] < 1:
+        raise UserError(f"steps_per_dispatch={config['steps_per_dispatch']}: expected 1 or more")
     if config["ema"] is not None and not 0 < config["ema"] < 1:
         raise UserError(f"ema={config['ema']}: expected a decay between 0 and 1, or null")
     net = build_net(config["model"])

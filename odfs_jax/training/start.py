@@ -13,17 +13,21 @@ from odfs_jax.training.weights import at_step, check_patterns, merge, reset
 log = logging.getLogger(__name__)
 
 
+def check_start(checkpoints: Checkpoints, setup: Setup) -> None:
+    """Raises UserError when the folder holds another model, or a setting names no parameters."""
+    params = jax.eval_shape(setup.fresh).params
+    for key in ("freeze", "reset"):
+        check_patterns(key, setup.config[key], params)
+    if checkpoints.latest() is not None:
+        saved = checkpoints.config()["model"]
+        check_same_model(checkpoints.folder, saved, setup.config["model"])
+
+
 def start(
     checkpoints: Checkpoints, setup: Setup, devices: list[jax.Device]
 ) -> tuple[TrainState, list]:
-    """(state on `devices`, loss history) to go on from.
-
-    Raises UserError when the folder holds another model, or a setting names unknown parameters.
-    """
+    """(state on `devices`, loss history) to go on from; `check_start` comes first."""
     config = setup.config
-    params = jax.eval_shape(setup.fresh).params
-    for key in ("freeze", "reset"):
-        check_patterns(key, config[key], params)
     copies = replicated(devices)
     fresh = jax.jit(setup.fresh, out_shardings=copies)
     if checkpoints.latest() is None:
@@ -58,7 +62,6 @@ def _new(checkpoints: Checkpoints, init_from: str | None, state: TrainState, cop
 def _resumed(checkpoints: Checkpoints, setup: Setup, fresh, copies) -> tuple[TrainState, list]:
     """What is saved; what the settings ask for and the checkpoint has not begins here."""
     folder, config = checkpoints.folder, setup.config
-    check_same_model(folder, checkpoints.config()["model"], config["model"])
     like = jax.eval_shape(setup.fresh)
     same_opt = checkpoints.holds("opt", like.opt)
     same_ema = checkpoints.holds("ema", like.ema)

@@ -24,6 +24,7 @@ def make_step(
     devices: list[jax.Device],
     accumulate: int = 1,
     ema: float | None = None,
+    steps: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """step(state, batch) -> (state, metrics), one pmap over `devices`; the state is donated.
 
@@ -31,6 +32,9 @@ def make_step(
     `settings` is an `AugmentConfig`. A device goes through its share in `accumulate` equal parts,
     one after the other. `ema` is the decay of the state's mean weights, where it has them. Metrics
     are float32 scalars of the whole batch.
+
+    With more than one of `steps` a call makes that many: the batch has them as its second axis,
+    and a metric is float32 [steps].
     """
 
     def batch_loss(params: dict, batch: Batch, keys: dict[str, jax.Array]):
@@ -48,8 +52,12 @@ def make_step(
         mean = state.ema if ema is None else _averaged(state.ema, params, ema, state.step)
         return state.replace(params=params, opt=opt, ema=mean, step=state.step + 1), metrics
 
+    def several(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(step, state, batches, unroll=_unrolled(steps))
+
+    function = step if steps == 1 else several
     return jax.pmap(
-        step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0, devices=devices
+        function, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0, devices=devices
     )
 
 
@@ -64,10 +72,13 @@ def _mean_over_parts(function: Callable[..., Any], inputs: tuple, parts: int) ->
     def add(total: Any, piece: tuple) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, function(*piece)), None
 
-    # The gradient of a convolution inside a loop is several times slower on a CPU.
-    unroll = parts if jax.default_backend() == "cpu" else 1
-    total, _ = jax.lax.scan(add, zeros, pieces, unroll=unroll)
+    total, _ = jax.lax.scan(add, zeros, pieces, unroll=_unrolled(parts))
     return jax.tree.map(lambda x: x / parts, total)
+
+
+def _unrolled(rounds: int) -> int:
+    """How much of a loop to write out: the gradient of a convolution in one is slow on a CPU."""
+    return rounds if jax.default_backend() == "cpu" else 1
 
 
 def _averaged(mean: dict, params: dict, decay: float, step: jax.Array) -> dict:
