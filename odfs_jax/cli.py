@@ -35,6 +35,9 @@ def command(name: str, task: str) -> Callable[[], None]:
             compose(configs.append)()
             for config in configs:
                 _run(task, config)
+            sys.stdout.flush()
+        except BrokenPipeError:  # who reads what we print, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
             if "debug=true" in sys.argv or not _is_users(error):
                 raise
@@ -94,3 +97,5 @@ def _message(error: BaseException) -> str:
 train = command("train", "odfs_jax.training.loop:train")
 extract = command("extract", "odfs_jax.extraction.run:extract")
 convert = command("convert", "odfs_jax.conversion.run:convert")
+sort = command("sort", "odfs_jax.sorting.run:sort")
+faceset = command("faceset", "odfs_jax.facesets.run:faceset")

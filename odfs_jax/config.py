@@ -28,10 +28,19 @@ class DataConfig:
 
 
 @dataclass
+class TrainDataConfig(DataConfig):
+    sampling: str = MISSING
+
+
+@dataclass
 class HardwareConfig:
-    platform: str | None = None
+    devices: Any = MISSING
     multi_gpu: bool = False
+    memory_gb: float | None = None
     compilation_cache: str | None = None
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
 
 
 @dataclass
@@ -48,11 +57,20 @@ class ModelConfig:
 
 
 @dataclass
+class FaceLossConfig:
+    dssim: float = 0.0
+    ms_ssim: float = 0.0
+    mae: float = 0.0
+    mse: float = 0.0
+
+
+@dataclass
 class LossConfig:
-    face: str = MISSING
+    face: FaceLossConfig = field(default_factory=FaceLossConfig)
     mask: str = MISSING
-    face_weight: float = 1.0
     mask_weight: float = 1.0
+    masked: bool = True
+    eyes_mouth: float = 0.0
 
 
 @dataclass
@@ -61,6 +79,7 @@ class OptimizerConfig:
     learning_rate: float = MISSING
     b1: float = 0.9
     b2: float = 0.999
+    moments: str = "float32"
     clip_norm: float | None = None
     schedule: str = "constant"
     warmup: int = 0
@@ -114,16 +133,24 @@ class TrainConfig:
     workspace: str = MISSING
     name: str = MISSING
     iterations: int = MISSING
-    batch_size: int = MISSING
+    batch_size: Any = MISSING
+    steps_per_dispatch: int = MISSING
     save_minutes: float = MISSING
     log_every: int = MISSING
     preview_every: int = MISSING
     seed: int = MISSING
+    precision: str = "float32"
+    remat: str = "none"
+    accumulate: int = 1
+    ema: float | None = None
+    init_from: str | None = None
+    freeze: list[str] = field(default_factory=list)
+    reset: list[str] = field(default_factory=list)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    data: TrainDataConfig = field(default_factory=TrainDataConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     debug: bool = False
 
@@ -153,7 +180,36 @@ class ConvertConfig:
     debug: bool = False
 
 
-SCHEMAS = {"train": TrainConfig, "extract": ExtractConfig, "convert": ConvertConfig}
+@dataclass
+class SortConfig:
+    workspace: str = MISSING
+    by: str = MISSING
+    keep: int | None = None
+    undo: bool = False
+    dry_run: bool = False
+    report: bool = False
+    data: DataConfig = field(default_factory=DataConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    debug: bool = False
+
+
+@dataclass
+class FacesetConfig:
+    workspace: str = MISSING
+    action: str = MISSING
+    file: str | None = None
+    people: bool = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+    debug: bool = False
+
+
+SCHEMAS = {
+    "train": TrainConfig,
+    "extract": ExtractConfig,
+    "convert": ConvertConfig,
+    "sort": SortConfig,
+    "faceset": FacesetConfig,
+}
 
 
 def register_schemas() -> None:

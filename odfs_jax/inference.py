@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.warp import bilinear
+from odfs_jax.faces.view import View, colour
+from odfs_jax.faces.warp import warp_affine
 from odfs_jax.nets import build_net
 
 Params = Any
-# (params, dst faces [N, R, R, 3]) -> (src faces [N, R, R, 3], masks [N, R, R, 1]); pure.
+# (params, dst faces [N, R, R, 3] in RGB) -> (src faces [N, S, S, 3], masks [N, S, S, 1]); pure.
 Predict = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
 
 
@@ -26,8 +26,8 @@ class Swapper:
 
     predict: Predict
     params: Params
-    face_type: FaceType
-    resolution: int  # pixels of a face, both sides
+    seen: View  # of dst, what `predict` takes
+    made: View  # of src, what it gives
     erode_modifier: float = 0.0  # per cent, added to the user's
     blur_modifier: float = 0.0
     border: float = 0.0  # share of the face size that is faded out
@@ -36,11 +36,17 @@ class Swapper:
 def make_swapper(model: Mapping[str, Any], params: Params) -> Swapper:
     """The swapper of the network that `model` (a `ModelConfig`) describes, with its `params`."""
     net = build_net(model)
+    seen = net.inputs["dst"]
+
+    def predict(params: Params, faces: jax.Array) -> tuple[jax.Array, jax.Array]:
+        face, mask = net.apply({"params": params}, seen.taken_in(faces), method="swap")
+        return colour(face), mask
+
     return Swapper(
-        predict=lambda params, faces: net.apply({"params": params}, faces, method="swap"),
+        predict=predict,
         params=params,
-        face_type=FaceType(model["face_type"]),
-        resolution=model["resolution"],
+        seen=seen,
+        made=net.swapped,
         erode_modifier=model["erode_modifier"],
         blur_modifier=model["blur_modifier"],
         border=model["border"],
@@ -56,7 +62,7 @@ def crop_faces(images: jax.Array, matrices: jax.Array, size: int, supersample: i
     """
 
     def crop(image: jax.Array, matrix: jax.Array) -> jax.Array:
-        return _read(_unit(image), inverse(matrix), size, size, supersample)
+        return warp_affine(_unit(image), inverse(matrix), size, size, supersample)
 
     return jax.vmap(crop)(images, matrices)
 
@@ -84,7 +90,7 @@ def paste_faces(
         matrices = matrices * enlarge + centre[None, None, :]
 
     def paste(face: jax.Array, matrix: jax.Array) -> jax.Array:
-        return _read(face, matrix, height, width, supersample)
+        return warp_affine(face, matrix, height, width, supersample)
 
     return jax.vmap(paste)(faces, matrices)
 
@@ -99,15 +105,3 @@ def inverse(matrix: jax.Array) -> jax.Array:
 
 def _unit(image: jax.Array) -> jax.Array:
     return image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
-
-
-def _read(
-    image: jax.Array, matrix: jax.Array, height: int, width: int, supersample: int
-) -> jax.Array:
-    """[height, width, C]: `image` read where `matrix` sends each output pixel, box averaged."""
-    k = supersample
-    x = (jnp.arange(width * k, dtype=jnp.float32)[None, :] + 0.5) / k - 0.5
-    y = (jnp.arange(height * k, dtype=jnp.float32)[:, None] + 0.5) / k - 0.5
-    cols, rows = (m[0] * x + m[1] * y + m[2] for m in matrix)
-    samples = bilinear(image, rows, cols)
-    return samples.reshape(height, k, width, k, -1).mean((1, 3))

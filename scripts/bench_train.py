@@ -90,12 +90,14 @@ def make_our_step(config: dict, device: jax.Device):
     faceset = Faceset(
         rng.integers(0, 256, (64, size, size, 4), np.uint8),
         np.repeat(cut[None].astype(np.float32), 64, axis=0),
+        np.zeros(64, np.float32),
+        net.inputs["src"],
     )
     facesets = {"src": faceset, "dst": faceset}
     batches = make_batches(facesets, jax.random.key(0), batch_size, split_over([device]))
     start = time.perf_counter()
     state = jax.jit(
-        lambda: init_state(net, tx, model["resolution"], 0), out_shardings=replicated([device])
+        lambda: init_state(net, tx, 0), out_shardings=replicated([device])
     )()
     step = make_step(net, make_loss(config["loss"]), tx, config["augment"], [device])
     lowered = step.lower(state, batches(0))

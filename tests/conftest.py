@@ -1,5 +1,6 @@
 """JAX made strict for the whole suite; compiled programs are cached between runs."""
 
+import json
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 
 from odfs_jax.data.aligned import FaceData, Pose, Source, write_face
-from odfs_jax.faces.align import MEAN_FACE
+from odfs_jax.faces.align import MEAN_FACE, alignment_matrix, transform
+from odfs_jax.faces.crop import cut
 from odfs_jax.faces.types import FaceType
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -55,3 +57,20 @@ def write_faceset() -> Callable[..., None]:
             write_face(folder / f"{index:05d}_0.png", picture, face)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def actor_faces() -> dict[str, tuple[np.ndarray, FaceData]]:
+    """(picture, data) of aligned faces of the synthetic actors, by frame, from exact points."""
+    data = Path(__file__).parent / "extraction" / "data"
+    faces = {}
+    for name, truth in json.loads((data / "truth.json").read_text()).items():
+        frame = cv2.imread(str(data / name))[..., ::-1]
+        points = np.array(truth["landmarks"])
+        matrix = alignment_matrix(points, FaceType.FULL, 128)
+        rect = (*points.min(0).tolist(), *points.max(0).tolist())
+        source = Source(name, 0, None, *frame.shape[1::-1], rect, points)
+        aligned, pose = transform(matrix, points), Pose(*truth["pose"])
+        face = FaceData(FaceType.FULL, 128, aligned, source, pose, "exact", "exact", 1.0)
+        faces[Path(name).stem] = cut(frame, matrix, 128), face
+    return faces

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ from odfs_jax.conversion.masks import PREDICTED_FLOOR, MaskSettings, blend_weigh
 from odfs_jax.conversion.modes import Mode, build_mode
 from odfs_jax.errors import UserError
 from odfs_jax.faces.align import invert
+from odfs_jax.faces.view import View, between
+from odfs_jax.faces.warp import compose
 from odfs_jax.inference import Params, Swapper, crop_faces, paste_faces
 
 ERODE_RANGE = (-100, 100)  # the user's share, in per cent of the spec's formula
@@ -29,28 +32,35 @@ def build_merge(
 ) -> Merge:
     """The jitted merge of `swapper`'s faces as `config` asks; one compilation a region size.
 
+    Regions are cut for what the model makes; what it sees is cut out of the same ones.
     `placement` [2, 3] maps the new face's pixels to those of the dst face that it is laid on; None:
     they are the same. A pixel of weight 0 comes back bit for bit. Raises UserError for a setting
     out of range.
     """
     mode, settings = build_mode(config), mask_settings(swapper, config)
+    made, to_seen = swapper.made, between(swapper.made, swapper.seen)
+    same = replace(made, grey=False) == replace(swapper.seen, grey=False)  # pixel by pixel
 
     def merge(
         params: Params, regions: jax.Array, matrices: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        size = swapper.resolution
-        dst = crop_faces(regions, matrices, size, _crop_reads(regions.shape[1], size))
-        faces, masks = swapper.predict(params, dst)
-        placed = matrices if placement is None else _compose(invert(placement), matrices)
+        dst = _crop(regions, matrices, made)
+        seen = dst if same else _crop(regions, _after(to_seen, matrices), swapper.seen)
+        faces, masks = swapper.predict(params, seen)
+        placed = matrices if placement is None else _after(invert(placement), matrices)
         return _lay_back(mode, settings, regions, placed, (faces, dst, masks))
 
     return jax.jit(merge)
 
 
-def _compose(outer: np.ndarray, matrices: jax.Array) -> jax.Array:
+def _after(outer: np.ndarray, matrices: jax.Array) -> jax.Array:
     """`outer` [2, 3] after each of `matrices` [N, 2, 3]."""
-    moved = jnp.asarray(outer[:, :2], jnp.float32) @ matrices
-    return moved + jnp.pad(jnp.asarray(outer[None, :, 2:], jnp.float32), ((0, 0), (0, 0), (2, 0)))
+    return jax.vmap(compose, (None, 0))(jnp.asarray(outer, jnp.float32), matrices)
+
+
+def _crop(regions: jax.Array, matrices: jax.Array, view: View) -> jax.Array:
+    """dst's faces in RGB, with the pixels of `view`."""
+    return crop_faces(regions, matrices, view.resolution, _crop_reads(regions.shape[1], view))
 
 
 def mask_settings(swapper: Swapper, config: MergeConfig) -> MaskSettings:
@@ -96,8 +106,8 @@ def _lay_back(
 # region may be one size larger than needed). Reads may lie 1.5 pixels apart: one covers two.
 
 
-def _crop_reads(region: int, size: int) -> int:
-    return math.ceil(region / (1.5 * size))
+def _crop_reads(region: int, view: View) -> int:
+    return math.ceil(region / (1.5 * view.resolution))
 
 
 def _paste_reads(region: int, size: int) -> dict[str, int]:

@@ -45,8 +45,8 @@ class FaceMerger:
                 yield from self._chunk(chunk, targets)
 
     def _chunk(self, chunk: list[Frame], targets: Targets) -> list[Frame]:
-        size = self.swapper.resolution
-        regions = [targets.take(frame, self.swapper.face_type, size) for frame in chunk]
+        made = self.swapper.made
+        regions = [targets.take(frame, made.face_type, made.resolution) for frame in chunk]
         changed = [
             dataclasses.replace(frame, image=frame.image.copy()) if faces else frame
             for frame, faces in zip(chunk, regions, strict=True)

@@ -85,8 +85,9 @@ def find_placement(
         raise UserError(f"merge.anchor={anchor}: expected {' or '.join(ANCHORS)}")
     if anchor == "face":
         return None
-    dst_eyes = read_eyes(aligned, "dst", swapper.face_type)
-    return anchor_matrix(src_eyes * swapper.resolution, dst_eyes * swapper.resolution)
+    made = swapper.made
+    dst_eyes = read_eyes(aligned, "dst", made.face_type)
+    return anchor_matrix(src_eyes * made.resolution, dst_eyes * made.resolution)
 
 
 def result_path(configured: str | None, workspace: Path, source: FrameSource) -> Path:

@@ -1,15 +1,18 @@
 """Training samples, made on the device: transform, warp and cut in one resampling. Spec section 6.
 
-Coordinates run from the model's pixels back to the stored picture: out of the cut, out of the
-transform, through the warp. The picture is then read once, bilinearly. Keys come first.
+Coordinates run from a view's pixels back to the stored picture: out of the cut, out of the
+transform, through the warp. For each picture the stored one is then read once, bilinearly. All
+views of a face get the same transform, mirroring and light. Keys come first.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.faces.warp import affine_coordinates, bilinear
+from odfs_jax.faces.view import View, between
+from odfs_jax.faces.warp import affine_coordinates, bilinear, compose, pixel_means
 
 CELLS = (2, 4, 8)  # the warp grid has cells of width/2, /4 or /8, one at random
 NODES = CELLS[-1] + 1
@@ -17,43 +20,66 @@ TRUNCATE = 2.5  # sigmas
 
 
 def sample(
-    key: jax.Array, image: jax.Array, cut: jax.Array, *, resolution: int, settings: Mapping
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """One training sample of a stored face.
+    key: jax.Array,
+    image: jax.Array,
+    cut: jax.Array,
+    *,
+    seen: View,
+    rebuilt: Mapping[str, View],
+    settings: Mapping,
+) -> tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]:
+    """One training sample of a stored face: what the network sees, and what it must give back.
 
-    `image` is uint8 [S, S, 4] (RGB and hull mask), `cut` [2, 3] maps model pixels to stored ones,
-    `settings` is an `AugmentConfig`. Returns (warped face [R,R,3], face [R,R,3], mask [R,R,1]),
-    float32 in [0, 1]: the network sees the first and must give back the other two.
+    `image` is uint8 [S, S, 3 + M] (RGB and masks, the hull's first), `cut` [2, 3] maps the pixels
+    of `seen` to stored ones, `settings` is an `AugmentConfig`. Returns the warped face [R,R,3] as
+    `seen` and, by the names of `rebuilt`, the face as each view gives it out [R,R,C] with its masks
+    [R,R,M]; float32 in [0, 1].
     """
     size = image.shape[0]
     key_transform, key_warp, key_flip, key_light = jax.random.split(key, 4)
     flip = jax.random.bernoulli(key_flip, settings["flip"])
-    rows, cols = affine_coordinates(_flipped(cut, flip, resolution), resolution, resolution)
-    matrix = random_transform(key_transform, size, settings)
-    rows, cols = (
-        matrix[1, 0] * cols + matrix[1, 1] * rows + matrix[1, 2],
-        matrix[0, 0] * cols + matrix[0, 1] * rows + matrix[0, 2],
-    )
+    cut = jnp.where(flip, mirrored(cut, seen.resolution), cut)
+    to_stored = compose(random_transform(key_transform, size, settings), cut)
     grid = random_grid(key_warp, settings["warp"])
+    shade = random_light(key_light, settings)
     picture = image.astype(jnp.float32) / 255
-    true = bilinear(picture, rows, cols)
-    warped = bilinear(picture[..., :3], *warp_coordinates(grid, rows, cols, size))
-    light = random_light(key_light, resolution, settings)
-    return jnp.minimum(warped * light, 1), jnp.minimum(true[..., :3] * light, 1), true[..., 3:]
+    finest = max(view.face_side for view in (seen, *rebuilt.values()))
+
+    def face(view: View, warp: bool) -> tuple[jax.Array, jax.Array]:
+        """(RGB [R,R,3], masks [R,R,M]) of `view`, read once from the stored picture."""
+        reads = math.ceil(finest / view.face_side - 1e-6)  # coarse beside the finest: average
+        to_seen, side = jnp.asarray(between(view, seen)), view.resolution
+        places = affine_coordinates(compose(to_stored, to_seen), side, side, reads)
+        if warp:
+            places = warp_coordinates(grid, *places, size)
+        layers = pixel_means(bilinear(picture[..., :3] if warp else picture, *places), reads)
+        down, right = (
+            2 * p / (seen.resolution - 1) - 1 for p in affine_coordinates(to_seen, side, side)
+        )
+        return jnp.minimum(layers[..., :3] * shade(down, right), 1), layers[..., 3:]
+
+    shown = seen.taken_in(face(seen, warp=True)[0])
+    true = {name: (view, *face(view, warp=False)) for name, view in rebuilt.items()}
+    return shown, {name: (view.given_out(rgb), masks) for name, (view, rgb, masks) in true.items()}
 
 
-def random_light(key: jax.Array, resolution: int, settings: Mapping) -> jax.Array:
-    """Factors [R, R, 3] of a random tint and of light that falls off across the picture.
+def random_light(key: jax.Array, settings: Mapping) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """light(down, right): factors [R, R, 3] of a random tint and of light that falls off.
 
-    Not in the 2018 program: where src and dst were filmed in different light, the encoder can tell
-    them apart by colour alone, and the swap suffers. `settings` gives `color` and `light`.
+    `down` and `right` [R, R] are -1 and 1 at the edges of what the network sees. Not in the 2018
+    program: where src and dst were filmed in different light, the encoder can tell them apart by
+    colour alone, and the swap suffers. `settings` gives `color` and `light`.
     """
     key_color, key_light = jax.random.split(key)
     tint = jnp.exp(settings["color"] * jax.random.uniform(key_color, (1, 1, 3), minval=-1.0))
-    overall, down, right = settings["light"] * jax.random.uniform(key_light, (3,), minval=-1.0)
-    place = jnp.linspace(-1.0, 1.0, resolution)
-    fall = overall + down * place[:, None] + right * place[None, :]
-    return tint * jnp.exp(fall)[..., None]
+    overall, fall_down, fall_right = settings["light"] * jax.random.uniform(
+        key_light, (3,), minval=-1.0
+    )
+
+    def light(down: jax.Array, right: jax.Array) -> jax.Array:
+        return tint * jnp.exp(overall + fall_down * down + fall_right * right)[..., None]
+
+    return light
 
 
 def random_transform(key: jax.Array, size: int, settings: Mapping) -> jax.Array:
@@ -94,10 +120,9 @@ def warp_coordinates(
     return rows + shift[..., 0], cols + shift[..., 1]
 
 
-def _flipped(cut: jax.Array, flip: jax.Array, resolution: int) -> jax.Array:
-    """`cut` read from right to left when `flip`."""
-    mirrored = jnp.stack([-cut[:, 0], cut[:, 1], cut[:, 2] + (resolution - 1) * cut[:, 0]], axis=1)
-    return jnp.where(flip, mirrored, cut)
+def mirrored(cut: jax.Array, resolution: int) -> jax.Array:
+    """`cut` [2, 3] of a picture `resolution` pixels wide, read from right to left."""
+    return jnp.stack([-cut[:, 0], cut[:, 1], cut[:, 2] + (resolution - 1) * cut[:, 0]], axis=1)
 
 
 def _enlarge(cells: int) -> jax.Array:

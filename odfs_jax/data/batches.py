@@ -1,8 +1,4 @@
-"""Which faces make up a step's batch, and getting them to the devices.
-
-Every face is visited once an epoch, in a new random order each time. What a step gets depends
-on the key and the step's number only, so a resumed run draws what an unbroken one would have.
-"""
+"""Getting the faces of a step's batch to the devices. Which they are: `sampling`."""
 
 import logging
 from collections.abc import Callable
@@ -14,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from odfs_jax.data.augment import mirrored
 from odfs_jax.data.faceset import Faceset
+from odfs_jax.data.sampling import SAMPLINGS, Draw, Faces
 
 log = logging.getLogger(__name__)
 
@@ -24,77 +22,104 @@ AHEAD = 2  # batches prepared in advance when the facesets stay on the host
 Batch = dict[str, tuple[jax.Array, jax.Array]]
 
 
-def draw(key: jax.Array, step: jax.Array, count: int, batch_size: int) -> jax.Array:
-    """The faces of step number `step`: int32 [batch_size] in [0, count)."""
-    place = step * batch_size + jnp.arange(batch_size)
-    first = step * batch_size // count
-    epochs = first + jnp.arange((batch_size - 1) // count + 2)  # as many as a batch can touch
+def own_part(draws: jax.Array, devices: int) -> jax.Array:
+    """What this process, with its `devices`, gets of `draws` [steps, B]: [devices, steps, B/D].
 
-    def order(epoch: jax.Array) -> jax.Array:
-        return jax.random.permutation(jax.random.fold_in(key, epoch), count)
-
-    return jax.vmap(order)(epochs)[place // count - first, place % count]
+    D counts the devices of all processes, in their order. A single step has no axis of its own.
+    """
+    everyone = devices * jax.process_count()
+    first = devices * jax.process_index()
+    parts = draws.reshape(len(draws), everyone, -1)[:, first : first + devices].swapaxes(0, 1)
+    return parts[:, 0] if len(draws) == 1 else parts
 
 
 def make_batches(
-    facesets: dict[str, Faceset], key: jax.Array, batch_size: int, sharding: NamedSharding
+    facesets: dict[str, Faceset],
+    key: jax.Array,
+    batch_size: int,
+    sharding: NamedSharding,
+    steps: int = 1,
+    sampling: str = "uniform",
 ) -> Callable[[int], Batch]:
-    """batch(step): the step's faces, a leading axis of devices added, split by `sharding`.
+    """batch(step): the faces of `steps` steps from `step` on, laid out as `own_part` says.
 
+    Their leading axis is split by `sharding`, over the devices of this process. `sampling` is one
+    of `SAMPLINGS`.
     The facesets live on the devices when they fit into DEVICE_SHARE of the memory, else on the
     host, from where a thread sends batches ahead of time; the log says which.
     """
-    keys = {side: jax.random.fold_in(key, i) for i, side in enumerate(sorted(facesets))}
-    size = sum(f.images.nbytes + f.cuts.nbytes for f in facesets.values())
-    device = next(iter(sharding.device_set))
-    limit = (device.memory_stats() or {}).get("bytes_limit")
-    fits = limit is None or size <= DEVICE_SHARE * limit  # a CPU has no limit of its own
+    draw = SAMPLINGS[sampling]({side: f.yaws for side, f in facesets.items()}, batch_size)
+    size, fits = stored_bytes(facesets, next(iter(sharding.device_set)))
     counts = ", ".join(f"{len(f)} {side}" for side, f in facesets.items())
     where = "on the device" if fits else "on the host, batches are prefetched"
     log.info("facesets: %s faces, %.0f MB, %s", counts, size / 1e6, where)
+    stores = {side: (f.images, _both_ways(f)) for side, f in facesets.items()}
     make = _from_device if fits else _from_host
-    return make(facesets, keys, batch_size, sharding)
+    return make(stores, draw, key, sharding, steps)
 
 
-def _from_device(facesets, keys, batch_size, sharding) -> Callable[[int], Batch]:
+def stored_bytes(facesets: dict[str, Faceset], device: jax.Device) -> tuple[int, bool]:
+    """(bytes of the facesets, whether they are to lie on `device`)."""
+    size = sum(f.images.nbytes + f.cuts.nbytes for f in facesets.values())
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    return size, limit is None or size <= DEVICE_SHARE * limit  # a CPU has no limit of its own
+
+
+def batch_shapes(
+    facesets: dict[str, Faceset], batch_size: int, sharding: NamedSharding, steps: int = 1
+) -> Batch:
+    """What `make_batches` gives for one process, as shapes and types."""
     devices = sharding.mesh.devices.size
+    lead = (
+        (devices, batch_size // devices) if steps == 1 else (devices, steps, batch_size // devices)
+    )
+
+    def shape(store: np.ndarray) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((*lead, *store.shape[1:]), store.dtype, sharding=sharding)
+
+    return {side: (shape(f.images), shape(f.cuts)) for side, f in facesets.items()}
+
+
+def _both_ways(faceset: Faceset) -> np.ndarray:
+    """float32 [N, 2, 2, 3]: each cut as it is, and of the mirror image."""
+    flipped = jax.vmap(mirrored, (0, None))(faceset.cuts, faceset.seen.resolution)
+    return np.stack([faceset.cuts, np.asarray(flipped)], axis=1)
+
+
+def _take(store: tuple, faces: Faces) -> tuple:
+    """(images, cuts) of `faces` out of a store, which may lie on the host or on a device."""
+    (images, cuts), (chosen, mirror) = store, faces
+    return images[chosen], cuts[chosen, mirror]
+
+
+def _from_device(stores, draw, key, sharding, steps=1) -> Callable[[int], Batch]:
+    draw_own = _draw_own(draw, sharding.mesh.devices.size, steps)
     copies = NamedSharding(sharding.mesh, PartitionSpec())
-    stores = {
-        side: jax.device_put((faceset.images, faceset.cuts), copies)
-        for side, faceset in facesets.items()
-    }
-    keys = jax.device_put(keys, copies)
+    stores = {side: jax.device_put(store, copies) for side, store in stores.items()}
+    key = jax.device_put(key, copies)
 
     @partial(jax.jit, out_shardings=sharding)
-    def gather(stores, keys, step):
-        batch = {}
-        for side, store in stores.items():
-            chosen = draw(keys[side], step, len(store[0]), batch_size)
-            batch[side] = jax.tree.map(lambda a: _by_device(a[chosen], devices), store)  # noqa: B023
-        return batch
+    def gather(stores, key, step):
+        faces = draw_own(key, step)
+        return {side: _take(store, faces[side]) for side, store in stores.items()}
 
-    return lambda step: gather(stores, keys, jax.device_put(np.int32(step), copies))
+    return lambda step: gather(stores, key, jax.device_put(np.int32(step), copies))
 
 
-def _from_host(facesets, keys, batch_size, sharding) -> Callable[[int], Batch]:
-    devices = sharding.mesh.devices.size
+def _from_host(stores, draw, key, sharding, steps=1) -> Callable[[int], Batch]:
     cpu = jax.local_devices(backend="cpu")[0]
-    keys = jax.device_put(keys, cpu)
-    chooser = jax.jit(draw, static_argnums=(2, 3))
+    key = jax.device_put(key, cpu)
+    draw_own = jax.jit(_draw_own(draw, sharding.mesh.devices.size, steps))
     pool = ThreadPoolExecutor(1, "batches")
     waiting: dict[int, Future] = {}
 
     def send(step: int) -> Batch:
-        batch = {}
-        for side, faceset in facesets.items():
-            number = jax.device_put(np.int32(step), cpu)
-            chosen = np.asarray(chooser(keys[side], number, len(faceset), batch_size))
-            parts = (faceset.images[chosen], faceset.cuts[chosen])
-            batch[side] = tuple(_by_device(part, devices) for part in parts)
+        faces = jax.device_get(draw_own(key, jax.device_put(np.int32(step), cpu)))
+        batch = {side: _take(store, faces[side]) for side, store in stores.items()}
         return jax.device_put(batch, sharding)
 
     def batch(step: int) -> Batch:
-        for number in range(step, step + 1 + AHEAD):
+        for number in range(step, step + 1 + AHEAD * steps, steps):
             if number not in waiting:
                 waiting[number] = pool.submit(send, number)
         return waiting.pop(step).result()
@@ -102,5 +127,11 @@ def _from_host(facesets, keys, batch_size, sharding) -> Callable[[int], Batch]:
     return batch
 
 
-def _by_device(array, devices: int):
-    return array.reshape(devices, -1, *array.shape[1:])
+def _draw_own(draw: Draw, devices: int, steps: int) -> Draw:
+    """`draw` of `steps` steps, this process's part of it."""
+
+    def draw_own(key: jax.Array, step: jax.Array) -> dict[str, Faces]:
+        draws = jax.vmap(draw, (None, 0))(key, step + jnp.arange(steps))
+        return jax.tree.map(lambda faces: own_part(faces, devices), draws)
+
+    return draw_own

@@ -1,6 +1,7 @@
 """A faceset in memory: every aligned face of a person, ready to be put on the device."""
 
 import logging
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from odfs_jax.data.aligned import FaceData, read_face, read_image_and_face
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.align import alignment_matrix, invert
-from odfs_jax.faces.hull import hull_mask
+from odfs_jax.faces.hull import eyes_mouth_mask, hull_mask
 from odfs_jax.faces.proportions import frontal_eyes
 from odfs_jax.faces.types import FaceType
+from odfs_jax.faces.view import View
 from odfs_jax.progress import progress
 
 log = logging.getLogger(__name__)
@@ -24,17 +26,25 @@ OVERSAMPLING = 2  # stored pixels for a model pixel: fine enough to resample, co
 
 @dataclass(frozen=True)
 class Faceset:
-    """Faces on the host. `cuts` map model pixels to stored pixels."""
+    """Faces on the host. `cuts` map the pixels of `seen` to stored pixels."""
 
-    images: np.ndarray  # uint8 [N, S, S, 4]: RGB and hull mask (0 or 255 before reduction)
+    # uint8 [N, S, S, 4]: RGB and hull mask (0 or 255 before reduction); a fifth: eyes and mouth
+    images: np.ndarray
     cuts: np.ndarray  # float32 [N, 2, 3]
+    yaws: np.ndarray  # float32 [N], degrees, > 0: towards the picture's right
+    seen: View
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def load_faceset(folder: Path, side: str, face_type: FaceType, resolution: int) -> Faceset:
-    """Reads the aligned faces of `side` for a model of `face_type` and `resolution`.
+def load_faceset(
+    folder: Path, side: str, seen: View, rebuilt: Collection[View] = (), eyes_mouth: bool = False
+) -> Faceset:
+    """Reads the aligned faces of `side` for a model that sees them as `seen`.
+
+    They are stored as finely as `seen` and what must be `rebuilt` of them need. With `eyes_mouth`
+    the pictures have the mask of eyes and mouth as a fifth channel.
 
     A file that cannot be used is named, skipped and counted. Raises UserError when none is left,
     or when the model needs a larger face type than the files show.
@@ -42,7 +52,7 @@ def load_faceset(folder: Path, side: str, face_type: FaceType, resolution: int) 
     files = aligned_files(folder, side)
     faces, bad = [], 0
     with ThreadPoolExecutor() as pool:  # OpenCV decodes without the interpreter's lock
-        jobs = [pool.submit(_load, path, face_type, resolution) for path in files]
+        jobs = [pool.submit(_load, path, (seen, *rebuilt), eyes_mouth) for path in files]
         for job in progress(jobs, len(jobs), f"reading {side} faces", "face"):
             try:
                 faces.append(job.result())
@@ -53,9 +63,10 @@ def load_faceset(folder: Path, side: str, face_type: FaceType, resolution: int) 
         raise UserError(f"{folder}: none of the {bad} PNG files is a usable aligned face")
     if bad:
         log.warning("%s: %d of %d files skipped", folder, bad, len(files))
-    size = max(image.shape[0] for image, _ in faces)
-    faces = [_resized(image, cut, size) for image, cut in faces]
-    return Faceset(*(np.stack(part) for part in zip(*faces, strict=True)))
+    size = max(image.shape[0] for image, _, _ in faces)
+    images, cuts = zip(*(_resized(image, cut, size) for image, cut, _ in faces), strict=True)
+    yaws = np.array([yaw for _, _, yaw in faces], np.float32)
+    return Faceset(np.stack(images), np.stack(cuts), yaws, seen)
 
 
 def read_eyes(folder: Path, side: str, face_type: FaceType) -> np.ndarray:
@@ -78,27 +89,32 @@ def read_eyes(folder: Path, side: str, face_type: FaceType) -> np.ndarray:
     return frontal_eyes(landmarks, yaws, face_type)
 
 
-def stored_size(face: FaceData, face_type: FaceType, resolution: int) -> int:
-    """Side in pixels at which `face` is kept: OVERSAMPLING times the model's, never enlarged."""
-    shown = (1 - 2 * face.face_type.padding) / (1 - 2 * face_type.padding)  # the model's share
-    return min(face.size, round(OVERSAMPLING * resolution / shown))
+def stored_size(face: FaceData, views: Collection[View]) -> int:
+    """Side in pixels at which `face` is kept: OVERSAMPLING times the finest view; not enlarged."""
+    finest = max(view.face_side for view in views)
+    return min(face.size, round(OVERSAMPLING * finest / (1 - 2 * face.face_type.padding)))
 
 
-def _load(path: Path, face_type: FaceType, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-    """(uint8 [S, S, 4], cut float32 [2, 3]) of one file."""
+def _load(
+    path: Path, views: tuple[View, ...], eyes_mouth: bool
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """(uint8 [S, S, 4 or 5], cut float32 [2, 3] of the first view, yaw) of one file."""
     image, face = read_image_and_face(path)
-    if not face.face_type.contains(face_type):
+    needed = max((view.face_type for view in views), key=lambda face_type: face_type.padding)
+    if not face.face_type.contains(needed):
         raise UserError(
-            f"{path}: a {face.face_type} face, the model needs {face_type}; "
-            f"extract again with face_type={face_type}"
+            f"{path}: a {face.face_type} face, the model needs {needed}; "
+            f"extract again with face_type={needed}"
         )
     try:
-        to_model = alignment_matrix(face.landmarks, face_type, resolution)
+        to_model = alignment_matrix(face.landmarks, views[0].face_type, views[0].resolution)
     except ValueError as error:
         raise BadFileError(path, str(error)) from error
-    mask = hull_mask(face.landmarks, face.size, face.size)
-    whole = np.concatenate([image, mask[..., None]], axis=-1)
-    return _resized(whole, invert(to_model), stored_size(face, face_type, resolution))
+    masks = [hull_mask, eyes_mouth_mask] if eyes_mouth else [hull_mask]
+    areas = [mask(face.landmarks, face.size, face.size) for mask in masks]
+    whole = np.concatenate([image, np.stack(areas, axis=-1)], axis=-1)
+    size = stored_size(face, views)
+    return *_resized(whole, invert(to_model), size), face.pose.yaw
 
 
 def _resized(image: np.ndarray, cut: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,6 @@
-"""The face's outline from its 68 points: three convex hulls, filled."""
+"""Masks from the 68 points: the face's outline, its eyes and its mouth. Convex hulls, filled."""
+
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -9,12 +11,33 @@ HULLS = (
     (*range(27, 31), 33),
     (*range(17, 27), 0, 27, 16, 33),
 )
+EYES_MOUTH = (range(36, 42), range(42, 48), range(48, 68))
+EYE_CORNERS = (36, 45)  # the outer ones
+MARGIN = 0.08  # of their distance: lids and lips reach beyond their points
 
 
 def hull_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 [height, width], 255 inside the face hull of `landmarks` [68, 2] pixels, 0 outside."""
+    return _filled(landmarks, HULLS, height, width)
+
+
+def eyes_mouth_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [height, width], 255 on eyes, mouth and a margin of the hull around each, 0 elsewhere.
+
+    `landmarks` are [68, 2] pixels.
+    """
+    mask = _filled(landmarks, EYES_MOUTH, height, width)
+    left, right = landmarks[list(EYE_CORNERS)]
+    radius = int(np.clip(MARGIN * np.linalg.norm(right - left), 1, height))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return cv2.dilate(mask, disc) & hull_mask(landmarks, height, width)
+
+
+def _filled(
+    landmarks: np.ndarray, hulls: Iterable[Iterable[int]], height: int, width: int
+) -> np.ndarray:
     mask = np.zeros((height, width), np.uint8)
     points = np.rint(landmarks).astype(np.int32)
-    for hull in HULLS:
+    for hull in hulls:
         cv2.fillConvexPoly(mask, cv2.convexHull(points[list(hull)]), 255)
     return mask

@@ -20,17 +20,39 @@ def bilinear(image: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
     return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
 
 
-def affine_coordinates(matrix: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+def affine_coordinates(
+    matrix: jax.Array, height: int, width: int, reads: int = 1
+) -> tuple[jax.Array, jax.Array]:
     """(rows, cols) [height, width] that the affine `matrix` [2, 3] gives for every output pixel.
 
-    The matrix maps (x, y, 1) of the output to (x, y) of the picture to read from.
+    The matrix maps (x, y, 1) of the output to (x, y) of the picture to read from. With `reads`
+    above 1 there are `reads`² places in each pixel, evenly spread: [height * reads, width * reads].
     """
-    x = jnp.arange(width, dtype=matrix.dtype)[None, :]
-    y = jnp.arange(height, dtype=matrix.dtype)[:, None]
+    x = (jnp.arange(width * reads, dtype=matrix.dtype)[None, :] + 0.5) / reads - 0.5
+    y = (jnp.arange(height * reads, dtype=matrix.dtype)[:, None] + 0.5) / reads - 0.5
     cols, rows = (m[0] * x + m[1] * y + m[2] for m in matrix)
     return rows, cols
 
 
-def warp_affine(image: jax.Array, matrix: jax.Array, height: int, width: int) -> jax.Array:
-    """`image` [H, W, C] resampled to [height, width, C]; `matrix` [2, 3] maps output to input."""
-    return bilinear(image, *affine_coordinates(matrix, height, width))
+def pixel_means(samples: jax.Array, reads: int) -> jax.Array:
+    """[h * reads, w * reads, C] to [h, w, C]: the mean of each pixel's reads."""
+    height, width, channels = samples.shape
+    cells = samples.reshape(height // reads, reads, width // reads, reads, channels)
+    return cells.mean((1, 3))
+
+
+def warp_affine(
+    image: jax.Array, matrix: jax.Array, height: int, width: int, reads: int = 1
+) -> jax.Array:
+    """`image` [H, W, C] resampled to [height, width, C]; `matrix` [2, 3] maps output to input.
+
+    Each pixel is the mean of `reads`² bilinear reads, so that nothing aliases while output pixels
+    are at most about twice `reads` input pixels wide.
+    """
+    return pixel_means(bilinear(image, *affine_coordinates(matrix, height, width, reads)), reads)
+
+
+def compose(outer: jax.Array, inner: jax.Array) -> jax.Array:
+    """The affine matrix [2, 3] that does what `inner` does, and then what `outer` does."""
+    moved = jnp.matmul(outer[:, :2], inner, precision="highest")  # TF32 would move the picture
+    return moved + jnp.pad(outer[:, 2:], ((0, 0), (2, 0)))

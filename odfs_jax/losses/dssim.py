@@ -17,6 +17,15 @@ def ssim(a: jax.Array, b: jax.Array) -> jax.Array:
     Equals scikit-image's `structural_similarity` with `gaussian_weights=True`, `sigma=1.5`,
     `use_sample_covariance=False`, `data_range=1`. Pictures smaller than a window raise ValueError.
     """
+    luminance, structure = ssim_parts(a, b)
+    return (luminance * structure).mean(axis=(1, 2, 3))
+
+
+def ssim_parts(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The two factors of SSIM at every full window: luminance, and contrast times structure.
+
+    Both [N, H - 10, W - 10, C].
+    """
     if min(a.shape[1:3]) < WINDOW:
         raise ValueError(f"pictures of {a.shape[1:3]} are smaller than the {WINDOW} px window")
     rows, cols = (jnp.asarray(_blur_matrix(size)) for size in a.shape[1:3])
@@ -33,7 +42,7 @@ def ssim(a: jax.Array, b: jax.Array) -> jax.Array:
     c1, c2 = K1**2, K2**2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     structure = (2 * covariance + c2) / (var_a + var_b + c2)
-    return (luminance * structure).mean(axis=(1, 2, 3))
+    return luminance, structure
 
 
 def dssim(target: jax.Array, prediction: jax.Array) -> jax.Array:

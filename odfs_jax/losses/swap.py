@@ -4,15 +4,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from odfs_jax.errors import UserError
 from odfs_jax.losses.dssim import dssim
-from odfs_jax.losses.pixel import mae, mse
+from odfs_jax.losses.ms_ssim import ms_dssim
+from odfs_jax.losses.pixel import mae, mae_inside, mse
 
-Pair = tuple[jax.Array, jax.Array]  # (face [N,H,W,3], mask [N,H,W,1])
+# (face [N,H,W,C], mask [N,H,W,1]); a target's mask has a second channel, eyes and mouth, where
+# loss.eyes_mouth asks for it.
+Pair = tuple[jax.Array, jax.Array]
 PairLoss = Callable[[jax.Array, jax.Array], jax.Array]
 
-FACE_LOSSES: dict[str, PairLoss] = {"dssim": dssim}
+FACE_LOSSES: dict[str, PairLoss] = {"dssim": dssim, "ms_ssim": ms_dssim, "mae": mae, "mse": mse}
 MASK_LOSSES: dict[str, PairLoss] = {"mae": mae, "mse": mse}
 
 
@@ -21,27 +25,55 @@ def make_loss(
 ) -> Callable[[Mapping[str, Pair], Mapping[str, Pair]], tuple[jax.Array, dict[str, jax.Array]]]:
     """loss(outputs, targets) -> (scalar, metrics) of a `LossConfig`. Raises UserError.
 
-    `outputs` and `targets` hold a (face, mask) pair for "src" and for "dst"; the face term sees
-    both faces times the target's mask. Every term is a mean over the batch, so that the mean over
-    devices is the loss of the whole batch. `metrics` holds each term, unweighted.
+    `outputs` and `targets` hold a (face, mask) pair for each output that the network declares, most
+    often "src" and "dst". Every term is a mean over the batch, so that the mean over devices is the
+    loss of the whole batch. `metrics` holds the terms of each output: its face terms together, as
+    weighted, the others unweighted.
     """
-    face_loss = _chosen("face", config["face"], FACE_LOSSES)
-    mask_loss = _chosen("mask", config["mask"], MASK_LOSSES)
+    face_terms = _face_terms(config["face"])
+    if config["mask"] not in MASK_LOSSES:
+        expected = ", ".join(MASK_LOSSES)
+        raise UserError(f"loss.mask={config['mask']}: expected one of {expected}")
+    for name in ("mask_weight", "eyes_mouth"):
+        _check_weight(name, config[name])
+    mask_loss = MASK_LOSSES[config["mask"]]
+
+    def pair_loss(output: Pair, target: Pair) -> tuple[jax.Array, dict[str, jax.Array]]:
+        face, mask = output
+        true_face, true_mask = target[0], target[1][..., :1]
+        inside = true_mask if config["masked"] else jnp.ones_like(true_mask)
+        seen = true_face * inside, face * inside
+        terms = {
+            "face": sum(weight * term(*seen).mean() for term, weight in face_terms),
+            "mask": mask_loss(true_mask, mask).mean(),
+        }
+        total = terms["face"] + config["mask_weight"] * terms["mask"]
+        if config["eyes_mouth"]:
+            terms["eyes_mouth"] = mae_inside(true_face, face, target[1][..., 1:]).mean()
+            total += config["eyes_mouth"] * terms["eyes_mouth"]
+        return total, terms
 
     def loss(outputs, targets):
         total, metrics = 0.0, {}
-        for side in ("src", "dst"):
-            (face, mask), (true_face, true_mask) = outputs[side], targets[side]
-            face_term = face_loss(true_face * true_mask, face * true_mask).mean()
-            mask_term = mask_loss(true_mask, mask).mean()
-            total += config["face_weight"] * face_term + config["mask_weight"] * mask_term
-            metrics |= {f"{side}_face": face_term, f"{side}_mask": mask_term}
+        for output in sorted(targets):
+            part, terms = pair_loss(outputs[output], targets[output])
+            total += part
+            metrics |= {f"{output}_{name}": term for name, term in terms.items()}
         return total, metrics
 
     return loss
 
 
-def _chosen(term: str, name: str, choices: Mapping[str, PairLoss]) -> PairLoss:
-    if name not in choices:
-        raise UserError(f"loss.{term}={name}: expected one of {', '.join(choices)}")
-    return choices[name]
+def _face_terms(weights: Mapping[str, float]) -> list[tuple[PairLoss, float]]:
+    for name, weight in weights.items():
+        _check_weight(f"face.{name}", weight)
+    terms = [(FACE_LOSSES[name], weight) for name, weight in weights.items() if weight]
+    if not terms:
+        names = ", ".join(f"loss.face.{name}" for name in FACE_LOSSES)
+        raise UserError(f"loss.face: all weights are 0, expected one above: {names}")
+    return terms
+
+
+def _check_weight(name: str, weight: float) -> None:
+    if weight < 0:
+        raise UserError(f"loss.{name}={weight}: expected a weight of 0 or more")

@@ -4,29 +4,68 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
+import jax
 
 from odfs_jax.errors import UserError
+from odfs_jax.faces.types import FaceType
+from odfs_jax.nets.avatar import Avatar
+from odfs_jax.nets.base import SwapNet
 from odfs_jax.nets.liae import Liae
+from odfs_jax.nets.miaef import Miaef
 from odfs_jax.nets.shared_encoder import SharedEncoder
 
 # A fixed table: a config that comes with somebody's checkpoint must not import what it names.
-NETS: dict[str, type[nn.Module]] = {
+NETS: dict[str, type[SwapNet]] = {
     "shared_encoder": SharedEncoder,
     "liae": Liae,
+    "miaef": Miaef,
+    "avatar": Avatar,
 }
+SHARED = ("face_type", "resolution", "width")  # settings of every network
 
 
-def build_net(model: Mapping[str, Any]) -> nn.Module:
+def build_net(model: Mapping[str, Any]) -> SwapNet:
     """The swap network of a `ModelConfig`. Raises UserError naming the key that does not fit."""
     if model["net"] not in NETS:
         raise UserError(f"model.net={model['net']}: expected one of {', '.join(sorted(NETS))}")
-    net = NETS[model["net"]]
-    fields = {f.name for f in dataclasses.fields(net)} - {"parent", "name"}
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in model["args"].items()}
-    unknown = sorted(set(settings) - fields)
-    if unknown:
+    net, args = NETS[model["net"]], model["args"]
+    fields = {f.name: f for f in dataclasses.fields(net)}
+    own = fields.keys() - {f.name for f in dataclasses.fields(SwapNet)}
+    needed = {name for name in own if fields[name].default is dataclasses.MISSING}
+    if unknown := sorted(args.keys() - own):
         raise UserError(f"model.args.{unknown[0]}: {model['net']} has no such setting")
-    if model["resolution"] % 16 or model["resolution"] <= 0:
-        raise UserError(f"model.resolution={model['resolution']}: expected a multiple of 16")
-    return net(resolution=model["resolution"], width=model["width"], **settings)
+    if missing := sorted(needed - args.keys()):
+        raise UserError(f"model.args.{missing[0]}: {model['net']} needs this setting")
+    keys = {name: f"model.{name}" for name in SHARED} | {
+        name: f"model.args.{name}" for name in args
+    }
+    values = {name: model[name] for name in SHARED} | dict(args)
+    settings = {name: _setting(keys[name], fields[name].type, values[name]) for name in keys}
+    built = net(**settings)
+    _check_outputs(built)
+    return built
+
+
+def _setting(key: str, kind: type, value: Any) -> Any:
+    """`value` of a YAML file as a network takes it."""
+    if kind is FaceType:
+        if value not in list(FaceType):
+            raise UserError(f"{key}={value}: expected one of {', '.join(FaceType)}")
+        return FaceType(value)
+    if key.endswith("resolution") and (value % 16 or value <= 0):
+        raise UserError(f"{key}={value}: expected a multiple of 16")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_outputs(net: SwapNet) -> None:
+    """Raises UserError unless the network gives what it declares."""
+    made, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), *net.blank())
+    for name, view in (item for views in net.targets.values() for item in views.items()):
+        size = view.resolution
+        declared = (1, size, size, 1 if view.grey else 3), (1, size, size, 1)
+        found = tuple(part.shape for part in made[name])
+        if found != declared:
+            raise UserError(
+                f"model.resolution and model.args do not fit each other: {name} (face, mask) would "
+                f"be {found}, not {declared}; every decoder needs as many widths as its sizes ask"
+            )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Output = tuple[jax.Array, jax.Array]  # (face [N,R,R,3], mask [N,R,R,1]), float32 in [0, 1]
+Output = tuple[jax.Array, jax.Array]  # (face [N,R,R,3 or 1], mask [N,R,R,1]), float32 in [0, 1]
 
 LEAK = 0.1  # slope of the leaky ReLU below zero, spec section 7
 SMALL = 4  # pixels of a map that is convolved as a matrix product on a CPU
@@ -101,39 +101,6 @@ class Upscale(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         x = Conv(4 * self.features, 3, name="conv")(x)
         return depth_to_space(nn.leaky_relu(x, LEAK))
-
-
-class Branch(nn.Module):
-    """Upscales, then a 5x5 convolution and a sigmoid: a code to a picture in [0, 1]."""
-
-    features: Sequence[int]
-    channels: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for i, features in enumerate(self.features):
-            x = Upscale(features, name=f"up_{i}")(x)
-        x = Conv(self.channels, 5, name="out")(x)
-        return nn.sigmoid(x.astype(jnp.float32))  # losses and masks want full precision
-
-
-class Decoder(nn.Module):
-    """A code [N,h,w,C] to (face [N,R,R,channels], mask [N,R,R,1]), by two separate branches.
-
-    With `remat` the gradient computes a branch anew instead of keeping its feature maps.
-    """
-
-    face: Sequence[int]
-    mask: Sequence[int]
-    channels: int = 3
-    remat: bool = False
-
-    @nn.compact
-    def __call__(self, code: jax.Array) -> tuple[jax.Array, jax.Array]:
-        branch = nn.remat(Branch) if self.remat else Branch
-        face = branch(self.face, self.channels, name="face")(code)
-        mask = branch(self.mask, 1, name="mask")(code)
-        return face, mask
 
 
 def scaled(widths: Sequence[int], width: float) -> tuple[int, ...]:

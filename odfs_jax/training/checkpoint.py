@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from omegaconf import OmegaConf
@@ -19,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from odfs_jax.config import ModelConfig
 from odfs_jax.errors import UserError
 from odfs_jax.nets import build_net
+from odfs_jax.training import hosts
 from odfs_jax.training.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.PyTreeSave(state),
+                    state=ocp.args.PyTreeSave(hosts.as_one(state)),
                     config=ocp.args.JsonSave(config),
                     history=ocp.args.JsonSave({"rows": list(history)}),  # ours goes on growing
                 ),
@@ -86,10 +86,17 @@ class Checkpoints:
 
         Parts of the saved state that `like` leaves out are not read.
         """
+        like = hosts.shapes_as_one(like)
         how = ocp.checkpoint_utils.construct_restore_args(like)
         state = ocp.args.PyTreeRestore(item=like, restore_args=how, partial_restore=True)
         items = self._restore(state=state)
-        return items.state, items.config, items.history["rows"]
+        return hosts.as_own(items.state), items.config, items.history["rows"]
+
+    def holds(self, part: str, like: Any) -> bool:
+        """True when `part` of the latest state has the leaves of `like`, by name and shape."""
+        folder = self.folder.absolute() / "checkpoints" / str(self.latest()) / "state"
+        saved = ocp.PyTreeCheckpointer().metadata(folder).item_metadata.tree
+        return _shapes(saved.get(part)) == _shapes(like)
 
     def config(self) -> dict:
         """The settings saved with the latest step."""
@@ -168,12 +175,21 @@ def _checked_eyes(folder: Path, saved: dict) -> np.ndarray:
 
 
 def _restore_params(checkpoints: Checkpoints, model: dict) -> dict:
-    """Only the parameters: the optimiser's moments, twice their size, are never read."""
+    """Only the weights, their mean where there is one: the optimiser's moments are never read."""
     net = build_net(model)
-    face = jax.ShapeDtypeStruct((1, model["resolution"], model["resolution"], 3), jnp.float32)
-    like = jax.eval_shape(net.init, jax.random.key(0), face, face)["params"]
-    state, _, _ = checkpoints.restore({"params": on(first_device(), like)})
-    return state["params"]
+    like = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
+    part = "ema" if checkpoints.holds("ema", like) else "params"
+    state, _, _ = checkpoints.restore({part: on(first_device(), like)})
+    return state[part]
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """{path: shape}, the same for a tree and for what orbax says of it."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+    }
 
 
 def first_device() -> jax.sharding.Sharding:

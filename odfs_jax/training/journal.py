@@ -1,58 +1,113 @@
-"""What a run says of itself: the log line, TensorBoard, the loss history."""
+"""What a run says of itself: the log line, TensorBoard, the loss history, the preview.
+
+All of it is read back from the device and written by a thread of its own, so that the loop never
+waits for it.
+"""
 
 import logging
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from odfs_jax.data import atomic, png
+from odfs_jax.training import hosts
+
 log = logging.getLogger(__name__)
+
+WAITING = 1000  # steps whose metrics stay on the device at most; each is a few tiny arrays
 
 
 class Journal:
-    """Collects each step's metrics on the device and reads them back only when it writes.
+    """Collects each step's metrics on the device; they are read back only in order to write.
 
-    `history` has a row [step, {name: mean since the last row}] for each log line.
+    `history` has a row [step, {name: mean since the last row}] for each log line. An error of the
+    thread is raised by the next call. Of several processes only the first writes files.
     """
 
     def __init__(self, folder: Path, batch_size: int, step: int, history: list) -> None:
         self.history = history
+        self._folder = folder
         self._batch_size = batch_size
         self._waiting: list[dict[str, jax.Array]] = []
-        self._writer = SummaryWriter(str(folder / "events"), purge_step=step + 1)
+        self._rows: list[dict[str, np.ndarray]] = []  # the thread's own
+        self._writer = SummaryWriter(
+            str(folder / "events"), purge_step=step + 1, write_to_disk=hosts.leads()
+        )
         self._since = time.monotonic()
+        self._thread = ThreadPoolExecutor(1, "journal")
+        self._jobs: list[Future] = []
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Keeps one step's metrics."""
+        """Keeps the metrics of one dispatch: scalars, or one value for each of its steps."""
         self._waiting.append(metrics)
+        if len(self._waiting) >= WAITING:
+            self._later(self._read, self._taken())
 
     def write(self, step: int) -> None:
         """Means since the last line, to the log, TensorBoard and the history."""
-        if not self._waiting:
+        self._later(self._write, step, self._taken())
+
+    def picture(self, step: int, image: jax.Array) -> None:
+        """A preview, uint8 RGB [H, W, 3], to TensorBoard."""
+        self._later(self._picture, step, image)
+
+    def keep(self, image: jax.Array) -> None:
+        """A preview, uint8 RGB [H, W, 3], to `preview.png`."""
+        self._later(self._keep, image)
+
+    def finish(self) -> None:
+        """Waits until all is written; `history` is then complete."""
+        for job in self._jobs:
+            job.result()
+        self._jobs.clear()
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self._writer.close()
+
+    def _taken(self) -> list[dict[str, jax.Array]]:
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    def _later(self, work: Callable, *args) -> None:
+        while self._jobs and self._jobs[0].done():
+            self._jobs.pop(0).result()
+        self._jobs.append(self._thread.submit(work, *args))
+
+    def _read(self, metrics: list[dict[str, jax.Array]]) -> None:
+        self._rows += jax.device_get(metrics)
+
+    def _write(self, step: int, metrics: list[dict[str, jax.Array]]) -> None:
+        self._read(metrics)
+        if not self._rows:
             return
-        rows = jax.device_get(self._waiting)
-        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-        seconds = time.monotonic() - self._since
-        rate = len(rows) * self._batch_size / seconds
+        columns = {n: np.hstack([row[n] for row in self._rows]) for n in self._rows[0]}
+        means = {name: float(np.mean(values)) for name, values in columns.items()}
+        count = len(next(iter(columns.values())))
+        seconds = (time.monotonic() - self._since) / count
+        rate = self._batch_size / seconds
         self.history.append([step, means])
-        log.info("%s", _line(step, means, seconds / len(rows), rate))
+        log.info("%s", _line(step, means, seconds, rate))
         for name, value in means.items():
             self._writer.add_scalar(f"loss/{name}", value, step)
         self._writer.add_scalar("speed/pairs_per_second", rate, step)
-        self._waiting.clear()
+        self._rows.clear()
         self._since = time.monotonic()
         if not all(np.isfinite(list(means.values()))):
             log.warning("a loss is not a number at iteration %d", step)
 
-    def picture(self, step: int, image: np.ndarray) -> None:
-        """A preview, uint8 RGB [H, W, 3], to TensorBoard."""
-        self._writer.add_image("preview", image, step, dataformats="HWC")
+    def _picture(self, step: int, image: jax.Array) -> None:
+        self._writer.add_image("preview", np.asarray(image), step, dataformats="HWC")
         self._writer.flush()
 
-    def close(self) -> None:
-        self._writer.close()
+    def _keep(self, image: jax.Array) -> None:
+        if hosts.leads():
+            atomic.write_bytes(self._folder / "preview.png", png.encode(np.asarray(image)))
 
 
 def _line(step: int, means: dict[str, float], seconds: float, rate: float) -> str:

@@ -4,26 +4,29 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax import devices as hardware
-from odfs_jax.data import atomic, png
+from odfs_jax.data import atomic
 from odfs_jax.data.batches import make_batches
-from odfs_jax.data.faceset import load_faceset, read_eyes
+from odfs_jax.data.faceset import Faceset, load_faceset, read_eyes
+from odfs_jax.data.sampling import SAMPLINGS
 from odfs_jax.errors import UserError
-from odfs_jax.faces.types import FaceType
-from odfs_jax.losses import make_loss
-from odfs_jax.nets import build_net
-from odfs_jax.training.checkpoint import Checkpoints, check_same_model, on
+from odfs_jax.nets.base import SwapNet
+from odfs_jax.training import hosts
+from odfs_jax.training.checkpoint import Checkpoints
 from odfs_jax.training.journal import Journal
-from odfs_jax.training.optimizer import make_optimizer
+from odfs_jax.training.plan import explained, is_out_of_memory, plan_batch
 from odfs_jax.training.preview import make_preview
+from odfs_jax.training.setup import make_setup
 from odfs_jax.training.signals import stop_requests
-from odfs_jax.training.state import TrainState, init_state, replicated, split_over
-from odfs_jax.training.step import make_step
+from odfs_jax.training.start import check_start, start
+from odfs_jax.training.state import TrainState, split_over
 
 log = logging.getLogger(__name__)
 
@@ -36,116 +39,146 @@ def train(config: DictConfig) -> None:
     `config` is a `TrainConfig`. Raises UserError for what the user can mend.
     """
     hardware.prepare(config.hardware)
+    hosts.join(config.hardware)
     config = OmegaConf.to_container(config)
     folder = Path(config["workspace"]) / "models" / config["name"]
-    net = build_net(config["model"])
-    loss = make_loss(config["loss"])
-    tx = make_optimizer(config["optimizer"], config["iterations"])
+    setup = make_setup(config)
     devices = hardware.choose(config["hardware"])
-    hardware.check_batch(config["batch_size"], devices)
-    facesets = _load_facesets(config)
+    everyones = hosts.everyones(devices)
+    hardware.check_batch(config["batch_size"], everyones, config["accumulate"])
+    facesets = _load_facesets(config, setup.net)
 
-    checkpoints = Checkpoints(folder)
-    state, history = _start(checkpoints, config, net, tx, devices)
-    atomic.write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
-
-    step = make_step(net, loss, tx, config["augment"], devices)
-    batches = make_batches(
-        facesets, jax.random.key(config["seed"]), config["batch_size"], split_over(devices)
-    )
-    notes = {"src_eyes": _src_eyes(config)}
-    journal = Journal(folder, config["batch_size"], int(state.step), history)
-    preview = make_preview(net, facesets)
-    del facesets  # now on the device, or held by `batches`
-
-    def save(state: TrainState) -> None:
-        number = int(state.step)
-        checkpoints.save(number, state, config | notes, journal.history)
-        atomic.write_bytes(folder / "preview.png", png.encode(preview(state.params)))
-
-    try:
-        _run(config, state, step, batches, journal, preview, save)
-        checkpoints.finish()
-        log.info("iteration %d saved", checkpoints.latest())
-    finally:
-        checkpoints.close()
-        journal.close()
+    with closing(Checkpoints(folder)) as checkpoints, explained(config, checkpoints):
+        check_start(checkpoints, setup)
+        step = setup.step(everyones)
+        config["batch_size"] = plan_batch(setup, step, facesets, devices)
+        state, history = start(checkpoints, setup, devices)
+        if hosts.leads():
+            atomic.write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+        batches = _make_batches(config, facesets, devices)
+        preview = make_preview(setup.net, facesets)
+        del facesets  # now on the device, or held by `batches`
+        with closing(Journal(folder, config["batch_size"], int(state.step), history)) as journal:
+            notes = config | {"src_eyes": _src_eyes(config, setup.net)}
+            Loop(config, notes, state, step, batches, preview, journal, checkpoints).run()
 
 
-def _run(
-    config: dict,
-    state: TrainState,
-    step: Callable,
-    batches: Callable,
-    journal: Journal,
-    preview: Callable,
-    save: Callable[[TrainState], None],
-) -> None:
-    """The loop. The host runs IN_FLIGHT steps ahead and reads nothing back but at log lines."""
-    first, target = int(state.step), config["iterations"]
-    if target and first >= target:
-        log.info("already at iteration %d of %d; give a higher iterations=", first, target)
-        return
-    in_flight: deque = deque()
-    saved_at = time.monotonic()
-    with stop_requests() as asked_to_stop:
-        number = first
-        while not (target and number >= target) and not asked_to_stop():
-            state, metrics = step(state, batches(number))
-            number += 1
+@dataclass
+class Loop:
+    """The steady loop. The host runs IN_FLIGHT dispatches ahead and waits for nothing else."""
+
+    config: dict
+    notes: dict  # what is saved beside the state
+    state: TrainState
+    step: Callable
+    batches: Callable
+    preview: Callable
+    journal: Journal
+    checkpoints: Checkpoints
+
+    def run(self) -> None:
+        """To the target iteration or a stop request; what was learnt is saved."""
+        first, target = int(self.state.step), self.config["iterations"]
+        if target and first >= target:
+            log.info("already at iteration %d of %d; give a higher iterations=", first, target)
+        else:
+            self._check_target(first, target)
+            try:
+                with stop_requests() as asked_to_stop:
+                    self._turn(first, target, asked_to_stop)
+                    self.save()
+            except jax.errors.JaxRuntimeError as error:
+                if is_out_of_memory(error):
+                    self._rescue()
+                raise
+        self.checkpoints.finish()
+        self.journal.finish()
+        log.info("iteration %d saved", self.checkpoints.latest())
+
+    def _check_target(self, first: int, target: int) -> None:
+        steps = self.config["steps_per_dispatch"]
+        if target and (target - first) % steps:
+            raise UserError(
+                f"iterations={target}: expected {first} and a multiple of "
+                f"steps_per_dispatch={steps}"
+            )
+
+    def _turn(self, number: int, target: int, asked_to_stop: Callable[[], bool]) -> None:
+        config, journal, steps = self.config, self.journal, self.config["steps_per_dispatch"]
+        in_flight: deque = deque()
+        saved_at = time.monotonic()
+        stop, turn = False, 0
+        while not (stop or (target and number >= target)):
+            self.state, metrics = self.step(self.state, self.batches(number))
+            number, turn = number + steps, turn + 1
             journal.add(metrics)
             in_flight.append(metrics)
             if len(in_flight) > IN_FLIGHT:
                 jax.block_until_ready(in_flight.popleft())
-            if _due(number, config["log_every"]):
+            if _due(number, steps, config["log_every"]):
                 journal.write(number)
-            if _due(number, config["preview_every"]):
-                journal.picture(number, preview(state.params))
-            if time.monotonic() - saved_at >= config["save_minutes"] * 60:
-                save(state)
+            if _due(number, steps, config["preview_every"]):
+                journal.picture(number, self.preview(self.state.weights))
+            late = time.monotonic() - saved_at >= config["save_minutes"] * 60
+            stop, late = hosts.agree(turn, metrics, asked_to_stop(), late)
+            if late:
+                self.save()
                 saved_at = time.monotonic()
         journal.write(number)
-        save(state)
+
+    def save(self) -> None:
+        """A checkpoint and `preview.png`; both are written behind the loop's back."""
+        picture = self.preview(self.state.weights)
+        self._save_state()
+        self.journal.keep(picture)
+
+    def _save_state(self) -> None:
+        self.journal.finish()  # the checkpoint's history has every line so far
+        number = int(self.state.step)
+        self.checkpoints.save(number, self.state, self.notes, self.journal.history)
+
+    def _rescue(self) -> None:
+        """Saves the state where the device still has it; a step that failed took it along."""
+        leaves = jax.tree.leaves(self.state)
+        if any(leaf.is_deleted() for leaf in leaves):
+            return
+        with suppress(jax.errors.JaxRuntimeError):
+            jax.block_until_ready(leaves)
+            self._save_state()
+            self.checkpoints.finish()
 
 
-def _due(number: int, every: int) -> bool:
-    return every > 0 and number % every == 0
+def _due(number: int, steps: int, every: int) -> bool:
+    """True when a multiple of `every` was reached within the last `steps`."""
+    return every > 0 and number // every > (number - steps) // every
 
 
-def _load_facesets(config: dict) -> dict:
+def _make_batches(
+    config: dict, facesets: dict[str, Faceset], devices: list[jax.Device]
+) -> Callable:
+    return make_batches(
+        facesets,
+        jax.random.key(config["seed"]),
+        config["batch_size"],
+        split_over(devices),
+        steps=config["steps_per_dispatch"],
+        sampling=config["data"]["sampling"],
+    )
+
+
+def _load_facesets(config: dict, net: SwapNet) -> dict:
     if sorted(config["data"]["sides"]) != ["dst", "src"]:
         raise UserError(f"data.sides={config['data']['sides']}: training needs data=src_dst")
-    model, facesets = config["model"], {}
-    try:
-        face_type = FaceType(model["face_type"])
-    except ValueError as error:
-        raise UserError(f"model.face_type={model['face_type']}: no such face type") from error
+    if (sampling := config["data"]["sampling"]) not in SAMPLINGS:
+        raise UserError(f"data.sampling={sampling}: expected one of {', '.join(SAMPLINGS)}")
+    facesets, eyes_mouth = {}, config["loss"]["eyes_mouth"] > 0
     for side in ("src", "dst"):
-        folder = Path(config["data"][side]["aligned"])
-        facesets[side] = load_faceset(folder, side, face_type, model["resolution"])
+        folder, rebuilt = Path(config["data"][side]["aligned"]), net.targets[side].values()
+        facesets[side] = load_faceset(folder, side, net.inputs[side], rebuilt, eyes_mouth)
     return facesets
 
 
-def _src_eyes(config: dict) -> list:
+def _src_eyes(config: dict, net: SwapNet) -> list:
     """What conversion must know of src's faces (`faces/proportions.py`), as JSON."""
     folder = Path(config["data"]["src"]["aligned"])
-    return read_eyes(folder, "src", FaceType(config["model"]["face_type"])).tolist()
-
-
-def _start(checkpoints: Checkpoints, config: dict, net, tx, devices) -> tuple[TrainState, list]:
-    """The state to go on from: the last checkpoint's, or a fresh one."""
-    copies = replicated(devices)
-
-    def fresh() -> TrainState:
-        return init_state(net, tx, config["model"]["resolution"], config["seed"])
-
-    latest = checkpoints.latest()
-    if latest is None:
-        state = jax.jit(fresh, out_shardings=copies)()
-        count = sum(p.size for p in jax.tree.leaves(state.params))
-        log.info("%s: a new model of %s parameters", checkpoints.folder, f"{count:,}")
-        return state, []
-    check_same_model(checkpoints.folder, checkpoints.config()["model"], config["model"])
-    state, _, history = checkpoints.restore(on(copies, jax.eval_shape(fresh)))
-    log.info("%s: resuming at iteration %d", checkpoints.folder, latest)
-    return state, history
+    return read_eyes(folder, "src", net.swapped.face_type).tolist()

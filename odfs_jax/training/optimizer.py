@@ -1,22 +1,58 @@
 """The optimiser and its learning-rate schedule, from the settings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import optax
 
 from odfs_jax.errors import UserError
+from odfs_jax.training.moments import kept_in_bfloat16
+
+
+def _adam(config: Mapping[str, Any], rate: optax.Schedule) -> optax.GradientTransformation:
+    return optax.adam(rate, b1=config["b1"], b2=config["b2"])
+
+
+def _adabelief(config: Mapping[str, Any], rate: optax.Schedule) -> optax.GradientTransformation:
+    return optax.adabelief(rate, b1=config["b1"], b2=config["b2"])
+
+
+def _adafactor(config: Mapping[str, Any], rate: optax.Schedule) -> optax.GradientTransformation:
+    momentum = config["b1"] or None  # null: none is kept at all
+    return optax.adafactor(rate, multiply_by_parameter_scale=False, momentum=momentum)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adam": _adam,
+    "adabelief": _adabelief,
+    "adafactor": _adafactor,
+}
+MOMENTS = ("float32", "bfloat16")
 
 
 def make_optimizer(config: Mapping[str, Any], iterations: int) -> optax.GradientTransformation:
     """The optimiser of an `OptimizerConfig`. Raises UserError naming the key that does not fit."""
-    if config["name"] != "adam":
-        raise UserError(f"optimizer.name={config['name']}: expected adam")
+    for key, choices in (("name", OPTIMIZERS), ("moments", MOMENTS)):
+        if config[key] not in choices:
+            expected = ", ".join(choices)
+            raise UserError(f"optimizer.{key}={config[key]}: expected one of {expected}")
+    tx = OPTIMIZERS[config["name"]](config, _schedule(config, iterations))
+    if config["moments"] == "bfloat16":
+        tx = kept_in_bfloat16(tx)
     limit = config["clip_norm"]
-    return optax.chain(
-        optax.identity() if limit is None else optax.clip_by_global_norm(limit),
-        optax.adam(_schedule(config, iterations), b1=config["b1"], b2=config["b2"]),
-    )
+    clip = optax.identity() if limit is None else optax.clip_by_global_norm(limit)
+    return _promoting(optax.chain(clip, tx))
+
+
+def _promoting(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`tx` under JAX's usual promotion of types: optax raises floats to integer powers."""
+
+    def update(*args: Any) -> tuple[optax.Updates, optax.OptState]:
+        with jax.numpy_dtype_promotion("standard"):
+            return tx.update(*args)
+
+    return optax.GradientTransformation(tx.init, update)
 
 
 def _schedule(config: Mapping[str, Any], iterations: int) -> optax.Schedule:

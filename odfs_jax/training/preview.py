@@ -1,46 +1,59 @@
-"""The preview: rows of (src, src rebuilt, dst, dst rebuilt, swap), of faces as they are."""
+"""The preview: rows of each person's face, what the network rebuilds of it, and the swap."""
 
+import math
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from odfs_jax.data.faceset import OVERSAMPLING, Faceset
+from odfs_jax.data.faceset import Faceset
+from odfs_jax.faces.view import colour
 from odfs_jax.inference import crop_faces, inverse
+from odfs_jax.nets.base import SwapNet
 
 ROWS = 4
 
 
-def make_preview(net: nn.Module, facesets: dict[str, Faceset]) -> Callable[[dict], np.ndarray]:
-    """preview(params) -> uint8 RGB [ROWS * R, 5 * R, 3] of faces spread over the facesets."""
-    chosen = {side: _spread(faceset) for side, faceset in facesets.items()}
+def make_preview(net: SwapNet, facesets: dict[str, Faceset]) -> Callable[[dict], jax.Array]:
+    """preview(params) -> uint8 RGB [ROWS * R, columns * R, 3] of faces spread over the facesets.
+
+    The columns are src as the network sees it, what it rebuilds of src, the same of dst, and the
+    swap of dst: five for most networks. R is the largest of their sizes; smaller ones are enlarged.
+    The call returns at once, with the picture still being drawn on the first device.
+    """
     device = jax.local_devices()[0]
-    images = jax.device_put(
-        {side: _cut_out(net.resolution, *c) for side, c in chosen.items()}, device
-    )
+    faces = jax.device_put({side: _spread(faceset) for side, faceset in facesets.items()}, device)
 
     @jax.jit
-    def render(params: dict, src: jax.Array, dst: jax.Array) -> jax.Array:
-        rebuilt = net.apply({"params": params}, src, dst)
-        swap, _ = net.apply({"params": params}, dst, method="swap")
-        cells = jnp.stack([src, rebuilt["src"][0], dst, rebuilt["dst"][0], swap], axis=1)
-        rows, columns, height, width, _ = cells.shape
-        grid = cells.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
-        return jnp.round(grid * 255).astype(jnp.uint8)
+    def render(params: dict, faces: dict[str, jax.Array]) -> jax.Array:
+        rebuilt = net.apply({"params": params}, faces["src"], faces["dst"])
+        swap, _ = net.apply({"params": params}, faces["dst"], method="swap")
+        cells = []
+        for side in ("src", "dst"):
+            cells += [faces[side], *(rebuilt[name][0] for name in net.targets[side])]
+        return _grid([*cells, swap])
 
-    def preview(params: dict) -> np.ndarray:
-        return np.asarray(render(jax.device_put(params, device), images["src"], images["dst"]))
+    def preview(params: dict) -> jax.Array:
+        return render(jax.device_put(params, device), faces)
 
     return preview
 
 
-def _spread(faceset: Faceset) -> tuple[np.ndarray, np.ndarray]:
+def _grid(columns: list[jax.Array]) -> jax.Array:
+    """uint8 [rows * R, columns * R, 3] of pictures [rows, r, r, 1 or 3]; R is the largest r."""
+    size = max(column.shape[1] for column in columns)
+    shape = (len(columns[0]), size, size, 3)
+    columns = [jax.image.resize(colour(column), shape, "linear") for column in columns]
+    grid = jnp.concatenate(jnp.concatenate(columns, axis=2), axis=0)
+    return jnp.round(grid * 255).astype(jnp.uint8)
+
+
+def _spread(faceset: Faceset) -> jax.Array:
+    """Faces [ROWS, R, R, 3] as the network sees them, from all over the faceset."""
     chosen = np.linspace(0, len(faceset) - 1, ROWS).round().astype(int)
-    return faceset.images[chosen], faceset.cuts[chosen]
-
-
-def _cut_out(resolution: int, images: np.ndarray, cuts: np.ndarray) -> jax.Array:
-    """Faces [ROWS, R, R, 3] in [0, 1]."""
-    return crop_faces(images[..., :3], jax.vmap(inverse)(cuts), resolution, OVERSAMPLING)
+    cuts, seen = faceset.cuts[chosen], faceset.seen
+    finest = np.sqrt(np.linalg.det(cuts[:, :, :2])).max()  # stored pixels for one of the network's
+    images = faceset.images[chosen][..., :3]
+    faces = crop_faces(images, jax.vmap(inverse)(cuts), seen.resolution, math.ceil(finest))
+    return seen.taken_in(faces)

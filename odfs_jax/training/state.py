@@ -1,12 +1,13 @@
 """What a training run is made of on the device, and how it lies on the devices."""
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from odfs_jax.nets.base import SwapNet
 
 AXIS = "data"
 
@@ -19,16 +20,28 @@ class TrainState:
     opt: optax.OptState
     key: jax.Array
     step: jax.Array
+    ema: dict | None = None  # the running mean of `params`, where one is asked for
+
+    @property
+    def weights(self) -> dict:
+        """What previews and conversion use: the mean where there is one."""
+        return self.params if self.ema is None else self.ema
 
 
 def init_state(
-    net: nn.Module, tx: optax.GradientTransformation, resolution: int, seed: int
+    net: SwapNet,
+    tx: optax.GradientTransformation,
+    seed: int,
+    averaged: bool = False,
 ) -> TrainState:
-    """A fresh state; trace it with `jax.eval_shape` to learn its shapes only."""
+    """A fresh state, with a mean of the weights when `averaged`; `jax.eval_shape` tells its shapes.
+
+    The mean is a copy of its own, for the step gives its state's memory away.
+    """
     key = jax.random.key(seed)
-    face = jnp.zeros((1, resolution, resolution, 3))
-    params = net.init(jax.random.fold_in(key, 0), face, face)["params"]
-    return TrainState(params, tx.init(params), jax.random.fold_in(key, 1), jnp.int32(0))
+    params = net.init(jax.random.fold_in(key, 0), *net.blank())["params"]
+    ema = jax.tree.map(jnp.copy, params) if averaged else None
+    return TrainState(params, tx.init(params), jax.random.fold_in(key, 1), jnp.int32(0), ema)
 
 
 def replicated(devices: list[jax.Device]) -> NamedSharding:

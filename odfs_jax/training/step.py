@@ -1,14 +1,15 @@
 """The training step: draw the samples, rebuild them, move the parameters. One pmap."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from odfs_jax.data import augment
+from odfs_jax.nets.base import SwapNet
 from odfs_jax.training.state import AXIS, TrainState
 
 Batch = dict[str, tuple[jax.Array, jax.Array]]  # side -> (images [B,S,S,4], cuts [B,2,3])
@@ -16,34 +17,75 @@ Metrics = dict[str, jax.Array]
 
 
 def make_step(
-    net: nn.Module,
+    net: SwapNet,
     loss: Callable[..., tuple[jax.Array, Metrics]],
     tx: optax.GradientTransformation,
     settings: Mapping[str, Any],
     devices: list[jax.Device],
+    accumulate: int = 1,
+    ema: float | None = None,
+    steps: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """step(state, batch) -> (state, metrics), one pmap over `devices`; the state is donated.
 
     The batch has a leading axis of devices: images uint8 [D, B/D, S, S, 4], cuts [D, B/D, 2, 3].
-    `settings` is an `AugmentConfig`. Metrics are float32 scalars of the whole batch.
+    `settings` is an `AugmentConfig`. A device goes through its share in `accumulate` equal parts,
+    one after the other. `ema` is the decay of the state's mean weights, where it has them. Metrics
+    are float32 scalars of the whole batch.
+
+    With more than one of `steps` a call makes that many: the batch has them as its second axis,
+    and a metric is float32 [steps].
     """
 
     def batch_loss(params: dict, batch: Batch, keys: dict[str, jax.Array]):
-        samples = {side: _samples(net, keys[side], *batch[side], settings) for side in batch}
-        outputs = net.apply({"params": params}, samples["src"][0], samples["dst"][0])
-        return loss(outputs, {side: sample[1:] for side, sample in samples.items()})
+        samples = {side: _samples(net, side, keys[side], *batch[side], settings) for side in batch}
+        (src, targets), (dst, targets_of_dst) = samples["src"], samples["dst"]
+        return loss(net.apply({"params": params}, src, dst), targets | targets_of_dst)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         keys = _sample_keys(jax.random.fold_in(state.key, state.step), batch)
-        grads, metrics = jax.grad(batch_loss, has_aux=True)(state.params, batch, keys)
-        grads, metrics = jax.lax.pmean((grads, metrics), AXIS)
+        gradient = partial(jax.grad(batch_loss, has_aux=True), state.params)
+        found = _mean_over_parts(gradient, (batch, keys), accumulate)
+        grads, metrics = jax.lax.pmean(found, AXIS)
         updates, opt = tx.update(grads, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)
-        return state.replace(params=params, opt=opt, step=state.step + 1), metrics
+        mean = state.ema if ema is None else _averaged(state.ema, params, ema, state.step)
+        return state.replace(params=params, opt=opt, ema=mean, step=state.step + 1), metrics
 
+    def several(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(step, state, batches, unroll=_unrolled(steps))
+
+    function = step if steps == 1 else several
     return jax.pmap(
-        step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0, devices=devices
+        function, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0, devices=devices
     )
+
+
+def _mean_over_parts(function: Callable[..., Any], inputs: tuple, parts: int) -> Any:
+    """The mean of function(*inputs) over `parts` equal parts of the inputs' leading axis."""
+    if parts == 1:
+        return function(*inputs)
+    pieces = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), inputs)
+    first = jax.tree.map(lambda a: a[0], pieces)
+    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(function, *first))
+
+    def add(total: Any, piece: tuple) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(*piece)), None
+
+    total, _ = jax.lax.scan(add, zeros, pieces, unroll=_unrolled(parts))
+    return jax.tree.map(lambda x: x / parts, total)
+
+
+def _unrolled(rounds: int) -> int:
+    """How much of a loop to write out: the gradient of a convolution in one is slow on a CPU."""
+    return rounds if jax.default_backend() == "cpu" else 1
+
+
+def _averaged(mean: dict, params: dict, decay: float, step: jax.Array) -> dict:
+    """The running mean of the weights after one more step; a short one at the start of a run."""
+    count = step.astype(jnp.float32)
+    share = 1 - jnp.minimum(decay, (1 + count) / (10 + count))
+    return jax.tree.map(lambda m, p: m + share * (p - m), mean, params)
 
 
 def _sample_keys(key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
@@ -58,8 +100,11 @@ def _sample_keys(key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
     return keys
 
 
-def _samples(net: nn.Module, keys, images, cuts, settings):
+def _samples(net: SwapNet, side: str, keys, images, cuts, settings):
+    """(faces as `net` sees them, {name of its output: (faces, masks) that it must give back})."""
+    views = {"seen": net.inputs[side], "rebuilt": net.targets[side]}
+
     def one(key: jax.Array, image: jax.Array, cut: jax.Array):
-        return augment.sample(key, image, cut, resolution=net.resolution, settings=settings)
+        return augment.sample(key, image, cut, settings=settings, **views)
 
     return jax.vmap(one)(keys, images, cuts)

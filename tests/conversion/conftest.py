@@ -9,6 +9,7 @@ import pytest
 
 from odfs_jax.faces.align import MEAN_FACE
 from odfs_jax.faces.types import FaceType
+from odfs_jax.faces.view import View
 from odfs_jax.inference import Swapper
 
 
@@ -60,6 +61,7 @@ def perfect(disc_mask) -> Callable[..., Swapper]:
             masks = jnp.broadcast_to(mask[None], (*faces.shape[:3], 1))
             return change(faces), masks
 
-        return Swapper(predict, {}, FaceType.FULL, resolution, **kind)
+        view = View(FaceType.FULL, resolution)
+        return Swapper(predict, {}, seen=view, made=view, **kind)
 
     return swapper

@@ -41,7 +41,7 @@ def trained(tmp_path_factory) -> Path:
     shapes = jax.eval_shape(net.init, jax.random.key(0), face, face)["params"]
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: rng.normal(0, 0.05, a.shape).astype(np.float32), shapes)
-    params["decoder_src"]["mask"]["out"]["bias"] += 6.0
+    params["decoder_src"]["mask"]["out"]["conv"]["bias"] += 6.0
     checkpoints = Checkpoints(folder)
     notes = {"model": OmegaConf.to_container(model), "src_eyes": [[0.5, 0.4]] * 12}
     checkpoints.save(1, {"params": params}, notes, [])

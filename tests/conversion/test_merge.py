@@ -93,7 +93,7 @@ def test_a_face_without_a_solid_mask_is_left_alone(perfect, smooth_picture, face
     swapper = perfect(RESOLUTION, lambda faces: 1 - faces)
     faint = type(swapper)(
         lambda params, faces: (faces, 0.8 * swapper.predict(params, faces)[1]),
-        **{k: getattr(swapper, k) for k in ("params", "face_type", "resolution")},
+        **{k: getattr(swapper, k) for k in ("params", "seen", "made")},
     )
     frame = smooth_picture(120, 120)
     region = face_region(face_points((60, 60), 40), FaceType.FULL, RESOLUTION)

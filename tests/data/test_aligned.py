@@ -175,6 +175,79 @@ def test_one_flipped_bit_is_always_found(tmp_path, data):
         aligned.read_image_and_face(path)
 
 
+def assert_refused(path):
+    """Both readers refuse `path` in one line that names it."""
+    for read in (aligned.read_face, aligned.read_image_and_face):
+        with pytest.raises(BadFileError) as error:
+            read(path)
+        assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+@quick
+@given(faces(), st.data())
+def test_any_face_cut_or_damaged_anywhere_is_refused(tmp_path, face, data):
+    path = tmp_path / "face.png"
+    aligned.write_face(path, picture(), face)
+    content = bytearray(path.read_bytes())
+    places = st.lists(st.integers(0, 8 * len(content) - 1), min_size=1, max_size=5, unique=True)
+    if data.draw(st.booleans(), label="cut"):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    else:
+        for bit in data.draw(places):
+            content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    assert_refused(path)
+
+
+@quick
+@given(st.sampled_from([b"IHDR", b"IDAT"]), st.data())
+def test_wrong_chunks_with_right_checksums(tmp_path, kind, data):
+    """What a broken or hostile program may write: refused, or the picture itself."""
+    path = tmp_path / "face.png"
+    aligned.write_face(path, picture(), usual_face())
+    kept = png.chunks(path.read_bytes())
+    index = next(i for i, chunk in enumerate(kept) if chunk[0] == kind)
+    body = bytearray(kept[index][1])
+    del body[data.draw(st.integers(1, len(body)), label="kept bytes") :]
+    body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(0, 255))
+    kept[index] = (kind, bytes(body))
+    path.write_bytes(png.SIGNATURE + b"".join(png._pack(*chunk) for chunk in kept))
+    try:
+        image, _ = aligned.read_image_and_face(path)
+    except BadFileError as error:
+        assert str(error).startswith(f"{path}: ")
+    else:
+        np.testing.assert_array_equal(image, picture())
+
+
+fields = [
+    f"{inner}{field.name}"
+    for inner, kind in (
+        ("", aligned.FaceData),
+        ("source.", aligned.Source),
+        ("pose.", aligned.Pose),
+    )
+    for field in dataclasses.fields(kind)
+    if field.name != "extra"
+]
+
+
+@quick
+@given(st.sampled_from(["version", *fields]), json_values)
+def test_any_value_in_any_field_is_read_back_or_refused(tmp_path, where, value):
+    path = tmp_path / "face.png"
+    aligned.write_face(path, picture(), usual_face())
+    changed(path, where, value)
+    try:
+        face = aligned.read_face(path)
+    except BadFileError as error:
+        assert where.split(".")[-1] in str(error) and "\n" not in str(error)
+    else:
+        *outer, last = where.split(".")
+        found = getattr(face, outer[0]) if outer else face
+        assert where == "version" or getattr(found, last) == value
+
+
 @quick
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_after_a_png_head(tmp_path, rest):

@@ -11,8 +11,9 @@ import pytest
 from odfs_jax.data.aligned import read_image_and_face, write_face
 from odfs_jax.data.faceset import load_faceset, stored_size
 from odfs_jax.errors import UserError
-from odfs_jax.faces.hull import hull_mask
+from odfs_jax.faces.hull import eyes_mouth_mask, hull_mask
 from odfs_jax.faces.types import FaceType
+from odfs_jax.faces.view import View
 from odfs_jax.faces.warp import warp_affine
 
 HALF, FULL, HEAD = FaceType.HALF, FaceType.FULL, FaceType.HEAD
@@ -33,8 +34,8 @@ def test_faces_are_kept_at_twice_the_models_size(
 ):
     write_faceset(tmp_path, 2, size, files)
     _, face = read_image_and_face(tmp_path / "00000_0.png")
-    assert stored_size(face, model, resolution) == expected
-    faceset = load_faceset(tmp_path, "src", model, resolution)
+    assert stored_size(face, [View(model, resolution)]) == expected
+    faceset = load_faceset(tmp_path, "src", View(model, resolution))
     assert len(faceset) == 2
     assert faceset.images.shape == (2, expected, expected, 4) and faceset.images.dtype == np.uint8
     assert faceset.cuts.shape == (2, 2, 3) and faceset.cuts.dtype == np.float32
@@ -61,7 +62,7 @@ def test_a_spot_is_found_where_the_model_should_see_it(
     bump = np.exp(-((x - shown[0]) ** 2 + (y - shown[1]) ** 2) / (2 * width**2))
     write_face(path, np.repeat(np.rint(255 * bump)[..., None], 3, -1).astype(np.uint8), face)
 
-    faceset = load_faceset(tmp_path, "src", model, resolution)
+    faceset = load_faceset(tmp_path, "src", View(model, resolution))
     image, cut = jnp.asarray(faceset.images[0]), jnp.asarray(faceset.cuts[0])
     seen = np.asarray(warp_affine(image.astype(jnp.float32), cut, resolution, resolution))[..., 0]
     y, x = np.mgrid[:resolution, :resolution]
@@ -72,10 +73,10 @@ def test_a_spot_is_found_where_the_model_should_see_it(
 def test_the_fourth_channel_is_the_hull(tmp_path, write_faceset):
     write_faceset(tmp_path, 1, 128, FULL)
     picture, face = read_image_and_face(tmp_path / "00000_0.png")
-    whole = load_faceset(tmp_path, "src", FULL, 64).images[0]
+    whole = load_faceset(tmp_path, "src", View(FULL, 64)).images[0]
     np.testing.assert_array_equal(whole[..., :3], picture)
     np.testing.assert_array_equal(whole[..., 3], hull_mask(face.landmarks, 128, 128))
-    small = load_faceset(tmp_path, "src", FULL, 32).images[0]
+    small = load_faceset(tmp_path, "src", View(FULL, 32)).images[0]
     np.testing.assert_array_equal(small, cv2.resize(whole, (64, 64), interpolation=cv2.INTER_AREA))
 
 
@@ -83,7 +84,7 @@ def test_files_of_several_sizes_are_brought_to_one(tmp_path, write_faceset):
     write_faceset(tmp_path, 1, 48)
     write_faceset(tmp_path / "more", 1, 64)
     (tmp_path / "more" / "00000_0.png").rename(tmp_path / "00001_0.png")
-    faceset = load_faceset(tmp_path, "src", HALF, 32)
+    faceset = load_faceset(tmp_path, "src", View(HALF, 32))
     assert faceset.images.shape == (2, 64, 64, 4)
     np.testing.assert_allclose(faceset.cuts[0], faceset.cuts[1], atol=0.3)
 
@@ -92,7 +93,7 @@ def test_a_face_type_that_shows_too_little_is_named_with_the_remedy(tmp_path, wr
     write_faceset(tmp_path, 1, 64, HALF)
     message = r"00000_0\.png: a half face, the model needs full; .*face_type=full"
     with pytest.raises(UserError, match=message):
-        load_faceset(tmp_path, "src", FULL, 32)
+        load_faceset(tmp_path, "src", View(FULL, 32))
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_bad_files_are_named_skipped_and_counted(tmp_path, write_faceset, bad_fi
     nowhere = dataclasses.replace(face, landmarks=np.ones((68, 2)))  # no scale can be found
     write_face(tmp_path / "nowhere.png", np.zeros((64, 64, 3), np.uint8), nowhere)
     with caplog.at_level(logging.WARNING):
-        faceset = load_faceset(tmp_path, "src", HALF, 32)
+        faceset = load_faceset(tmp_path, "src", View(HALF, 32))
     assert len(faceset) == 2
     for name in (*bad_files, "nowhere.png"):
         assert sum(f"skipped {tmp_path / name}: " in line for line in caplog.messages) == 1
@@ -122,7 +123,7 @@ def test_bad_files_are_named_skipped_and_counted(tmp_path, write_faceset, bad_fi
 
 def test_no_face_left_is_an_error(tmp_path, bad_files):
     with pytest.raises(UserError, match="none of the 4 PNG files is a usable aligned face"):
-        load_faceset(tmp_path, "src", HALF, 32)
+        load_faceset(tmp_path, "src", View(HALF, 32))
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "no such folder"), (True, "no aligned PNG")])
@@ -131,4 +132,16 @@ def test_missing_and_empty_folders_name_the_command(tmp_path, make, message):
     if make:
         folder.mkdir(parents=True)
     with pytest.raises(UserError, match=rf"{message}.*python extract\.py data=src"):
-        load_faceset(folder, "src", HALF, 32)
+        load_faceset(folder, "src", View(HALF, 32))
+
+
+def test_eyes_and_mouth_are_a_fifth_channel_on_request(tmp_path, write_faceset):
+    write_faceset(tmp_path, 2, 64, HALF)
+    plain = load_faceset(tmp_path, "src", View(HALF, 32))
+    faceset = load_faceset(tmp_path, "src", View(HALF, 32), eyes_mouth=True)
+    assert plain.images.shape == (2, 64, 64, 4)
+    np.testing.assert_array_equal(faceset.images[..., :4], plain.images)
+    _, face = read_image_and_face(tmp_path / "00000_0.png")
+    expected = eyes_mouth_mask(face.landmarks, 64, 64)
+    assert 100 < (expected > 0).sum() < 0.5 * (plain.images[0, ..., 3] > 0).sum()
+    np.testing.assert_array_equal(faceset.images[0, ..., 4], expected)

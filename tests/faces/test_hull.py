@@ -1,11 +1,11 @@
-"""The face's outline."""
+"""The face's outline, its eyes and its mouth."""
 
 import numpy as np
-from scipy.spatial import ConvexHull, Delaunay
+from scipy.spatial import ConvexHull, Delaunay, distance
 
 from odfs_jax.faces import pose
 from odfs_jax.faces.align import MEAN_FACE
-from odfs_jax.faces.hull import HULLS, hull_mask
+from odfs_jax.faces.hull import EYES_MOUTH, HULLS, eyes_mouth_mask, hull_mask
 from odfs_jax.faces.mean_head import MEAN_HEAD
 
 
@@ -44,3 +44,21 @@ def test_the_mean_face_of_the_alignment_lies_inside():
     mask = hull_mask(points, 128, 128)
     inner = np.rint(points[17:]).astype(int)
     assert (mask[inner[:, 1], inner[:, 0]] == 255).all()
+
+
+def test_eyes_and_mouth_are_scipys_hulls_and_what_is_near_them():
+    points = np.rint(landmarks())
+    margin = 0.08 * np.linalg.norm(points[36] - points[45])
+    assert margin > 3
+    mask = eyes_mouth_mask(points, 128, 128) > 0
+    y, x = np.mgrid[:128, :128]
+    pixels = np.stack([x, y], -1).reshape(-1, 2)
+    near = np.full(len(pixels), np.inf)
+    for hull in EYES_MOUTH:
+        inside = pixels[Delaunay(points[list(hull)]).find_simplex(pixels) >= 0]
+        near = np.minimum(near, distance.cdist(pixels, inside).min(1))
+    near, face = near.reshape(128, 128), hull_mask(points, 128, 128) > 0
+    assert mask[face & (near <= margin - 2)].all()
+    assert not mask[near > margin + 1].any() and not mask[~face].any()
+    nose = np.rint(points[27:36]).astype(int)
+    assert not mask[nose[:4, 1], nose[:4, 0]].any()

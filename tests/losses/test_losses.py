@@ -1,14 +1,16 @@
-"""The losses against scikit-image and numpy."""
+"""The losses against scikit-image, scipy and numpy, in float64."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.ndimage import correlate1d
 from skimage.metrics import structural_similarity
 
-from odfs_jax.errors import UserError
-from odfs_jax.losses import dssim, mae, make_loss, mse
+from odfs_jax.losses import dssim, mae, ms_dssim, mse
 from odfs_jax.losses.dssim import ssim
+from odfs_jax.losses.ms_ssim import WEIGHTS, ms_ssim, scales
+from odfs_jax.losses.pixel import mae_inside
 
 BORDER = 5  # pixels at which the window does not fit
 
@@ -76,60 +78,77 @@ def test_pixel_losses_are_numpys():
     np.testing.assert_allclose(mse(a, b), (difference**2).mean((1, 2, 3)), rtol=1e-6)
 
 
-@pytest.fixture
-def pairs():
-    """(outputs, targets) of a batch of three, with masks of 0 and 1."""
-    outputs = {s: (pictures(16, 16, 3, n), pictures(16, 16, 1, n)) for n, s in enumerate(SIDES, 1)}
-    targets = {
-        side: (pictures(16, 16, 3, n), (pictures(16, 16, 1, n) > 0.5).astype(np.float32))
-        for n, side in enumerate(SIDES, 5)
-    }
-    return outputs, targets
+def test_the_error_inside_an_area_is_numpys():
+    a, b = pictures(9, 7), pictures(9, 7, seed=1)
+    area = pictures(9, 7, 1, seed=2)
+    area[1] = 0  # no eye to be seen
+    area[2] *= 0.5 / area[2].sum()  # half a pixel of one
+    error = np.abs(a.astype(np.float64) - b).mean(-1, keepdims=True)
+    expected = [(e * w).sum() / max(w.sum(), 1) for e, w in zip(error, area, strict=True)]
+    assert expected[0] > 0 == expected[1]
+    np.testing.assert_allclose(mae_inside(a, b, area), expected, rtol=1e-5)
 
 
-SIDES = ("src", "dst")
-USUAL = {"face": "dssim", "mask": "mae", "face_weight": 1.0, "mask_weight": 1.0}
+def reference_ms_ssim(a, b):
+    """The paper's formula in float64: scipy's correlation, scales by numpy, one picture."""
+    offsets = np.arange(-BORDER, BORDER + 1)
+    window = np.exp(-(offsets**2) / (2 * 1.5**2))
+    window /= window.sum()
+    fitting = [level for level in range(5) if min(a.shape[:2]) // 2**level >= 11]
+    weights = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])[: len(fitting)]
+    weights /= weights.sum()
+
+    def blur(x):
+        for axis in (0, 1):
+            x = correlate1d(x, window, axis)
+        return x[BORDER:-BORDER, BORDER:-BORDER]
+
+    values = np.ones(a.shape[-1])
+    for level, weight in zip(fitting, weights, strict=True):
+        mean_a, mean_b = blur(a), blur(b)
+        var_a, var_b = blur((a - 0.5) ** 2), blur((b - 0.5) ** 2)
+        var_a, var_b = var_a - (mean_a - 0.5) ** 2, var_b - (mean_b - 0.5) ** 2
+        covariance = blur((a - 0.5) * (b - 0.5)) - (mean_a - 0.5) * (mean_b - 0.5)
+        factor = (2 * covariance + 0.03**2) / (var_a + var_b + 0.03**2)
+        if level == fitting[-1]:
+            factor *= (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
+        values *= np.maximum(factor.mean((0, 1)), 1e-4) ** weight
+        height, width = (side // 2 * 2 for side in a.shape[:2])
+        a, b = (
+            (x[0:height:2, 0:width:2] + x[1:height:2, 0:width:2] + x[0:height:2, 1:width:2]
+             + x[1:height:2, 1:width:2]) / 4 for x in (a, b)
+        )  # fmt: skip
+    return values.mean()
 
 
-def test_the_loss_is_the_weighted_sum_of_its_terms(pairs):
-    outputs, targets = pairs
-    total, terms = make_loss(USUAL | {"face_weight": 3.0, "mask_weight": 0.25})(*pairs)
-    for side in SIDES:
-        (face, mask), (true_face, true_mask) = outputs[side], targets[side]
-        masked = (1 - reference(true_face * true_mask, face * true_mask)) / 2
-        assert float(terms[f"{side}_face"]) == pytest.approx(masked.mean(), abs=2e-5)
-        expected = np.abs(mask - true_mask).mean()
-        assert float(terms[f"{side}_mask"]) == pytest.approx(expected, rel=1e-5)
-    assert set(terms) == {"src_face", "src_mask", "dst_face", "dst_mask"}
-    weights = {"face": 3.0, "mask": 0.25}
-    expected = sum(weights[name.split("_")[1]] * float(value) for name, value in terms.items())
-    assert float(total) == pytest.approx(expected, rel=1e-5)
+@pytest.mark.parametrize("shape", [(11, 14, 1), (45, 64, 3), (128, 96, 3), (177, 190, 1)])
+@pytest.mark.parametrize("closeness", [0.0, 0.5, 0.95, 1.0])
+def test_ms_ssim_is_the_papers(shape, closeness):
+    a = pictures(*shape)
+    b = (closeness * a + (1 - closeness) * pictures(*shape, seed=1)).astype(np.float32)
+    expected = [reference_ms_ssim(*np.float64((x, y))) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(jax.jit(ms_ssim)(a, b), expected, atol=3e-5)
+    np.testing.assert_allclose(ms_dssim(a, b), (1 - np.array(expected)) / 2, atol=2e-5)
 
 
-def test_what_is_outside_the_mask_does_not_count(pairs):
-    outputs, targets = pairs
-    loss = make_loss(USUAL)
-    true_mask = targets["src"][1]
-    face, mask = outputs["src"]
-    painted = np.where(true_mask > 0, face, 1 - face)
-    assert loss(outputs | {"src": (painted, mask)}, targets)[0] == loss(*pairs)[0]
-    inside = np.where(true_mask > 0, 1 - face, face)
-    assert loss(outputs | {"src": (inside, mask)}, targets)[0] != loss(*pairs)[0]
-
-
-def test_a_perfect_network_loses_nothing(pairs):
-    _, targets = pairs
-    total, _ = make_loss(USUAL | {"mask": "mse"})(targets, targets)
-    assert float(total) == pytest.approx(0, abs=1e-6)
+def test_one_scale_of_ms_ssim_is_scikit_images_ssim():
+    """A picture with room for one scale only: SSIM of each channel."""
+    a, b = pictures(16, 21, 1), (0.7 * pictures(16, 21, 1) + 0.2).astype(np.float32)
+    assert scales(16) == 1
+    np.testing.assert_allclose(ms_ssim(a, b), reference(a, b), atol=2e-5)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"face": "dsim"}, r"loss\.face=dsim: expected one of dssim"),
-        ({"mask": "bce"}, r"loss\.mask=bce: expected one of mae, mse"),
-    ],
+    ("size", "count"), [(11, 1), (21, 1), (22, 2), (64, 3), (128, 4), (175, 4), (176, 5), (999, 5)]
 )
-def test_unknown_terms_are_named(changes, message):
-    with pytest.raises(UserError, match=message):
-        make_loss(USUAL | changes)
+def test_the_scales_that_fit_are_used(size, count):
+    assert scales(size) == count <= len(WEIGHTS)
+
+
+def test_the_gradient_of_ms_ssim_is_finite_for_opposite_pictures():
+    """Their structure is negative: what the paper's powers are not defined for."""
+    a = jnp.asarray(pictures(32, 32))
+    gradient = jax.jit(jax.grad(lambda b, a: ms_dssim(a, b).sum()))
+    for b in (1 - a, a, jnp.zeros_like(a), jnp.full_like(a, 0.5)):
+        assert np.isfinite(gradient(b, a)).all()
+    assert np.isfinite(ms_dssim(a, 1 - a)).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from odfs_jax.nets import ops
+from odfs_jax.nets import decode, ops
 
 
 def lax_conv(x, kernel, stride):
@@ -116,7 +116,7 @@ def test_leaky_relu_has_the_slope_of_the_spec():
 
 
 def test_a_branch_ends_in_float32_between_0_and_1(key):
-    branch = ops.Branch((8, 4), 3)
+    branch = decode.Branch((8, 4), 3)
     code = 50 * jax.random.normal(key, (1, 3, 3, 16), jnp.bfloat16)
     picture, _ = jax.jit(branch.init_with_output)(key, code)
     assert picture.shape == (1, 12, 12, 3) and picture.dtype == jnp.float32

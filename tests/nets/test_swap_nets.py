@@ -10,44 +10,72 @@ from omegaconf import OmegaConf
 
 from odfs_jax.config import config_dir
 from odfs_jax.errors import UserError
+from odfs_jax.faces.types import FaceType
+from odfs_jax.faces.view import View
 from odfs_jax.nets import build_net
+from odfs_jax.nets.avatar import Avatar
+from odfs_jax.nets.liae import Liae
+from odfs_jax.nets.miaef import Miaef
+from odfs_jax.nets.shared_encoder import SharedEncoder
 
 TINY = {"width": 1 / 32, "resolution": 32}
+FAMILIES = ["h64", "liaef128", "miaef128", "avatar"]  # one model of each network
 
 
 def model(name, **changes):
-    """The model of a YAML of configs/model, a defaults chain included."""
-    group = Path(config_dir()) / "model"
-    own = OmegaConf.load(group / f"{name}.yaml")
-    bases = [OmegaConf.load(group / f"{b}.yaml") for b in own.pop("defaults", []) if b != "_self_"]
-    return OmegaConf.to_container(OmegaConf.merge(*bases, own)) | changes
+    """The model of a YAML of configs/model, its defaults chain included."""
+    own = OmegaConf.load(Path(config_dir()) / "model" / f"{name}.yaml")
+    bases = [base for base in own.pop("defaults", []) if isinstance(base, str)]
+    merged = OmegaConf.merge(*(model(base) for base in bases if base != "_self_"), own)
+    return OmegaConf.to_container(merged) | changes
+
+
+def tiny_model(name):
+    """The smallest sensible form of a model: 32 pixels, of AVATAR 16 in and 32 out."""
+    small = model(name, **TINY)
+    if "small_resolution" in small["args"]:
+        small["args"] |= {"small_resolution": 16}
+    return small
 
 
 def shapes_of(net):
-    face = jax.ShapeDtypeStruct((1, net.resolution, net.resolution, 3), jnp.float32)
-    return jax.eval_shape(net.init, jax.random.key(0), face, face)["params"]
+    return jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
 
 
 def random_params(net, seed=0):
-    """Parameters without the cost of compiling the network's own start."""
+    """Parameters without the cost of compiling the network's own start; the code depends on x."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: rng.normal(0, 0.05, a.shape).astype(a.dtype), shapes_of(net))
+
+    def leaf(a):
+        return rng.normal(0, np.sqrt(2 / np.prod(a.shape[:-1]) if a.ndim > 1 else 0.01), a.shape)
+
+    return jax.tree.map(lambda a: leaf(a).astype(a.dtype), shapes_of(net))
 
 
-def random_faces(count, seed=0):
-    return np.random.default_rng(seed).random((count, 32, 32, 3), np.float32)
+def random_faces(count, seed=0, size=32):
+    return np.random.default_rng(seed).random((count, size, size, 3), np.float32)
 
 
-@pytest.fixture(scope="module", params=["h64", "liaef128"])
+@pytest.fixture(scope="module", params=FAMILIES)
 def tiny(request):
     """(network, params, src faces, dst faces), small."""
-    net = build_net(model(request.param, **TINY))
-    return net, random_params(net), random_faces(3), random_faces(3, 1)
+    net = build_net(tiny_model(request.param))
+    size = net.inputs["src"].resolution
+    return net, random_params(net), random_faces(3, 0, size), random_faces(3, 1, size)
 
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("h64", 94_455_560), ("h64_reduced", 44_507_144), ("liaef128", 136_056_068)],
+    [
+        ("h64", 94_455_560),
+        ("h64_reduced", 44_507_144),
+        ("h128", 138_400_520),
+        ("h128_reduced", 55_918_600),
+        ("df", 138_400_520),
+        ("liaef128", 136_056_068),
+        ("miaef128", 157_899_141),
+        ("avatar", 177_570_568),  # of our own making: the spec gives none
+    ],
 )
 def test_parameter_counts_of_the_spec(name, count):
     shapes = jax.tree.leaves(shapes_of(build_net(model(name))))
@@ -55,51 +83,116 @@ def test_parameter_counts_of_the_spec(name, count):
     assert {leaf.dtype for leaf in shapes} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("resolution", [16, 48, 64])
-@pytest.mark.parametrize("name", ["h64", "liaef128"])
-def test_output_sizes_follow_the_resolution(name, resolution):
-    net = build_net(model(name, width=1 / 32, resolution=resolution))
-    src = jax.ShapeDtypeStruct((2, resolution, resolution, 3), jnp.float32)
-    dst = jax.ShapeDtypeStruct((3, resolution, resolution, 3), jnp.float32)
+def channels(view):
+    return 1 if view.grey else 3
+
+
+@pytest.mark.parametrize("resolution", [32, 96])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_outputs_are_as_declared_at_any_resolution(name, resolution):
+    net = build_net(tiny_model(name) | {"resolution": resolution})
+    counts = {"src": 2, "dst": 3}
+    faces = {
+        side: jax.ShapeDtypeStruct((counts[side], view.resolution, view.resolution, 3), jnp.float32)
+        for side, view in net.inputs.items()
+    }
     variables = {"params": shapes_of(net)}
-    rebuilt = jax.eval_shape(net.apply, variables, src, dst)
-    swapped = jax.eval_shape(lambda v, x: net.apply(v, x, method="swap"), variables, dst)
-    for (face, mask), count in ((rebuilt["src"], 2), (rebuilt["dst"], 3), (swapped, 3)):
-        assert face.shape == (count, resolution, resolution, 3)
-        assert mask.shape == (count, resolution, resolution, 1)
+    rebuilt = jax.eval_shape(net.apply, variables, faces["src"], faces["dst"])
+    swap = jax.eval_shape(lambda v, x: net.apply(v, x, method="swap"), variables, faces["dst"])
+    declared = [
+        (rebuilt[name], counts[side], view)
+        for side, views in net.targets.items()
+        for name, view in views.items()
+    ]
+    assert len(declared) == len(rebuilt)
+    for (face, mask), count, view in (*declared, (swap, 3, net.swapped)):
+        assert face.shape == (count, view.resolution, view.resolution, channels(view))
+        assert mask.shape == (count, view.resolution, view.resolution, 1)
         assert face.dtype == mask.dtype == jnp.float32
+    assert net.swapped.resolution == resolution
+
+
+def test_what_each_model_declares():
+    half, full = FaceType.HALF, FaceType.FULL
+    for name, view in (
+        ("h64", View(half, 64)),
+        ("h128_reduced", View(half, 128)),
+        ("df", View(full, 128)),
+        ("liaef128", View(full, 128)),
+    ):
+        net = build_net(model(name))
+        assert net.inputs == {"src": view, "dst": view}
+        assert net.targets == {"src": {"src": view}, "dst": {"dst": view}}
+        assert net.swapped == view
+    miaef, colour, grey = build_net(model("miaef128")), View(full, 128), View(full, 128, grey=True)
+    assert miaef.inputs == {"src": grey, "dst": colour} and miaef.swapped == colour
+    assert miaef.targets == {"src": {"src": grey}, "dst": {"dst": colour}}
+    avatar, small, large = build_net(model("avatar")), View(half, 64, grey=True), View(full, 256)
+    assert avatar.inputs == {"src": small, "dst": small} and avatar.swapped == large
+    assert avatar.targets == {"src": {"src": small, "src_large": large}, "dst": {"dst": small}}
 
 
 def test_rebuilding_src_is_the_swap_of_src(tiny):
-    """The swap path is the src path, whoever the face belongs to."""
+    """The swap path is the src path, whoever the face belongs to; MIAEF's is in dst's colour."""
     net, params, src, dst = tiny
     rebuilt = jax.jit(net.apply)({"params": params}, src, dst)
     swap = jax.jit(lambda faces: net.apply({"params": params}, faces, method="swap"))
-    for ours, theirs in zip(swap(src), rebuilt["src"], strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    assert np.abs(np.asarray(swap(dst)[0]) - rebuilt["dst"][0]).max() > 1e-3
+    for of_src, own, of_dst in zip(
+        swap(src), rebuilt.get("src_large", rebuilt["src"]), swap(dst), strict=True
+    ):
+        if own.shape == of_src.shape and not isinstance(net, Miaef):
+            np.testing.assert_allclose(of_src, own, atol=1e-5)
+        assert np.abs(np.asarray(of_dst) - of_src).max() > 1e-4
 
 
-def test_which_parameters_a_person_trains(tiny):
-    """Both train what is shared; dst's own part has no gradient from src, and the reverse."""
+TRAINED = {
+    SharedEncoder: {
+        "src": {"shared", "decoder_src"},
+        "dst": {"shared", "decoder_dst"},
+    },
+    Liae: {
+        "src": {"shared", "inter_ab", "decoder_both"},
+        "dst": {"shared", "inter_ab", "inter_b", "decoder_both"},
+    },
+    Miaef: {
+        "src": {"shared", "inter_a", "common_a", "bw", "mask"},
+        "dst": {"shared", "inter_a", "inter_b", "common_a", "common_b", "rgb", "mask"},
+    },
+    Avatar: {
+        "src": {"shared", "decoder_src"},
+        "src_large": {"large_shared", "large_decoder_src"},  # the small stage stays as it is
+        "dst": {"shared", "decoder_dst"},
+    },
+}
+
+
+def test_which_parameters_an_output_trains(tiny):
+    """Both people train what is shared; no person's own part has a gradient from the other."""
     net, params, src, dst = tiny
 
     def totals(params):
         outputs = net.apply({"params": params}, src, dst)
-        return {side: face.sum() + mask.sum() for side, (face, mask) in outputs.items()}
+        return {name: face.sum() + mask.sum() for name, (face, mask) in outputs.items()}
 
     grads = jax.jit(jax.jacrev(totals))(params)
+    trained = {
+        name: {
+            k for k, part in parts.items() if any(np.any(leaf) for leaf in jax.tree.leaves(part))
+        }
+        for name, parts in grads.items()
+    }
+    assert trained == TRAINED[type(net)]
 
-    def trained(side):
-        parts = {name: jax.tree.leaves(part) for name, part in grads[side].items()}
-        return {name for name, part in parts.items() if any(np.any(leaf) for leaf in part)}
 
-    if "decoder_src" in params:
-        assert trained("src") == {"shared", "decoder_src"}
-        assert trained("dst") == {"shared", "decoder_dst"}
-    else:
-        assert trained("src") == {"shared", "inter_ab", "decoder_both"}
-        assert trained("dst") == {"shared", "inter_ab", "inter_b", "decoder_both"}
+def test_miaefs_swap_reads_src_code_through_both_decoders():
+    """Spec section 7: RGB(cA(A, A), cB(A, A)); of a face whose B is its A, dst's own path."""
+    net = build_net(tiny_model("miaef128"))
+    params, face = random_params(net), random_faces(2)
+    params["inter_b"] = params["inter_a"]
+    rebuilt = jax.jit(net.apply)({"params": params}, face, face)
+    swapped = jax.jit(lambda f: net.apply({"params": params}, f, method="swap"))(face)
+    for ours, theirs in zip(swapped, rebuilt["dst"], strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_half_precision_keeps_parameters_and_outputs_float32():
@@ -115,10 +208,13 @@ def test_half_precision_keeps_parameters_and_outputs_float32():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"net": "h65"}, r"model\.net=h65: expected one of liae, shared_encoder"),
+        ({"net": "h65"}, r"model\.net=h65: expected one of avatar, liae, miaef, shared_encoder"),
         ({"net": "os.system"}, r"model\.net=os\.system"),
         ({"args": {"bottel": 3}}, r"model\.args\.bottel: shared_encoder has no such setting"),
         ({"args": {"parent": None}}, r"model\.args\.parent"),
+        ({"args": {"width": 2.0}}, r"model\.args\.width: shared_encoder has no such setting"),
+        ({"args": {}}, r"model\.args\.bottleneck: shared_encoder needs this setting"),
+        ({"face_type": "hlaf"}, r"model\.face_type=hlaf: expected one of half, full, head"),
         ({"resolution": 40}, r"model\.resolution=40: expected a multiple of 16"),
         ({"resolution": 0}, r"model\.resolution=0"),
         ({"resolution": -64}, r"model\.resolution=-64"),
@@ -127,3 +223,22 @@ def test_half_precision_keeps_parameters_and_outputs_float32():
 def test_mistakes_name_the_key(changes, message):
     with pytest.raises(UserError, match=message):
         build_net(model("h64") | changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        (
+            "h64",
+            {"mask_decoder": [256, 128]},
+            r"do not fit .* src \(face, mask\) would be .*32, 32",
+        ),
+        ("avatar", {"large_decoder": [64, 32]}, r"src_large \(face, mask\) would be .*256, 256"),
+        ("avatar", {"small_face_type": "nose"}, r"model\.args\.small_face_type=nose: expected one"),
+        ("avatar", {"small_resolution": 40}, r"model\.args\.small_resolution=40: expected a mult"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_said(name, args, message):
+    wanted = model(name)
+    with pytest.raises(UserError, match=message):
+        build_net(wanted | {"args": wanted["args"] | args})

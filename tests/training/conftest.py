@@ -11,11 +11,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.config import config_dir, register_schemas
-from odfs_jax.nets import build_net
 from odfs_jax.training.checkpoint import Checkpoints, on
 from odfs_jax.training.loop import train
-from odfs_jax.training.optimizer import make_optimizer
-from odfs_jax.training.state import init_state, replicated
+from odfs_jax.training.setup import make_setup
+from odfs_jax.training.state import replicated
 
 TINY = (
     "model.width=0.03125",
@@ -71,16 +70,11 @@ def configure(overrides) -> Callable[..., DictConfig]:
 
 @pytest.fixture(scope="session")
 def run(configure) -> Callable[..., Path]:
-    """Trains in a workspace; returns the model's folder.
-
-    Adam of optax raises a float to an integer power, which strict promotion refuses; our own part
-    of the step is run strictly, with SGD, in `test_step.py`.
-    """
+    """Trains in a workspace; returns the model's folder."""
 
     def go(workspace: Path, *more: str) -> Path:
         config = configure(workspace, *more)
-        with jax.numpy_dtype_promotion("standard"):
-            train(config)
+        train(config)
         return workspace / "models" / config.name
 
     return go
@@ -93,8 +87,7 @@ def saved(configure) -> Callable[..., tuple]:
     def read(folder: Path) -> tuple:
         checkpoints = Checkpoints(folder)
         config = checkpoints.config()
-        net, tx = build_net(config["model"]), make_optimizer(config["optimizer"], 0)
-        like = jax.eval_shape(lambda: init_state(net, tx, config["model"]["resolution"], 0))
+        like = jax.eval_shape(make_setup(config).fresh)
         state, config, history = checkpoints.restore(on(replicated(jax.devices()[:1]), like))
         checkpoints.close()
         state = state.replace(key=jax.random.key_data(state.key))

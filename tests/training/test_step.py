@@ -1,6 +1,5 @@
 """The pmap step: the same on any number of devices, donated, compiled once."""
 
-import dataclasses
 import logging
 
 import jax
@@ -10,14 +9,11 @@ import optax
 import pytest
 from omegaconf import OmegaConf
 
-from odfs_jax.config import OptimizerConfig
 from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import load_faceset
-from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
 from odfs_jax.losses import make_loss
 from odfs_jax.nets import build_net
-from odfs_jax.training.optimizer import make_optimizer
 from odfs_jax.training.state import init_state, replicated, split_over
 from odfs_jax.training.step import make_step
 
@@ -111,46 +107,3 @@ def test_the_step_compiles_once_and_consumes_its_input(parts, caplog, count):
         assert not [m for m in caplog.messages if "ompil" in m]
         jax.jit(lambda x: x * 3.25 + 1)(jnp.arange(7.0)).block_until_ready()
         assert [m for m in caplog.messages if "ompil" in m]  # the log would have told
-
-
-@pytest.fixture
-def optimizer():
-    """The schema's own defaults, so that a new setting needs no change here."""
-    return dataclasses.asdict(OptimizerConfig(name="adam", learning_rate=0.5, b1=0.5))
-
-
-def rates(config, iterations, count):
-    """The learning rates of the first updates: Adam's first-sign steps on a gradient of one."""
-    tx = make_optimizer(config, iterations)
-    state, found = tx.init(jnp.zeros(())), []
-    with jax.numpy_dtype_promotion("standard"):  # optax's Adam needs it
-        update_once = jax.jit(tx.update)
-        for _ in range(count):
-            update, state = update_once(jnp.ones(()), state)
-            found.append(-float(update))
-    return found
-
-
-def test_schedules(optimizer):
-    constant = optimizer | {"schedule": "constant", "warmup": 0}
-    np.testing.assert_allclose(rates(constant, 0, 3), [0.5] * 3, rtol=1e-4)
-    warm = optimizer | {"schedule": "constant", "warmup": 2}
-    np.testing.assert_allclose(rates(warm, 0, 4), [0, 0.25, 0.5, 0.5], rtol=1e-4)
-    cosine = optimizer | {"schedule": "cosine", "warmup": 0}
-    np.testing.assert_allclose(
-        rates(cosine, 4, 4), 0.25 * (1 + np.cos(np.pi * np.arange(4) / 4)), rtol=1e-4
-    )
-
-
-@pytest.mark.parametrize(
-    ("changes", "iterations", "message"),
-    [
-        ({"name": "sgd"}, 9, r"optimizer\.name=sgd: expected adam"),
-        ({"schedule": "linear"}, 9, r"optimizer\.schedule=linear: expected constant or cosine"),
-        ({"schedule": "cosine"}, 0, r"expected iterations above optimizer\.warmup=5, .*=0"),
-        ({"schedule": "cosine"}, 5, r"expected iterations above optimizer\.warmup=5"),
-    ],
-)
-def test_optimizer_mistakes_name_the_key(optimizer, changes, iterations, message):
-    with pytest.raises(UserError, match=message):
-        make_optimizer(optimizer | {"schedule": "constant", "warmup": 5} | changes, iterations)

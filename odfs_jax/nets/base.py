@@ -1,0 +1,56 @@
+"""What a swap network is to the rest of the program: what goes in and what must come out."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from odfs_jax.faces.types import FaceType
+from odfs_jax.faces.view import View
+from odfs_jax.nets.ops import Output
+
+
+class SwapNet(nn.Module, kw_only=True):
+    """The declaration that training, preview and conversion follow; see docs/adding_a_model.md.
+
+    As it stands here: faces of `face_type` and `resolution`, in colour, in and out, of both people.
+    A network of other pictures overrides the properties.
+    """
+
+    face_type: FaceType
+    resolution: int
+    width: float = 1.0  # multiplies every layer width
+    dtype: jnp.dtype = jnp.float32  # of what is computed; parameters and outputs are float32
+    remat: bool = False  # compute the decoders' feature maps anew for the gradient
+
+    @property
+    def view(self) -> View:
+        """The face that the model's settings describe."""
+        return View(self.face_type, self.resolution)
+
+    @property
+    def inputs(self) -> dict[str, View]:
+        """What is shown of "src" and of "dst"."""
+        return {"src": self.view, "dst": self.view}
+
+    @property
+    def targets(self) -> dict[str, dict[str, View]]:
+        """What must be given back of "src" and of "dst", by the names of `__call__`'s outputs."""
+        return {"src": {"src": self.view}, "dst": {"dst": self.view}}
+
+    @property
+    def swapped(self) -> View:
+        """What `swap` gives."""
+        return self.view
+
+    def blank(self) -> tuple[jax.Array, jax.Array]:
+        """A black face [1,R,R,3] of src and one of dst, to learn shapes from."""
+        sizes = (self.inputs[side].resolution for side in ("src", "dst"))
+        return tuple(jnp.zeros((1, size, size, 3)) for size in sizes)
+
+    def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output]:
+        """Both people's faces rebuilt; the faces are as `inputs` says, the outputs as `targets`."""
+        raise NotImplementedError
+
+    def swap(self, dst: jax.Array) -> Output:
+        """src's face with the expression, pose and light of `dst`, as `swapped` says."""
+        raise NotImplementedError

@@ -1,0 +1,62 @@
+"""From a code to a face and its mask: the decoders that the swap networks share. Spec section 7."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from odfs_jax.nets.ops import Conv, Upscale
+
+
+class Upscales(nn.Module):
+    """Upscales one after the other: [N,h,w,C] -> [N,R,R,features[-1]], R = h doubled by each."""
+
+    features: Sequence[int]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for i, features in enumerate(self.features):
+            x = Upscale(features, name=f"up_{i}")(x)
+        return x
+
+
+class Picture(nn.Module):
+    """5x5 convolution and sigmoid: [N,R,R,C] -> [N,R,R,channels], float32 in [0, 1]."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = Conv(self.channels, 5, name="conv")(x)
+        return nn.sigmoid(x.astype(jnp.float32))  # losses and masks want full precision
+
+
+class Branch(nn.Module):
+    """Upscales and a picture: a code [N,h,w,C] to [N,R,R,channels] in [0, 1]."""
+
+    features: Sequence[int]
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return Picture(self.channels, name="out")(Upscales(self.features, name="ups")(x))
+
+
+class Decoder(nn.Module):
+    """A code [N,h,w,C] to (face [N,R,R,channels], mask [N,R,R,1]), by two separate branches.
+
+    With `remat` the gradient computes a branch anew instead of keeping its feature maps.
+    """
+
+    face: Sequence[int]
+    mask: Sequence[int]
+    channels: int = 3
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, code: jax.Array) -> tuple[jax.Array, jax.Array]:
+        branch = nn.remat(Branch) if self.remat else Branch
+        face = branch(self.face, self.channels, name="face")(code)
+        mask = branch(self.mask, 1, name="mask")(code)
+        return face, mask

@@ -1,0 +1,87 @@
+"""src learnt in grey, dst in colour: MIAEF128. Spec section 7."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from odfs_jax.faces.view import View
+from odfs_jax.nets.base import SwapNet
+from odfs_jax.nets.decode import Picture, Upscales
+from odfs_jax.nets.encode import Features, Inter, code_side
+from odfs_jax.nets.ops import Output, scaled
+
+
+class Common(nn.Module):
+    """A code [N,h,w,C] to face features [N,R,R,face[-1]] and mask features [N,R,R,mask[-1]]."""
+
+    face: Sequence[int]
+    mask: Sequence[int]
+
+    @nn.compact
+    def __call__(self, code: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return Upscales(self.face, name="face")(code), Upscales(self.mask, name="mask")(code)
+
+
+class Miaef(SwapNet):
+    """MIAEF128. Two decoders make features of a code, one convolution a colour makes the picture.
+
+    A = inter_a(features(x)) is what both people share, B = inter_b(features(x)) is dst's own.
+    common_a reads src's code (A, A) for src and dst's (B, A) for dst; common_b always dst's, and
+    src alone in the swap. So the swap has src's features in dst's brightness and colour.
+    """
+
+    encoder: Sequence[int]
+    bottleneck: int
+    code: int
+    code_up: int
+    decoder: Sequence[int]
+    mask_decoder: Sequence[int]
+
+    @property
+    def inputs(self) -> dict[str, View]:
+        return {"src": replace(self.view, grey=True), "dst": self.view}
+
+    @property
+    def targets(self) -> dict[str, dict[str, View]]:
+        return {"src": {"src": replace(self.view, grey=True)}, "dst": {"dst": self.view}}
+
+    def setup(self) -> None:
+        self.shared = Features(scaled(self.encoder, self.width))
+        sizes = scaled((self.bottleneck, self.code, self.code_up), self.width)
+        side = code_side(self.resolution, self.decoder)
+        self.inter_a = Inter(side, *sizes)
+        self.inter_b = Inter(side, *sizes)
+        common = nn.remat(Common) if self.remat else Common
+        widths = scaled(self.decoder, self.width), scaled(self.mask_decoder, self.width)
+        self.common_a = common(*widths)
+        self.common_b = common(*widths)
+        self.bw, self.rgb, self.mask = Picture(1), Picture(3), Picture(1)
+
+    def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output]:
+        n = len(src)
+        features = self.shared(jnp.concatenate([src, dst]).astype(self.dtype))
+        a = self.inter_a(features)
+        b = self.inter_b(features[n:])
+        code = jnp.concatenate([jnp.concatenate([a[:n], b]), a], axis=-1)
+        face_a, mask_a = self.common_a(code)
+        face_b, mask_b = self.common_b(code[n:])
+        return {
+            "src": (
+                self.bw(_joined(face_a[:n], face_a[:n])),
+                self.mask(_joined(mask_a[:n], mask_a[:n])),
+            ),
+            "dst": (self.rgb(_joined(face_a[n:], face_b)), self.mask(_joined(mask_a[n:], mask_b))),
+        }
+
+    def swap(self, dst: jax.Array) -> Output:
+        a = self.inter_a(self.shared(dst.astype(self.dtype)))
+        code = _joined(a, a)
+        (face_a, mask_a), (face_b, mask_b) = self.common_a(code), self.common_b(code)
+        return self.rgb(_joined(face_a, face_b)), self.mask(_joined(mask_a, mask_b))
+
+
+def _joined(*features: jax.Array) -> jax.Array:
+    return jnp.concatenate(features, axis=-1)

@@ -1,0 +1,191 @@
+"""How large a batch fits: the step is compiled, and XLA asked, before anything is allocated."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from odfs_jax.data.batches import batch_shapes, stored_bytes
+from odfs_jax.data.faceset import Faceset
+from odfs_jax.devices import free_memory
+from odfs_jax.errors import UserError
+from odfs_jax.training.checkpoint import Checkpoints
+from odfs_jax.training.setup import Setup, make_setup
+from odfs_jax.training.state import replicated, split_over
+
+log = logging.getLogger(__name__)
+
+# Share of the free memory that stays free: gaps between buffers, batches in flight, the preview.
+MARGIN = 0.08
+MOST = 64  # pairs a device that batch_size=auto takes; more of them hardly speed up learning
+FIRST = (4, 8)  # units whose need predicts that of others
+TRIES = 4  # more of them that are asked for
+
+# Settings that need less memory, from the cheapest in time to all of them.
+REMEDIES = (
+    {"remat": "decoders"},
+    {"remat": "decoders", "optimizer.moments": "bfloat16"},
+    {"remat": "decoders", "optimizer.moments": "bfloat16", "precision": "bfloat16"},
+)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What training takes of one device, in bytes."""
+
+    parameters: int
+    optimiser: int  # and all else that is kept from step to step
+    activations: int  # the batch, and all that lives only within a step
+    faces: int  # the facesets, where they lie on the device
+
+    @property
+    def total(self) -> int:
+        return self.parameters + self.optimiser + self.activations + self.faces
+
+    def __str__(self) -> str:
+        parts = ("parameters", "optimiser", "activations", "faces")
+        return ", ".join(f"{part} {getattr(self, part) / 1e9:.2f}" for part in parts)
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Finds what batches of `facesets` need, and what fits into `free` bytes of each device."""
+
+    setup: Setup
+    facesets: dict[str, Faceset]
+    devices: list[jax.Device]
+    free: int
+
+    def need(self, step: Callable, batch_size: int) -> Need:
+        """XLA's figures for `step`, which is compiled by this; the loop finds it compiled."""
+        copies, parts = replicated(self.devices), split_over(self.devices)
+        state = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=copies),
+            jax.eval_shape(self.setup.fresh),
+        )
+        batch = batch_shapes(
+            self.facesets, batch_size, parts, self.setup.config["steps_per_dispatch"]
+        )
+        xla = step.lower(state, batch).compile().memory_analysis()
+        used = xla.argument_size_in_bytes + xla.output_size_in_bytes - xla.alias_size_in_bytes
+        used += xla.temp_size_in_bytes + xla.generated_code_size_in_bytes
+        kept, parameters = _bytes(state), _bytes(state.params)
+        faces, on_device = stored_bytes(self.facesets, self.devices[0])
+        return Need(parameters, kept - parameters, used - kept, faces if on_device else 0)
+
+    def largest(self, step: Callable) -> int:
+        """The largest batch size that fits, at most MOST pairs a device; 0 when none does."""
+        unit = len(self.devices) * self.setup.config["accumulate"]
+        most = max(1, MOST // self.setup.config["accumulate"])
+        return unit * largest_that_fits(lambda n: self.need(step, n * unit).total, self.free, most)
+
+    def remedy(self, batch_size: int) -> str | None:
+        """The first of REMEDIES with which `batch_size` fits, as the command line takes it."""
+        for changes in REMEDIES:
+            setup = make_setup(_changed(self.setup.config, changes))
+            planner = Planner(setup, self.facesets, self.devices, self.free)
+            if planner.need(setup.step(self.devices), batch_size).total <= self.free:
+                return " ".join(f"{key}={value}" for key, value in changes.items())
+        return None
+
+
+def plan_batch(
+    setup: Setup, step: Callable, facesets: dict[str, Faceset], devices: list[jax.Device]
+) -> int:
+    """The batch size to train with, the given one or the largest that fits; says what it takes.
+
+    Raises UserError when it does not fit, with what would. Of several processes none sees all
+    devices: they must be given a number, which is not checked.
+    """
+    wanted = setup.config["batch_size"]
+    if jax.process_count() > 1:
+        if wanted == "auto":
+            raise UserError("batch_size=auto: several processes need a number")
+        return wanted
+    there, limit = free_memory(devices), setup.config["hardware"]["memory_gb"]
+    if limit is not None:
+        there = min(there, int(limit * 1e9))
+    planner = Planner(setup, facesets, devices, int((1 - MARGIN) * there))
+    size = planner.largest(step) if wanted == "auto" else wanted
+    smallest = len(devices) * setup.config["accumulate"]
+    need = planner.need(step, size or smallest)
+    if need.total > planner.free:
+        raise UserError(_too_large(planner, step, size or smallest, need))
+    log.info(
+        "memory: batch_size=%d takes %.2f GB (%s), %.2f GB stay free",
+        *(size, need.total / 1e9, need, (there - need.total) / 1e9),
+    )
+    return size
+
+
+def _too_large(planner: Planner, step: Callable, size: int, need: Need) -> str:
+    log.info("batch_size=%d does not fit; looking for what does", size)
+    largest, remedy = planner.largest(step), planner.remedy(size)
+    fits = [f"batch_size={largest}"] if largest else []
+    fits += [f"batch_size={size} with {remedy}"] if remedy else []
+    return (
+        f"batch_size={size} takes {need.total / 1e9:.2f} GB ({need}) of each device, "
+        f"{planner.free / 1e9:.2f} GB may be used; what fits: {' or '.join(fits) or 'nothing'}"
+    )
+
+
+def largest_that_fits(need: Callable[[int], int], free: int, most: int) -> int:
+    """The largest n of 1..`most` with need(n) <= `free`, 0 when there is none.
+
+    `need` is costly, and nearly a straight line that bends upwards: two points predict a third,
+    which is then asked for. Where it bends downwards the answer fits but may not be the largest.
+    """
+    known = {n: need(n) for n in sorted({min(n, most) for n in FIRST})}
+    for _ in range(TRIES):
+        good = sorted(n for n in known if known[n] <= free)
+        bad = sorted(n for n in known if known[n] > free)
+        low, high = good[-1] if good else 0, bad[0] if bad else most + 1
+        ends = [low, high] if good and bad else (good[-2:] or bad[:2])
+        guess = min(max(_crossing(known, ends, free), low, 1), high - 1)
+        if guess == low:
+            break
+        known[guess] = need(guess)
+    return max((n for n in known if known[n] <= free), default=0)
+
+
+def _crossing(known: dict[int, int], ends: list[int], free: int) -> int:
+    """Where the line through the `known` values at two `ends` reaches `free`, rounded down."""
+    first, last = ends[0], ends[-1]
+    rise = (known[last] - known[first]) / max(1, last - first)
+    return last if rise <= 0 else int(first + (free - known[first]) // rise)
+
+
+def _changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict:
+    changed = dict(config)
+    for key, value in changes.items():
+        group, _, name = key.rpartition(".")
+        changed |= {group: changed[group] | {name: value}} if group else {name: value}
+    return changed
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
+@contextmanager
+def explained(config: Mapping[str, Any], checkpoints: Checkpoints) -> Iterator[None]:
+    """Turns a device's lack of memory into a UserError: what is saved, and what to change."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        last = checkpoints.latest()
+        saved = "nothing was saved" if last is None else f"iteration {last} is saved"
+        lean = " ".join(f"{key}={value}" for key, value in REMEDIES[-1].items())
+        raise UserError(
+            f"the device ran out of memory with batch_size={config['batch_size']}; {saved}; "
+            f"try a smaller batch_size, or {lean}"
+        ) from error

@@ -1,0 +1,137 @@
+"""The training loss: which terms it is made of, with what weights, seen where."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from skimage.metrics import structural_similarity
+
+from odfs_jax.config import LossConfig, config_dir, register_schemas
+from odfs_jax.errors import UserError
+from odfs_jax.losses import make_loss, ms_dssim
+
+SIDES = ("src", "dst")
+
+
+def settings(face=None, **changes):
+    """A `LossConfig`: DSSIM and MAE of the mask unless told."""
+    config = OmegaConf.structured(LossConfig(mask="mae"))
+    return OmegaConf.to_container(
+        OmegaConf.merge(config, {"face": {"dssim": 1.0} if face is None else face}, changes)
+    )
+
+
+def pictures(channels, seed, size=16):
+    return np.random.default_rng(seed).random((3, size, size, channels), np.float32)
+
+
+@pytest.fixture
+def pairs():
+    """(outputs, targets) of a batch of three, with masks of 0 and 1, eyes and mouth as well."""
+    outputs = {s: (pictures(3, n), pictures(1, n)) for n, s in enumerate(SIDES, 1)}
+    targets = {
+        s: (pictures(3, n), (pictures(2, n) > 0.5).astype(np.float32))
+        for n, s in enumerate(SIDES, 5)
+    }
+    return outputs, targets
+
+
+def dssim(target, prediction):
+    """scikit-image's, in float64."""
+    values = []
+    for one, other in zip(np.float64(target), np.float64(prediction), strict=True):
+        _, full = structural_similarity(
+            one, other, win_size=11, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+            data_range=1.0, channel_axis=-1, full=True,
+        )  # fmt: skip
+        values.append((1 - full[5:-5, 5:-5].mean()) / 2)
+    return np.mean(values)
+
+
+FACE = {
+    "dssim": dssim,
+    "ms_ssim": lambda a, b: float(ms_dssim(a, b).mean()),  # itself tested in test_losses.py
+    "mae": lambda a, b: np.abs(np.float64(a) - b).mean(),
+    "mse": lambda a, b: ((np.float64(a) - b) ** 2).mean(),
+}
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize(
+    "weights",
+    [{"dssim": 1.0}, {"ms_ssim": 1.0}, {"mae": 1.0}, {"mse": 1.0}, {"dssim": 3.0, "mae": 0.5}],
+)
+def test_the_loss_is_the_weighted_sum_of_its_terms(pairs, weights, masked):
+    outputs, targets = pairs
+    config = settings(weights, mask="mse", mask_weight=0.25, masked=masked)
+    total, terms = jax.jit(make_loss(config))(outputs, targets)
+    assert set(terms) == {"src_face", "src_mask", "dst_face", "dst_mask"}
+    expected = 0.0
+    for side in SIDES:
+        (face, mask), (true_face, areas) = outputs[side], targets[side]
+        true_mask = areas[..., :1]
+        inside = true_mask if masked else 1.0
+        face_term = sum(w * FACE[n](true_face * inside, face * inside) for n, w in weights.items())
+        mask_term = ((np.float64(mask) - true_mask) ** 2).mean()
+        assert float(terms[f"{side}_face"]) == pytest.approx(face_term, rel=1e-4, abs=2e-5)
+        assert float(terms[f"{side}_mask"]) == pytest.approx(mask_term, rel=1e-5)
+        expected += face_term + 0.25 * mask_term
+    assert float(total) == pytest.approx(expected, rel=1e-4)
+
+
+def test_eyes_and_mouth_add_their_own_error(pairs):
+    outputs, targets = pairs
+    plain, _ = make_loss(settings())(outputs, targets)
+    total, terms = jax.jit(make_loss(settings(eyes_mouth=5.0)))(outputs, targets)
+    added = 0.0
+    for side in SIDES:
+        error = np.abs(np.float64(targets[side][0]) - outputs[side][0]).mean(-1)
+        area = np.float64(targets[side][1][..., 1])
+        expected = ((error * area).sum((1, 2)) / area.sum((1, 2))).mean()
+        assert float(terms[f"{side}_eyes_mouth"]) == pytest.approx(expected, rel=1e-5)
+        added += 5.0 * expected
+    assert float(total) == pytest.approx(float(plain) + added, rel=1e-5)
+
+
+def test_what_is_outside_the_mask_does_not_count(pairs):
+    outputs, targets = pairs
+    loss, whole = make_loss(settings()), make_loss(settings(masked=False))
+    true_mask = targets["src"][1][..., :1]
+    face, mask = outputs["src"]
+    painted = np.where(true_mask > 0, face, 1 - face)
+    assert loss(outputs | {"src": (painted, mask)}, targets)[0] == loss(*pairs)[0]
+    assert whole(outputs | {"src": (painted, mask)}, targets)[0] != whole(*pairs)[0]
+    inside = np.where(true_mask > 0, 1 - face, face)
+    assert loss(outputs | {"src": (inside, mask)}, targets)[0] != loss(*pairs)[0]
+
+
+@pytest.mark.parametrize("name", [f.stem for f in sorted(Path(config_dir()).glob("loss/*.yaml"))])
+def test_a_perfect_network_loses_nothing(pairs, name):
+    register_schemas()
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        loss = make_loss(OmegaConf.to_container(compose("train", [f"loss={name}"]).loss))
+    outputs, targets = pairs
+    same = {side: (face, areas[..., :1]) for side, (face, areas) in targets.items()}
+    assert float(loss(same, targets)[0]) == pytest.approx(0, abs=1e-6)
+    assert float(loss(outputs, targets)[0]) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"face": {}},
+            r"loss\.face: all weights are 0, .*: loss\.face\.dssim, loss\.face\.ms_ssim",
+        ),
+        ({"face": {"mae": -1.0}}, r"loss\.face\.mae=-1.0: expected a weight of 0 or more"),
+        ({"mask": "bce"}, r"loss\.mask=bce: expected one of mae, mse"),
+        ({"mask_weight": -2.0}, r"loss\.mask_weight=-2.0: expected a weight"),
+        ({"eyes_mouth": -0.5}, r"loss\.eyes_mouth=-0.5: expected a weight"),
+    ],
+)
+def test_mistakes_name_the_key(changes, message):
+    with pytest.raises(UserError, match=message):
+        make_loss(settings(**changes))
