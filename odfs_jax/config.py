@@ -116,6 +116,7 @@ class MergeConfig:
     blur: float = 0.0
     feather: str = "linear"
     anchor: str = "face"
+    color: str = "none"
     args: dict[str, Any] = field(default_factory=dict)
 
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.config import MergeConfig
-from odfs_jax.conversion.masks import PREDICTED_FLOOR, MaskSettings, blend_weights
+from odfs_jax.conversion.masks import PREDICTED_FLOOR, SOLID, MaskSettings, blend_weights
 from odfs_jax.conversion.modes import Mode, build_mode
+from odfs_jax.conversion.transfer import TRANSFERS
 from odfs_jax.errors import UserError
 from odfs_jax.faces.align import invert
 from odfs_jax.faces.view import View, between
@@ -38,6 +39,9 @@ def build_merge(
     out of range.
     """
     mode, settings = build_mode(config), mask_settings(swapper, config)
+    if config.color not in TRANSFERS:
+        raise UserError(f"merge.color={config.color}: expected one of {', '.join(TRANSFERS)}")
+    transfer = TRANSFERS[config.color]
     made, to_seen = swapper.made, between(swapper.made, swapper.seen)
     same = replace(made, grey=False) == replace(swapper.seen, grey=False)  # pixel by pixel
 
@@ -47,6 +51,7 @@ def build_merge(
         dst = _crop(regions, matrices, made)
         seen = dst if same else _crop(regions, _after(to_seen, matrices), swapper.seen)
         faces, masks = swapper.predict(params, seen)
+        faces = transfer(faces, dst, masks > SOLID)
         placed = matrices if placement is None else _after(invert(placement), matrices)
         return _lay_back(mode, settings, regions, placed, (faces, dst, masks))
 
