@@ -4,20 +4,17 @@ import dataclasses
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import MISSING, OmegaConf
 
 from odfs_jax.config import SCHEMAS, config_dir, register_schemas, require_complete
 from odfs_jax.errors import UserError
-from odfs_jax.faces.types import FaceType
-from odfs_jax.losses import make_loss
-from odfs_jax.nets import build_net
-from odfs_jax.training.optimizer import make_optimizer
+from odfs_jax.training.setup import make_setup
 
 ROOT = Path(config_dir())
 COMMANDS = sorted(SCHEMAS)
@@ -68,15 +65,28 @@ def test_every_choice_composes_and_builds(command, group, choice):
     require_complete(config)
     if command != "train":
         return
-    config = OmegaConf.to_container(config)
-    net = build_net(config["model"])
-    face = jax.ShapeDtypeStruct((1, net.resolution, net.resolution, 3), jnp.float32)
-    shapes = jax.eval_shape(net.init, jax.random.key(0), face, face)["params"]
-    (out, mask) = jax.eval_shape(net.apply, {"params": shapes}, face, face)["src"]
-    assert out.shape == face.shape and mask.shape == (*face.shape[:3], 1)
-    FaceType(config["model"]["face_type"])
-    make_loss(config["loss"])
-    make_optimizer(config["optimizer"], config["iterations"])
+    net = make_setup(OmegaConf.to_container(config)).net  # which checks what the network rebuilds
+    _, dst = net.blank()
+    swap = partial(net.init_with_output, jax.random.key(0), method="swap")
+    (face, mask), _ = jax.eval_shape(swap, dst)
+    size = net.swapped.resolution
+    assert face.shape == (1, size, size, 1 if net.swapped.grey else 3)
+    assert mask.shape == (1, size, size, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "mask"),
+    [
+        *[(name, "mae") for name in ("h64", "h64_reduced", "h128", "h128_reduced")],
+        *[(name, "mse") for name in ("df", "liaef128", "miaef128", "avatar")],
+    ],
+)
+def test_a_model_has_its_own_loss_unless_another_is_asked_for(model, mask):
+    """Shared spec section 8; AVATAR's large stage is a full face, as DF's."""
+    assert composed("train", f"model={model}").loss.mask == mask
+    other = "dssim_mae" if mask == "mse" else "dssim_mse"
+    assert composed("train", f"loss={other}", f"model={model}").loss.mask != mask
+    assert composed("train", f"model={model}", "loss.mask=mse").loss.mask == "mse"
 
 
 def test_a_model_choice_is_its_own_name():

@@ -1,17 +1,17 @@
 """What a faceset holds, in a few lines and one picture."""
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from odfs_jax.data.aligned import FaceData, read_image_and_face
+from odfs_jax.data.reading import read_all
 from odfs_jax.errors import BadFileError
 from odfs_jax.extraction.identity import embedding
-from odfs_jax.progress import progress
 from odfs_jax.sorting.measures import brightness, sharpness
 from odfs_jax.sorting.people import people
 
@@ -32,15 +32,8 @@ class Measured:
 
 def read_faces(files: list[Path], people: bool) -> tuple[list[Measured], list[BadFileError]]:
     """(the faces among `files`, the errors of the others); `people` adds embeddings, slowly."""
-    faces, bad = [], []
-    with ThreadPoolExecutor() as pool:
-        jobs = [pool.submit(_measured, path, people) for path in files]
-        for job in progress(jobs, len(jobs), "reading faces", "face"):
-            try:
-                faces.append(job.result())
-            except BadFileError as error:
-                bad.append(error)
-    return faces, bad
+    read, bad = read_all(files, partial(_measured, people=people), "reading faces")
+    return [face for _, face in read], bad
 
 
 def summary(faces: list[Measured], bad: int) -> str:

@@ -53,6 +53,15 @@ def depth_to_space(x: jax.Array) -> jax.Array:
     return x.reshape(n, 2 * h, 2 * w, c // 4)
 
 
+def biased(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """`x` [..., C] plus a float32 `bias` [C], added in float32, in the type of `x`.
+
+    The bias's gradient is a sum over every pixel of a batch: bfloat16 stops adding up after 256.
+    """
+    total = x.astype(jnp.float32) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+    return total.astype(x.dtype)
+
+
 class Conv(nn.Module):
     """Convolution with bias, "SAME" padding: [N,H,W,C] -> [N,ceil(H/stride),...,features]."""
 
@@ -65,8 +74,7 @@ class Conv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", INIT, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        y = conv_same(x, kernel.astype(x.dtype), self.stride)
-        return y + bias.astype(x.dtype).reshape(1, 1, 1, -1)
+        return biased(conv_same(x, kernel.astype(x.dtype), self.stride), bias)
 
 
 class Dense(nn.Module):
@@ -79,7 +87,7 @@ class Dense(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", INIT, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        return x @ kernel.astype(x.dtype) + bias.astype(x.dtype).reshape(1, -1)
+        return biased(x @ kernel.astype(x.dtype), bias)
 
 
 class Downscale(nn.Module):

@@ -72,13 +72,16 @@ def destination(folder: Path, move: Move) -> Path:
 def plan(folder: Path, order: Iterable[Path], keep: int | None) -> list[Move]:
     """`order`, faces of `folder`, as 00000.png ...; beyond `keep` into the trash, name unchanged.
 
-    A name that a file has which is not in `order` is passed over.
+    A name that a file has which is not in `order` is passed over. More than 100,000 faces get
+    longer names, so that they still sort.
     """
     order = list(order)
     taken = {path.name for path in folder.iterdir()} - {path.name for path in order}
-    numbers = (name for number in range(1 << 60) if (name := f"{number:05d}.png") not in taken)
+    digits = max(5, len(str(len(order) + len(taken))))
+    names = (f"{number:0{digits}d}.png" for number in range(1 << 60))
+    free = (name for name in names if name not in taken)
     kept = order if keep is None else order[:keep]
-    moves = [Move(path.name, name) for path, name in zip(kept, numbers, strict=False)]
+    moves = [Move(path.name, name) for path, name in zip(kept, free, strict=False)]
     trash = trash_of(folder)
     in_trash = {path.name for path in trash.iterdir()} if trash.is_dir() else set()
     for path in order[len(kept) :]:

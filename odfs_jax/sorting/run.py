@@ -3,16 +3,15 @@
 import logging
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from odfs_jax import devices
 from odfs_jax.data import atomic, png
+from odfs_jax.data.reading import read_all
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.progress import progress
 from odfs_jax.sorting import rename
 from odfs_jax.sorting.orders import KEYS, Key
 from odfs_jax.sorting.report import contact_sheet
@@ -36,20 +35,13 @@ def sort(config: DictConfig) -> None:
             _undo(folder, config.dry_run)
 
 
-def ordered(
-    files: list[Path], key: Key, what: str = "reading faces"
-) -> tuple[list[Path], list[BadFileError]]:
-    """(the files by `key`, the files that are not faces)."""
-    faces, values, bad = [], [], []
-    with ThreadPoolExecutor() as pool:  # OpenCV decodes without the interpreter's lock
-        jobs = [pool.submit(key.read, path) for path in files]
-        for path, job in progress(zip(files, jobs, strict=True), len(files), what, "face"):
-            try:
-                values.append(job.result())
-                faces.append(path)
-            except BadFileError as error:
-                bad.append(error)
-    return [faces[i] for i in key.order(values)] if faces else [], bad
+def ordered(files: list[Path], key: Key, what: str) -> tuple[list[Path], list[BadFileError]]:
+    """(the faces among `files` by `key`, the errors of the others); `what` names the loop."""
+    read, bad = read_all(files, key.read, what)
+    if not read:
+        return [], bad
+    order = key.order([value for _, value in read])
+    return [read[index][0] for index in order], bad
 
 
 def _recover(folder: Path, dry_run: bool) -> bool:

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from odfs_jax.data import augment
-from odfs_jax.faces.align import alignment_matrix, invert
 from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.view import LUMA, View
+from odfs_jax.faces.view import View, between
 from odfs_jax.faces.warp import warp_affine
 
 STORED, RESOLUTION = 40, 16
@@ -219,3 +218,55 @@ def test_a_batch_is_its_samples_one_by_one(image):
         for batched, alone in zip(many, jax.jit(one)(key, image, CUT), strict=True):
             np.testing.assert_allclose(batched[i], alone, atol=1e-3)
     assert np.abs(np.asarray(many[1][0]) - many[1][1]).max() > 0.01  # keys matter
+
+
+SMALL = View(FaceType.HALF, RESOLUTION, grey=True)
+LARGE = View(FaceType.FULL, RESOLUTION * 5 // 2)
+TWO_VIEWS = {"seen": SMALL, "rebuilt": {"small": SMALL, "large": LARGE}}
+
+
+def read_by_opencv(image, cut, view, reads):
+    """`image` as `view`, of a face whose half face lies at `cut`; pixels are means of reads²."""
+    places = (np.arange(view.resolution * reads, dtype=np.float32) + 0.5) / reads - 0.5
+    corners = np.stack([*np.meshgrid(places, places), np.ones((len(places),) * 2)])
+    in_half_face = np.einsum("ij,jyx->iyx", between(view, SEEN), corners)
+    matrix = np.einsum("ij,jyx->iyx", cut, np.concatenate([in_half_face, corners[2:]]))
+    cols, rows = matrix.astype(np.float32)
+    picture = image.astype(np.float32) / 255
+    read = cv2.remap(picture, cols, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.resize(read, (view.resolution,) * 2, interpolation=cv2.INTER_AREA)
+
+
+def test_views_of_other_sizes_and_kinds_are_opencvs(image):
+    """The small grey half face is averaged from four reads, for the store suits the large face."""
+    draw = jax.jit(partial(augment.sample, settings=NONE, **TWO_VIEWS))
+    seen, rebuilt = draw(jax.random.key(0), image, CUT)
+    tolerance = 2e-2 if cv2.__version__ < "5" else 1e-3
+    for name, view, reads in (("small", SMALL, 2), ("large", LARGE, 1)):
+        expected = read_by_opencv(image, CUT, view, reads)
+        face, mask = rebuilt[name]
+        colour = expected[..., :3]
+        wanted = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)[..., None] if view.grey else colour
+        np.testing.assert_allclose(face, wanted, atol=tolerance)
+        np.testing.assert_allclose(mask, expected[..., 3:], atol=tolerance)
+    np.testing.assert_allclose(seen, np.repeat(rebuilt["small"][0], 3, -1), atol=1e-3)
+
+
+def test_all_views_of_a_sample_are_moved_and_lit_alike(image):
+    """The small face is the middle of the large one, whatever is drawn."""
+    settings = USUAL | {"flip": 0.5, "light": 0.3, "color": 0.2}
+    draw = jax.jit(partial(augment.sample, settings=settings, **TWO_VIEWS))
+    matrix = between(SMALL, LARGE).astype(np.float64) - [[0, 0, 0.5], [0, 0, 0.5]]
+    right, flipped = [], []
+    for key in jax.random.split(jax.random.key(8), 6):
+        _, rebuilt = draw(key, image, CUT)
+        large = cv2.blur(np.concatenate(rebuilt["large"], axis=-1), (2, 2), anchor=(0, 0))
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        middle = cv2.warpAffine(large, matrix, (RESOLUTION, RESOLUTION), flags=flags)
+        luma = cv2.cvtColor(np.ascontiguousarray(middle[..., :3]), cv2.COLOR_RGB2GRAY)
+        for found, wanted in zip(rebuilt["small"], (luma, middle[..., 3]), strict=True):
+            found, wanted = np.asarray(found)[1:-1, 1:-1, 0], wanted[1:-1, 1:-1]
+            right.append(np.abs(found - wanted).mean())
+            flipped.append(np.abs(found[:, ::-1] - wanted).mean())
+    assert max(right) < 0.03  # other means at sharp edges
+    assert np.mean(flipped) > 3 * np.mean(right)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from odfs_jax.data.aligned import read_image_and_face, write_face
+from odfs_jax.data.aligned import Pose, read_image_and_face, rewrite_data, write_face
 from odfs_jax.data.faceset import load_faceset, stored_size
 from odfs_jax.errors import UserError
 from odfs_jax.faces.hull import eyes_mouth_mask, hull_mask
@@ -39,6 +39,29 @@ def test_faces_are_kept_at_twice_the_models_size(
     assert len(faceset) == 2
     assert faceset.images.shape == (2, expected, expected, 4) and faceset.images.dtype == np.uint8
     assert faceset.cuts.shape == (2, 2, 3) and faceset.cuts.dtype == np.float32
+
+
+def test_the_finest_of_several_views_counts(tmp_path, write_faceset):
+    """AVATAR: a half face of 64 pixels goes in, a full one of 256 comes out."""
+    write_faceset(tmp_path, 1, 600, FULL)
+    _, face = read_image_and_face(tmp_path / "00000_0.png")
+    small, large = View(HALF, 64, grey=True), View(FULL, 256)
+    assert stored_size(face, [small]) == 205 and stored_size(face, [small, large]) == 512
+    faceset = load_faceset(tmp_path, "src", small, [large])
+    assert faceset.images.shape == (1, 512, 512, 4) and faceset.seen == small
+    cut = faceset.cuts[0].astype(np.float64)
+    alone = load_faceset(tmp_path, "src", small).cuts[0]
+    np.testing.assert_allclose(cut[:, :2] / alone[:, :2], 512 / 205, rtol=0.01)
+
+
+def test_yaws_are_what_the_files_say(tmp_path, write_faceset):
+    write_faceset(tmp_path, 3)
+    for index, yaw in enumerate((-30.5, 0.0, 12.25)):
+        path = tmp_path / f"{index:05d}_0.png"
+        _, face = read_image_and_face(path)
+        rewrite_data(path, dataclasses.replace(face, pose=Pose(yaw, 0.0, 0.0)))
+    faceset = load_faceset(tmp_path, "src", View(HALF, 32))
+    np.testing.assert_array_equal(faceset.yaws, np.array([-30.5, 0.0, 12.25], np.float32))
 
 
 @pytest.mark.parametrize(
@@ -89,11 +112,12 @@ def test_files_of_several_sizes_are_brought_to_one(tmp_path, write_faceset):
     np.testing.assert_allclose(faceset.cuts[0], faceset.cuts[1], atol=0.3)
 
 
-def test_a_face_type_that_shows_too_little_is_named_with_the_remedy(tmp_path, write_faceset):
+@pytest.mark.parametrize("views", [[View(FULL, 32)], [View(HALF, 32), View(FULL, 64)]])
+def test_a_face_type_that_shows_too_little_is_named_with_the_remedy(tmp_path, write_faceset, views):
     write_faceset(tmp_path, 1, 64, HALF)
     message = r"00000_0\.png: a half face, the model needs full; .*face_type=full"
     with pytest.raises(UserError, match=message):
-        load_faceset(tmp_path, "src", View(FULL, 32))
+        load_faceset(tmp_path, "src", *views[:1], views[1:])
 
 
 @pytest.fixture

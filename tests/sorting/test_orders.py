@@ -156,7 +156,7 @@ def plain_dissimilarity(a, b):
 
 @pytest.mark.parametrize("key", sorted(orders.KEYS.keys() - {"identity"}))
 def test_order_of_200_faces(key, many, read, request):
-    found, bad = ordered(many, orders.KEYS[key])
+    found, bad = ordered(many, orders.KEYS[key], "test")
     assert not bad and sorted(found) == many
     assert [many.index(path) for path in found] == expected(key, read, request)
 
@@ -184,7 +184,7 @@ def test_identity_of_200_embeddings():
 
 
 def test_best_covers_the_poses_with_any_number_of_faces(many):
-    found, _ = ordered(many, orders.KEYS["best"])
+    found, _ = ordered(many, orders.KEYS["best"], "test")
     bins = [
         (int(face.pose.yaw // 10), int(face.pose.pitch // 10)) for face in map(read_face, found)
     ]
@@ -195,8 +195,8 @@ def test_best_covers_the_poses_with_any_number_of_faces(many):
 def test_one_face_and_two_equal_faces(key, tmp_path, write_random):
     write_random(tmp_path, 8, copies=1)
     one, same = tmp_path / "00000_0.png", tmp_path / "00007_0.png"
-    assert ordered([one], orders.KEYS[key])[0] == [one]
-    assert ordered([one, same], orders.KEYS[key])[0] == [one, same]
+    assert ordered([one], orders.KEYS[key], "test")[0] == [one]
+    assert ordered([one, same], orders.KEYS[key], "test")[0] == [one, same]
 
 
 def test_motion_and_defocus_lower_their_measures():

@@ -167,6 +167,12 @@ def test_numbers_that_other_files_have_are_passed_over(folder):
     ]  # fmt: skip
 
 
+def test_more_faces_than_five_digits_name(tmp_path):
+    faces = [tmp_path / f"{index}.png" for index in range(100_001)]
+    new = [move.new for move in rename.plan(tmp_path, faces, None)]
+    assert new == sorted(new) and new[-1] == "100000.png"
+
+
 def test_the_trash_is_never_overwritten(folder):
     trash = rename.trash_of(folder)
     trash.mkdir()

@@ -53,6 +53,7 @@ def command(monkeypatch, capsys):
         ("hardware.devices=[1]", ["hardware.devices=[1]", "JAX_PLATFORMS=cpu"]),
         ("batch_size=0", ["batch_size=0"]),
         ("data=src", ["data.sides=['src']", "data=src_dst"]),
+        ("data.sampling=yaw", ["data.sampling=yaw", "uniform, yaw_matched"]),
         ("workspace={tmp}/none", ["none/src/aligned: no such folder", "extract.py data=src"]),
     ],
 )
