@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from odfs_jax import cli
+from odfs_jax.conversion.targets import find_targets
 from odfs_jax.data.aligned import read_face, read_image_and_face, write_face
+from odfs_jax.data.pictures import PictureSource
 from odfs_jax.errors import UserError
 from odfs_jax.sorting import rename
 from odfs_jax.sorting.orders import KEYS
@@ -148,6 +150,20 @@ def test_identity_puts_the_frequent_person_first(tmp_path, configure, actor_face
     sort(configure(tmp_path, "by=identity"))
     people = [read_face(path).source.file[:3] for path in sorted(folder.glob("*.png"))]
     assert people == ["ada"] * 3 + ["ben"] * 2
+
+
+def test_conversion_finds_the_faces_of_each_frame_under_any_name(tmp_path, configure, actor_faces):
+    frames, folder = tmp_path / "dst", tmp_path / "dst" / "aligned"
+    for number, (name, (image, face)) in enumerate(actor_faces.items()):
+        write_face(folder / f"{number:05d}_0.png", image, face)
+        shutil.copy(DATA / f"{name}.jpg", frames)
+    sort(configure(tmp_path, "data=dst", "by=brightness", "keep=4"))
+    with PictureSource(frames) as source:
+        found = find_targets(folder, source).by_frame
+    kept = {f"{number:05d}.png" for number in range(4)}
+    assert {path.name for faces in found.values() for path, _ in faces} == kept
+    for file, [(path, _)] in found.items():
+        np.testing.assert_array_equal(read_image_and_face(path)[0], actor_faces[Path(file).stem][0])
 
 
 def test_help_lists_every_order(capsys, monkeypatch):
