@@ -44,8 +44,8 @@ def hue(image: np.ndarray) -> float:
 
 def histogram(image: np.ndarray) -> np.ndarray:
     """Square roots [3, 256] (float32) of the shares of the pixels that have each value, R, G, B."""
-    counts = np.stack([np.bincount(image[..., c].ravel(), minlength=BINS) for c in range(3)])
-    return np.sqrt(counts / counts[0].sum()).astype(np.float32)
+    counts = [cv2.calcHist([image], [c], None, [BINS], [0, BINS]).ravel() for c in range(3)]
+    return np.sqrt(np.stack(counts) / image[..., 0].size)
 
 
 def windows(image: np.ndarray) -> np.ndarray:
