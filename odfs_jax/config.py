@@ -70,6 +70,7 @@ class LossConfig:
     mask: str = MISSING
     mask_weight: float = 1.0
     masked: bool = True
+    margin: float = 0.0
     eyes_mouth: float = 0.0
 
 

@@ -96,9 +96,7 @@ def make_our_step(config: dict, device: jax.Device):
     facesets = {"src": faceset, "dst": faceset}
     batches = make_batches(facesets, jax.random.key(0), batch_size, split_over([device]))
     start = time.perf_counter()
-    state = jax.jit(
-        lambda: init_state(net, tx, 0), out_shardings=replicated([device])
-    )()
+    state = jax.jit(lambda: init_state(net, tx, 0), out_shardings=replicated([device]))()
     step = make_step(net, make_loss(config["loss"]), tx, config["augment"], [device])
     lowered = step.lower(state, batches(0))
     flops = lowered.cost_analysis()["flops"]  # before cuDNN's calls hide their operations from XLA

@@ -32,9 +32,8 @@ from odfs_jax.evaluation import (
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets" / "demo"
 WORKSPACE = "workspace=workspace/demo"
-# The same for every frame; why the eyes are the anchor: docs/demo.md. The mask is not eroded, for
-# its edge is blurred instead.
-CONVERT = ("merge.anchor=eyes", "merge.erode=-30", "merge.blur=60", "merge.feather=smooth")
+# The same for every frame; why the eyes are the anchor, and what the light does: docs/demo.md.
+CONVERT = ("merge.anchor=eyes", "merge.color=light", "merge.blur=80", "merge.feather=smooth")
 ROWS, CELL = 5, 224  # of the comparison picture; CELL in pixels
 
 

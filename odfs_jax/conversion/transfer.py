@@ -17,6 +17,8 @@ Transfer = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 CONES = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
 OPPONENT = np.diag(1 / np.sqrt([3, 6, 2])) @ np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]])
 DARKEST = 1 / 255  # of a cone response: the logarithm needs a floor
+LIGHT_SIGMA = 0.12  # of the face square's side: wider than an eye or a mouth, narrower than a cheek
+LIGHT_FLOOR = 0.02  # keeps the quotient of two dark places near 1
 
 
 def none(faces: jax.Array, _targets: jax.Array, _where: jax.Array) -> jax.Array:
@@ -34,7 +36,29 @@ def rct(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:
     return jnp.where(where.any(axis=(1, 2, 3), keepdims=True), jnp.clip(moved, 0.0, 1.0), faces)
 
 
-TRANSFERS: dict[str, Transfer] = {"none": none, "rct": rct}
+def light(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:
+    """dst's light: `faces` times the quotient of both pictures' blurred selves, inside `where`.
+
+    What changes slowly over a face is its light, what changes fast its features: the quotient image
+    of Riklin-Raviv and Shashua, CVPR 1999, with a gaussian of LIGHT_SIGMA for the slow part. Src's
+    shadows go, dst's come, in every channel.
+    """
+    size = faces.shape[1]
+    place = np.arange(size, dtype=np.float32)
+    apart = (place[:, None] - place[None, :]) / (LIGHT_SIGMA * size)
+    window = jnp.asarray(np.exp(-0.5 * apart**2))
+    weights = where.astype(jnp.float32)
+
+    def blur(values: jax.Array) -> jax.Array:
+        return jnp.einsum("yh,nhwc,xw->nyxc", window, values, window, precision="highest")
+
+    total = blur(weights)
+    wanted, source = (blur(p * weights) / jnp.maximum(total, 1e-6) for p in (targets, faces))
+    lit = jnp.clip(faces * (wanted + LIGHT_FLOOR) / (source + LIGHT_FLOOR), 0.0, 1.0)
+    return jnp.where(total > 1e-6, lit, faces)
+
+
+TRANSFERS: dict[str, Transfer] = {"none": none, "rct": rct, "light": light}
 
 
 def _statistics(values: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array]:

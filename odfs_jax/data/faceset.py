@@ -126,4 +126,7 @@ def _resized(image: np.ndarray, cut: np.ndarray, size: int) -> tuple[np.ndarray,
     factor = size / old
     cut = cut * factor
     cut[:, 2] += (factor - 1) / 2  # resizing keeps the picture's edges, not its pixel centres
-    return cv2.resize(image, (size, size), interpolation=method), cut.astype(np.float32)
+    layers = [  # one by one, for OpenCV averages four channels at the most
+        cv2.resize(layer, (size, size), interpolation=method) for layer in np.moveaxis(image, -1, 0)
+    ]
+    return np.stack(layers, axis=-1), cut.astype(np.float32)

@@ -31,17 +31,15 @@ def make_loss(
     weighted, the others unweighted.
     """
     face_terms = _face_terms(config["face"])
-    if config["mask"] not in MASK_LOSSES:
-        expected = ", ".join(MASK_LOSSES)
-        raise UserError(f"loss.mask={config['mask']}: expected one of {expected}")
-    for name in ("mask_weight", "eyes_mouth"):
-        _check_weight(name, config[name])
+    _check(config)
     mask_loss = MASK_LOSSES[config["mask"]]
 
     def pair_loss(output: Pair, target: Pair) -> tuple[jax.Array, dict[str, jax.Array]]:
         face, mask = output
         true_face, true_mask = target[0], target[1][..., :1]
-        inside = true_mask if config["masked"] else jnp.ones_like(true_mask)
+        inside = (
+            dilate(true_mask, config["margin"]) if config["masked"] else jnp.ones_like(true_mask)
+        )
         seen = true_face * inside, face * inside
         terms = {
             "face": sum(weight * term(*seen).mean() for term, weight in face_terms),
@@ -62,6 +60,24 @@ def make_loss(
         return total, metrics
 
     return loss
+
+
+def dilate(masks: jax.Array, margin: float) -> jax.Array:
+    """`masks` [N, H, W, 1], grown to all sides by `margin` of the width."""
+    reach = 2 * round(margin * masks.shape[2]) + 1
+    for window in ((1, reach, 1, 1), (1, 1, reach, 1)):
+        masks = jax.lax.reduce_window(masks, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), "SAME")
+    return masks
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    if config["mask"] not in MASK_LOSSES:
+        expected = ", ".join(MASK_LOSSES)
+        raise UserError(f"loss.mask={config['mask']}: expected one of {expected}")
+    for name in ("mask_weight", "eyes_mouth"):
+        _check_weight(name, config[name])
+    if not 0 <= config["margin"] <= 0.5:
+        raise UserError(f"loss.margin={config['margin']}: expected a share of the width, 0 .. 0.5")
 
 
 def _face_terms(weights: Mapping[str, float]) -> list[tuple[PairLoss, float]]:

@@ -66,6 +66,18 @@ def test_the_colour_of_the_prediction_is_taken_over_by_overlay_only(
     np.testing.assert_allclose(matched[100, 100].astype(int), frame[100, 100], atol=3)
 
 
+def test_a_transfer_gives_dsts_colours_before_the_mode(perfect, face_points, smooth_picture):
+    frame = smooth_picture(200, 200)
+    points = face_points((100, 100), 60)
+    swapper = perfect(RESOLUTION, lambda faces: 0.5 * faces + 0.1)
+    away = {
+        color: np.abs(merged(swapper, settings(color=color), frame, points).astype(int) - frame)
+        for color in ("none", "rct", "light")
+    }
+    assert away["rct"].mean() < 0.1 * away["none"].mean()
+    assert away["light"].mean() < 0.2 * away["none"].mean()
+
+
 def test_the_users_modifiers_are_added_to_the_models(perfect):
     swapper = perfect(RESOLUTION, erode_modifier=30.0, blur_modifier=5.0, border=0.04)
     mask = mask_settings(swapper, settings(erode=-50, blur=20, feather="smooth"))
@@ -76,6 +88,7 @@ def test_the_users_modifiers_are_added_to_the_models(perfect):
     ("config", "message"),
     [
         (settings("poisson"), "merge.mode=poisson: not one of hist_match, overlay"),
+        (settings(color="sepia"), "merge.color=sepia: expected one of none, rct, light"),
         (settings(erode=101), "merge.erode=101: expected -100..100"),
         (settings(blur=float("nan")), "merge.blur=nan: expected -100..200"),
         (settings(feather="soft"), "merge.feather=soft: expected linear or smooth"),

@@ -169,3 +169,5 @@ def test_eyes_and_mouth_are_a_fifth_channel_on_request(tmp_path, write_faceset):
     expected = eyes_mouth_mask(face.landmarks, 64, 64)
     assert 100 < (expected > 0).sum() < 0.5 * (plain.images[0, ..., 3] > 0).sum()
     np.testing.assert_array_equal(faceset.images[0, ..., 4], expected)
+    smaller = load_faceset(tmp_path, "src", View(HALF, 20), eyes_mouth=True)  # 64 to 40 pixels
+    assert smaller.images.shape == (2, 40, 40, 5)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from skimage.metrics import structural_similarity
 from odfs_jax.config import LossConfig, config_dir, register_schemas
 from odfs_jax.errors import UserError
 from odfs_jax.losses import make_loss, ms_dssim
+from odfs_jax.losses.swap import dilate
 
 SIDES = ("src", "dst")
 
@@ -108,6 +110,22 @@ def test_what_is_outside_the_mask_does_not_count(pairs):
     assert loss(outputs | {"src": (inside, mask)}, targets)[0] != loss(*pairs)[0]
 
 
+def test_a_margin_counts_what_lies_around_the_mask(pairs):
+    outputs, targets = pairs
+    areas = np.zeros((3, 16, 16, 2), np.float32)
+    areas[:, 5:9, 4:10] = 1
+    targets = targets | {"src": (targets["src"][0], areas)}
+    reach = 2  # 0.1 of 16 pixels
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    grown = np.stack([cv2.dilate(mask, kernel) for mask in areas[..., 0]])[..., None]
+    np.testing.assert_array_equal(dilate(areas[..., :1], 0.1), grown)
+    loss = make_loss(settings(margin=0.1))
+    face, mask = outputs["src"]
+    beyond, rim = (np.where(area > 0, face, 1 - face) for area in (grown, areas[..., :1]))
+    assert loss(outputs | {"src": (beyond, mask)}, targets)[0] == loss(outputs, targets)[0]
+    assert loss(outputs | {"src": (rim, mask)}, targets)[0] != loss(outputs, targets)[0]
+
+
 @pytest.mark.parametrize("name", [f.stem for f in sorted(Path(config_dir()).glob("loss/*.yaml"))])
 def test_a_perfect_network_loses_nothing(pairs, name):
     register_schemas()
@@ -129,6 +147,7 @@ def test_a_perfect_network_loses_nothing(pairs, name):
         ({"face": {"mae": -1.0}}, r"loss\.face\.mae=-1.0: expected a weight of 0 or more"),
         ({"mask": "bce"}, r"loss\.mask=bce: expected one of mae, mse"),
         ({"mask_weight": -2.0}, r"loss\.mask_weight=-2.0: expected a weight"),
+        ({"margin": 0.6}, r"loss\.margin=0.6: expected a share of the width"),
         ({"eyes_mouth": -0.5}, r"loss\.eyes_mouth=-0.5: expected a weight"),
     ],
 )
