@@ -54,6 +54,7 @@ class ModelConfig:
     erode_modifier: float = 0.0
     blur_modifier: float = 0.0
     border: float = 0.0
+    masked_hist_match: bool = True
 
 
 @dataclass

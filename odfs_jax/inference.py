@@ -31,6 +31,7 @@ class Swapper:
     erode_modifier: float = 0.0  # per cent, added to the user's
     blur_modifier: float = 0.0
     border: float = 0.0  # share of the face size that is faded out
+    masked_hist_match: bool = True  # merge=hist_match counts only the face
 
 
 def make_swapper(model: Mapping[str, Any], params: Params) -> Swapper:
@@ -50,6 +51,7 @@ def make_swapper(model: Mapping[str, Any], params: Params) -> Swapper:
         erode_modifier=model["erode_modifier"],
         blur_modifier=model["blur_modifier"],
         border=model["border"],
+        masked_hist_match=model["masked_hist_match"],
     )
 
 

@@ -5,9 +5,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.faces.align import invert
-from odfs_jax.inference import crop_faces, inverse, paste_faces
+from odfs_jax.faces.types import FaceType
+from odfs_jax.faces.view import View, grey
+from odfs_jax.inference import crop_faces, inverse, make_swapper, paste_faces
+from odfs_jax.nets import build_net
 
 crop_jit = jax.jit(crop_faces, static_argnums=(2, 3))
 paste_jit = jax.jit(paste_faces, static_argnums=(2, 3), static_argnames=("supersample", "enlarge"))
@@ -91,3 +97,25 @@ def test_enlarging_keeps_a_picture_sharper():
 def test_inverse():
     for matrix in MATRICES:
         np.testing.assert_allclose(inverse(jnp.array(matrix)), invert(matrix), rtol=1e-4, atol=1e-4)
+
+
+def test_a_swapper_shows_a_network_what_it_declares():
+    """AVATAR sees grey: a change of colour that keeps the luma is none. The swap is in colour."""
+    register_schemas()
+    small = ["model.width=0.03125", "model.resolution=32", "model.args.small_resolution=16"]
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        model = OmegaConf.to_container(compose("train", ["model=avatar", *small]).model)
+    net = build_net(model)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
+    rng = np.random.default_rng(0)  # compiling the network's own start takes longer
+    params = jax.tree.map(lambda a: rng.normal(0, 0.2, a.shape).astype(np.float32), shapes)
+    swapper = make_swapper(model, params)
+    assert swapper.seen == View(FaceType.HALF, 16, grey=True)
+    assert swapper.made == View(FaceType.FULL, 32)
+    faces = pictures(2, 16, 16)
+    luma = np.repeat(np.asarray(grey(faces)), 3, axis=-1)
+    swap = jax.jit(swapper.predict)
+    (face, mask), (same, _) = swap(params, faces), swap(params, luma)
+    assert face.shape == (2, 32, 32, 3) and mask.shape == (2, 32, 32, 1)
+    np.testing.assert_allclose(face, same, atol=1e-5)
+    assert np.abs(np.asarray(swap(params, faces[::-1])[0]) - face).max() > 1e-3

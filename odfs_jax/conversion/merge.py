@@ -38,10 +38,11 @@ def build_merge(
     they are the same. A pixel of weight 0 comes back bit for bit. Raises UserError for a setting
     out of range.
     """
-    mode, settings = build_mode(config), mask_settings(swapper, config)
     if config.color not in TRANSFERS:
         raise UserError(f"merge.color={config.color}: expected one of {', '.join(TRANSFERS)}")
     transfer = TRANSFERS[config.color]
+    mode = build_mode(config, {"masked": swapper.masked_hist_match})
+    settings = mask_settings(swapper, config)
     made, to_seen = swapper.made, between(swapper.made, swapper.seen)
     same = replace(made, grey=False) == replace(swapper.seen, grey=False)  # pixel by pixel
 

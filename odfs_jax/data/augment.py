@@ -41,34 +41,30 @@ def sample(
     cut = jnp.where(flip, mirrored(cut, seen.resolution), cut)
     to_stored = compose(random_transform(key_transform, size, settings), cut)
     grid = random_grid(key_warp, settings["warp"])
-    shade = random_light(key_light, settings)
+    light = random_light(key_light, seen, settings)
     picture = image.astype(jnp.float32) / 255
     finest = max(view.face_side for view in (seen, *rebuilt.values()))
 
     def face(view: View, warp: bool) -> tuple[jax.Array, jax.Array]:
         """(RGB [R,R,3], masks [R,R,M]) of `view`, read once from the stored picture."""
         reads = math.ceil(finest / view.face_side - 1e-6)  # coarse beside the finest: average
-        to_seen, side = jnp.asarray(between(view, seen)), view.resolution
-        places = affine_coordinates(compose(to_stored, to_seen), side, side, reads)
+        matrix = compose(to_stored, jnp.asarray(between(view, seen)))
+        places = affine_coordinates(matrix, view.resolution, view.resolution, reads)
         if warp:
             places = warp_coordinates(grid, *places, size)
         layers = pixel_means(bilinear(picture[..., :3] if warp else picture, *places), reads)
-        down, right = (
-            2 * p / (seen.resolution - 1) - 1 for p in affine_coordinates(to_seen, side, side)
-        )
-        return jnp.minimum(layers[..., :3] * shade(down, right), 1), layers[..., 3:]
+        return jnp.minimum(layers[..., :3] * light(view), 1), layers[..., 3:]
 
     shown = seen.taken_in(face(seen, warp=True)[0])
     true = {name: (view, *face(view, warp=False)) for name, view in rebuilt.items()}
     return shown, {name: (view.given_out(rgb), masks) for name, (view, rgb, masks) in true.items()}
 
 
-def random_light(key: jax.Array, settings: Mapping) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """light(down, right): factors [R, R, 3] of a random tint and of light that falls off.
+def random_light(key: jax.Array, seen: View, settings: Mapping) -> Callable[[View], jax.Array]:
+    """light(view): factors [R, R, 3] of a random tint and of light that falls off across `seen`.
 
-    `down` and `right` [R, R] are -1 and 1 at the edges of what the network sees. Not in the 2018
-    program: where src and dst were filmed in different light, the encoder can tell them apart by
-    colour alone, and the swap suffers. `settings` gives `color` and `light`.
+    Not in the 2018 program: where src and dst were filmed in different light, the encoder can tell
+    them apart by colour alone, and the swap suffers. `settings` gives `color` and `light`.
     """
     key_color, key_light = jax.random.split(key)
     tint = jnp.exp(settings["color"] * jax.random.uniform(key_color, (1, 1, 3), minval=-1.0))
@@ -76,7 +72,10 @@ def random_light(key: jax.Array, settings: Mapping) -> Callable[[jax.Array, jax.
         key_light, (3,), minval=-1.0
     )
 
-    def light(down: jax.Array, right: jax.Array) -> jax.Array:
+    def light(view: View) -> jax.Array:
+        to_seen = jnp.asarray(between(view, seen))
+        places = affine_coordinates(to_seen, view.resolution, view.resolution)
+        down, right = (2 * place / (seen.resolution - 1) - 1 for place in places)  # -1 to 1
         return tint * jnp.exp(overall + fall_down * down + fall_right * right)[..., None]
 
     return light

@@ -36,13 +36,11 @@ def build_net(model: Mapping[str, Any]) -> SwapNet:
         raise UserError(f"model.args.{unknown[0]}: {model['net']} has no such setting")
     if missing := sorted(needed - args.keys()):
         raise UserError(f"model.args.{missing[0]}: {model['net']} needs this setting")
-    keys = {name: f"model.{name}" for name in SHARED} | {
-        name: f"model.args.{name}" for name in args
-    }
-    values = {name: model[name] for name in SHARED} | dict(args)
-    settings = {name: _setting(keys[name], fields[name].type, values[name]) for name in keys}
-    built = net(**settings)
-    _check_outputs(built)
+    built = net(
+        **{name: _setting(f"model.{name}", fields[name].type, model[name]) for name in SHARED},
+        **{name: _setting(f"model.args.{name}", fields[name].type, args[name]) for name in args},
+    )
+    _check_views(built)
     return built
 
 
@@ -57,8 +55,11 @@ def _setting(key: str, kind: type, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _check_outputs(net: SwapNet) -> None:
-    """Raises UserError unless the network gives what it declares."""
+def _check_views(net: SwapNet) -> None:
+    """Raises UserError unless the network gives what it declares, of all that the swap sees."""
+    seen, swapped = net.inputs["dst"].face_type, net.swapped.face_type
+    if not swapped.contains(seen):
+        raise UserError(f"model.face_type={swapped}: the network sees more of dst, a {seen} face")
     made, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), *net.blank())
     for name, view in (item for views in net.targets.values() for item in views.items()):
         size = view.resolution

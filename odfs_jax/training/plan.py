@@ -1,6 +1,7 @@
 """How large a batch fits: the step is compiled, and XLA asked, before anything is allocated."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ def _crossing(known: dict[int, int], ends: list[int], free: int) -> int:
     """Where the line through the `known` values at two `ends` reaches `free`, rounded down."""
     first, last = ends[0], ends[-1]
     rise = (known[last] - known[first]) / max(1, last - first)
-    return last if rise <= 0 else int(first + (free - known[first]) // rise)
+    return int(first + (free - known[first]) // rise) if rise > 0 else sys.maxsize
 
 
 def _changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict:

@@ -1,15 +1,21 @@
 """The whole merge: a perfect network changes nothing, no pixel outside the mask moves."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.merge import build_merge, mask_settings
-from odfs_jax.conversion.modes import MODES
+from odfs_jax.conversion.modes import MODES, build_mode
 from odfs_jax.conversion.regions import face_region, read_region, write_region
 from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
+from odfs_jax.faces.view import View, between
+from odfs_jax.faces.warp import warp_affine
+from odfs_jax.inference import Swapper
 
 RESOLUTION = 64
 
@@ -78,10 +84,48 @@ def test_a_transfer_gives_dsts_colours_before_the_mode(perfect, face_points, smo
     assert away["light"].mean() < 0.2 * away["none"].mean()
 
 
+def test_a_network_that_sees_less_than_it_makes(face_points, smooth_picture):
+    """A small half face goes in, a full one comes out: what it saw has to lie where it was."""
+    seen, made = View(FaceType.HALF, 32), View(FaceType.FULL, RESOLUTION)
+    y, x = np.mgrid[:RESOLUTION, :RESOLUTION] - (RESOLUTION - 1) / 2
+    mask = (np.hypot(x, y) < 0.25 * RESOLUTION).astype(np.float32)[..., None]
+
+    def predict(_params, faces):
+        assert faces.shape[1:] == (32, 32, 3)
+        enlarge = partial(warp_affine, matrix=between(made, seen), height=64, width=64)
+        masks = jnp.broadcast_to(jnp.asarray(mask)[None], (len(faces), RESOLUTION, RESOLUTION, 1))
+        return jax.vmap(enlarge)(faces), masks
+
+    frame, points = smooth_picture(220, 260), face_points((140, 105), 60, 20)
+    result = merged(Swapper(predict, {}, seen, made), settings(), frame, points)
+    difference = np.abs(result.astype(int) - frame)
+    assert difference.max() <= 3
+    changed = merged(
+        Swapper(lambda p, f: (1 - predict(p, f)[0], predict(p, f)[1]), {}, seen, made),
+        settings("hist_match"),
+        frame,
+        points,
+    )
+    assert 0.02 < (changed != frame).any(-1).mean() < 0.04  # the disc is 3.2 % of the frame
+
+
 def test_the_users_modifiers_are_added_to_the_models(perfect):
     swapper = perfect(RESOLUTION, erode_modifier=30.0, blur_modifier=5.0, border=0.04)
     mask = mask_settings(swapper, settings(erode=-50, blur=20, feather="smooth"))
     assert (mask.erode, mask.blur, mask.border, mask.smooth) == (-20, 25, 0.04, True)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_what_the_histogram_counts_is_the_models_choice_unless_the_user_asks(own, asked):
+    """Bright outside the mask, dark inside: the whole square's histogram brightens the face."""
+    masks = jnp.zeros((1, 16, 16, 1)).at[:, 4:12, 4:12].set(1.0)
+    faces = jnp.full((1, 16, 16, 3), 0.4)  # 102 of 255: not between two bins
+    dst = jnp.where(masks > 0, 0.2, 0.9) * jnp.ones((1, 1, 1, 3))
+    mode = build_mode(settings("hist_match", args={"masked": asked}), {"masked": own})
+    middle = float(mode.recolour(faces, dst, masks)[0, 8, 8, 0])
+    counts_the_face_only = own if asked is None else asked
+    assert middle == pytest.approx(0.2 if counts_the_face_only else 0.9, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,7 @@ def test_mistakes_name_the_key(changes, message):
         ("avatar", {"large_decoder": [64, 32]}, r"src_large \(face, mask\) would be .*256, 256"),
         ("avatar", {"small_face_type": "nose"}, r"model\.args\.small_face_type=nose: expected one"),
         ("avatar", {"small_resolution": 40}, r"model\.args\.small_resolution=40: expected a mult"),
+        ("avatar", {"small_face_type": "head"}, r"model\.face_type=full: the network sees more"),
     ],
 )
 def test_sizes_that_do_not_fit_are_said(name, args, message):

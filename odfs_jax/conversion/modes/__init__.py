@@ -1,6 +1,8 @@
 """The merge modes by name. A new one is a file here, a line below and a YAML in configs/merge/."""
 
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.modes.base import Mode
@@ -11,8 +13,11 @@ from odfs_jax.errors import UserError
 MODES = {"overlay": overlay, "hist_match": hist_match}
 
 
-def build_mode(merge: MergeConfig) -> Mode:
-    """The mode `merge.mode` with `merge.args`. Raises UserError for what it does not know."""
+def build_mode(merge: MergeConfig, own: Mapping[str, Any]) -> Mode:
+    """The mode `merge.mode` with `merge.args`. Raises UserError for what it does not know.
+
+    `own` are the model's own choices, for options that are null in `merge.args`.
+    """
     if merge.mode not in MODES:
         raise UserError(f"merge.mode={merge.mode}: not one of {', '.join(sorted(MODES))}")
     options = inspect.signature(MODES[merge.mode]).parameters
@@ -20,7 +25,8 @@ def build_mode(merge: MergeConfig) -> Mode:
         if name not in options:
             known = ", ".join(options) or "none"
             raise UserError(f"merge.args.{name}: {merge.mode} has no such option; it has: {known}")
-        if not isinstance(value, options[name].annotation):
+        if not isinstance(value, options[name].annotation | None):
             expected = options[name].annotation.__name__
             raise UserError(f"merge.args.{name}={value!r}: expected a {expected}")
-    return MODES[merge.mode](**merge.args)
+    chosen = {name: value for name, value in merge.args.items() if value is not None}
+    return MODES[merge.mode](**{k: v for k, v in own.items() if k in options} | chosen)

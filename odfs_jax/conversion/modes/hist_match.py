@@ -8,7 +8,7 @@ from odfs_jax.conversion.masks import SOLID
 from odfs_jax.conversion.modes.base import Mode, alpha_blend
 
 
-def hist_match(masked: bool = True) -> Mode:
+def hist_match(masked: bool) -> Mode:
     """`masked`: count only pixels of the face (mask > 0.9), else the whole square around it."""
 
     def recolour(faces: jax.Array, dst: jax.Array, masks: jax.Array) -> jax.Array:
