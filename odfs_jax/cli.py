@@ -26,7 +26,7 @@ def command(name: str, task: str) -> Callable[[], None]:
     """The command `name` (its YAML's name), which runs `task`, "module:function" of a config."""
 
     def main() -> None:
-        _use_huge_pages()
+        use_huge_pages()
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own printer
         register_schemas()
         configs: list[DictConfig] = []  # run below, for Hydra prints a line of its own on errors
@@ -50,7 +50,7 @@ def command(name: str, task: str) -> Callable[[], None]:
     return main
 
 
-def _use_huge_pages() -> None:
+def use_huge_pages() -> None:
     """Starts the program again with malloc on huge pages, unless GLIBC_TUNABLES is set already.
 
     XLA:CPU asks for its working memory anew at each step, and glibc gives it as 4 kB pages that

@@ -1,17 +1,22 @@
-"""Times our training step against the same network in PyTorch, in turn, in one process.
+"""Times our training step against the same network in PyTorch, in turn, on one machine.
 
     python scripts/bench_train.py model=h64 batch_size=16        (overrides of train.py)
 
-Ours includes drawing the batch and the augmentation; PyTorch's gets its faces ready made.
-Prints a table and writes benchmarks/train_<model>_batch<size>_<device>.json.
+Ours draws the batch, augments and trains; PyTorch gets its faces ready made. Each has a process of
+its own, so that the one's idle threads do not spin beside the other's, and steps only when told.
+Prints a table and writes benchmarks/train_<model>_batch<size>[_<precision>]_<device>.json.
+BENCH_PAIRS= is the number of timed pairs, BENCH_OUT= another folder.
 """
 
 import json
+import multiprocessing
 import os
 import re
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is shared with PyTorch
@@ -19,57 +24,66 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is sh
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch_reference
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from odfs_jax import devices as hardware
+from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import OVERSAMPLING, Faceset
-from odfs_jax.losses import make_loss
-from odfs_jax.nets import build_net
-from odfs_jax.training.optimizer import make_optimizer
-from odfs_jax.training.state import init_state, replicated, split_over
-from odfs_jax.training.step import make_step
+from odfs_jax.training.setup import PRECISIONS, make_setup
+from odfs_jax.training.state import replicated, split_over
 
 WARM_UP = 2
-PAIRS = int(os.environ.get("BENCH_PAIRS", "7"))
+PAIRS = int(os.environ.get("BENCH_PAIRS", "9"))
+LOOP_STEPS = 12  # dispatched one after the other as the training loop does, against single steps
 
 
 def main() -> None:
+    use_huge_pages()  # as train.py does; PyTorch's process inherits it
     config = compose_config(sys.argv[1:])
     hardware.prepare(config["hardware"])
     device = jax.local_devices()[0]
-    peak = matmul_peak()
-    ours, flops, compile_seconds = make_our_step(config, device)
-    from torch_reference import make_torch_step  # after JAX has its threads
-
-    model = config["model"]
-    rate = config["optimizer"]["learning_rate"]
-    theirs = make_torch_step(model["resolution"], model["args"], config["batch_size"], rate)
-    times = time_in_turn({"odfs_jax": ours, "torch": theirs})
-    ratios = [a / b for a, b in zip(times["odfs_jax"], times["torch"], strict=True)]
+    peak = matmul_peak(PRECISIONS[config["precision"]])
+    ours, facts = make_our_step(config, device)
+    with torch_process(config) as theirs:
+        times = time_in_turn({"odfs_jax": ours} | ({"torch": theirs} if theirs else {}))
     step = statistics.median(times["odfs_jax"])
     report = {
         "device": device.device_kind,
         "cores": os.cpu_count(),
         "jax": jax.__version__,
-        "model": model["name"],
+        "model": config["model"]["name"],
         "batch_size": config["batch_size"],
+        "precision": config["precision"],
         "pairs": PAIRS,
         "odfs_jax_ms": round(1e3 * step, 2),
+        **compared(times),
+        "samples_per_second": round(config["batch_size"] / step, 1),
+        "tflop_per_second": round(facts["gflop_per_step"] / step / 1e3, 3),
+        "matmul_peak_tflop_per_second": round(peak / 1e12, 3),
+        "share_of_peak": round(1e9 * facts["gflop_per_step"] / step / peak, 3),
+        "floor_ms": round(1e12 * facts["gflop_per_step"] / peak, 1),
+        **facts,
+        "loop_overhead": round(loop_overhead(ours, step), 4),
+    }
+    write(report)
+
+
+def compared(times: dict[str, list[float]]) -> dict:
+    """What the pairs say; nothing where PyTorch has no such network."""
+    if "torch" not in times:
+        return {}
+    ratios = [a / b for a, b in zip(times["odfs_jax"], times["torch"], strict=True)]
+    return {
         "torch_ms": round(1e3 * statistics.median(times["torch"]), 2),
         "ratio_median": round(statistics.median(ratios), 3),
         "ratio_min": round(min(ratios), 3),
         "ratio_max": round(max(ratios), 3),
-        "pairs_per_second": round(config["batch_size"] / step, 1),
-        "gflop_per_step": round(flops / 1e9, 1),
-        "tflop_per_second": round(flops / step / 1e12, 3),
-        "matmul_peak_tflop_per_second": round(peak / 1e12, 3),
-        "floor_ms": round(1e3 * flops / peak, 1),
-        "compile_seconds": round(compile_seconds, 1),
+        "ratio_of_fastest": round(min(times["odfs_jax"]) / min(times["torch"]), 3),
     }
-    write(report)
 
 
 def compose_config(overrides: list[str]) -> dict:
@@ -79,48 +93,76 @@ def compose_config(overrides: list[str]) -> dict:
         return OmegaConf.to_container(compose("train", overrides), resolve=True)
 
 
-def make_our_step(config: dict, device: jax.Device):
-    """(step(), its floating-point operations by XLA's count, seconds to compile)."""
-    model, batch_size = config["model"], config["batch_size"]
-    net = build_net(model)
-    tx = make_optimizer(config["optimizer"], config["iterations"])
-    size = OVERSAMPLING * model["resolution"]
+def make_our_step(config: dict, device: jax.Device) -> tuple[Callable, dict]:
+    """(step(wait), what XLA says of it): operations, bytes, seconds to compile."""
+    setup, size = make_setup(config), OVERSAMPLING * config["model"]["resolution"]
     rng = np.random.default_rng(0)
-    cut = np.array([[size / model["resolution"], 0, 0], [0, size / model["resolution"], 0]])
-    faceset = Faceset(
-        rng.integers(0, 256, (64, size, size, 4), np.uint8),
-        np.repeat(cut[None].astype(np.float32), 64, axis=0),
-        np.zeros(64, np.float32),
-        net.inputs["src"],
-    )
-    facesets = {"src": faceset, "dst": faceset}
-    batches = make_batches(facesets, jax.random.key(0), batch_size, split_over([device]))
+    cut = np.array([[OVERSAMPLING, 0, 0], [0, OVERSAMPLING, 0]], np.float32)
+    faces = rng.integers(0, 256, (64, size, size, 4 + (config["loss"]["eyes_mouth"] > 0)), np.uint8)
+    facesets = {
+        side: Faceset(faces, np.repeat(cut[None], 64, axis=0), np.zeros(64, np.float32), view)
+        for side, view in setup.net.inputs.items()
+    }
+    key, parts = jax.random.key(0), split_over([device])
+    batches = make_batches(facesets, key, config["batch_size"], parts)
+    state = jax.jit(setup.fresh, out_shardings=replicated([device]))()
+    step = setup.step([device])
     start = time.perf_counter()
-    state = jax.jit(lambda: init_state(net, tx, 0), out_shardings=replicated([device]))()
-    step = make_step(net, make_loss(config["loss"]), tx, config["augment"], [device])
     lowered = step.lower(state, batches(0))
     flops = lowered.cost_analysis()["flops"]  # before cuDNN's calls hide their operations from XLA
-    lowered.compile()
-    seconds = time.perf_counter() - start
+    memory = lowered.compile().memory_analysis()
+    facts = {"gflop_per_step": round(flops / 1e9, 1)}
+    facts["step_gigabytes"] = round(
+        (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 1e9, 3
+    )
+    facts["compile_seconds"] = round(time.perf_counter() - start, 1)
     current = [state]
 
-    def run() -> None:
+    def run(wait: bool = True) -> None:
         current[0], metrics = step(current[0], batches(0))
-        jax.block_until_ready((current[0], metrics))
+        if wait:
+            jax.block_until_ready((current[0], metrics))
 
-    return run, flops, seconds
+    return run, facts
 
 
-def matmul_peak() -> float:
-    """FLOP/s of a large float32 matrix product at JAX's default precision: the best of ten."""
+@contextmanager
+def torch_process(config: dict) -> Iterator[Callable[[], None] | None]:
+    """step() of the same network in a process of its own; None: PyTorch has none here."""
+    if config["model"]["net"] not in torch_reference.NETS:
+        yield None
+        return
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    worker = context.Process(target=torch_reference.serve, args=(there, config), daemon=True)
+    worker.start()
+    there.close()
+
+    def step() -> None:
+        here.send("step")
+        here.recv()
+
+    yield step
+    here.close()
+    worker.join()
+
+
+def loop_overhead(run: Callable, step: float) -> float:
+    """Wall time of steps sent as the training loop does over the sum of single steps, less 1."""
+    start = time.perf_counter()
+    for _ in range(LOOP_STEPS - 1):
+        run(wait=False)
+    run()
+    return (time.perf_counter() - start) / (LOOP_STEPS * step) - 1
+
+
+def matmul_peak(dtype: jnp.dtype) -> float:
+    """FLOP/s of a large matrix product at JAX's default precision: the best of ten."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
-    a = jax.random.normal(jax.random.key(0), (size, size))
+    a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(jnp.matmul)
-    return (
-        2
-        * size**3
-        / min(time_in_turn({"matmul": lambda: product(a, a).block_until_ready()}, 10)["matmul"])
-    )
+    times = time_in_turn({"matmul": lambda: product(a, a).block_until_ready()}, 10)
+    return 2 * size**3 / min(times["matmul"])
 
 
 def time_in_turn(runs: dict, count: int = PAIRS) -> dict[str, list[float]]:
@@ -137,11 +179,11 @@ def time_in_turn(runs: dict, count: int = PAIRS) -> dict[str, list[float]]:
 
 def write(report: dict) -> None:
     device = re.sub(r"[^a-z0-9]+", "_", report["device"].lower()).strip("_")
-    folder = Path(
-        os.environ.get("BENCH_OUT", Path(__file__).resolve().parent.parent / "benchmarks")
-    )
+    root = Path(__file__).resolve().parent.parent
+    folder = Path(os.environ.get("BENCH_OUT", root / "benchmarks"))
     folder.mkdir(exist_ok=True)
-    name = f"train_{report['model']}_batch{report['batch_size']}_{device}.json"
+    precision = "" if report["precision"] == "float32" else f"_{report['precision']}"
+    name = f"train_{report['model']}_batch{report['batch_size']}{precision}_{device}.json"
     path = folder / name
     path.write_text(json.dumps(report, indent=2) + "\n")
     for name, value in report.items():

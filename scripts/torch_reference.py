@@ -1,4 +1,7 @@
-"""The H64 family in plain PyTorch, as the yardstick of `bench_train.py`. Never used by odfs_jax."""
+"""Two swap networks in plain PyTorch, the yardstick of `bench_train.py`. Never used by odfs_jax."""
+
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 import torch
 import torch.nn.functional as F
@@ -23,39 +26,75 @@ def branch(channels: int, widths: list[int], out: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Conv2d(channels, out, 5, 1, 2), nn.Sigmoid())
 
 
+class Inter(nn.Module):
+    """Features to a code, through a dense bottleneck."""
+
+    def __init__(self, features: int, side: int, args: dict) -> None:
+        super().__init__()
+        self.side, self.code = side, args["code"]
+        self.bottleneck = nn.Linear(features, args["bottleneck"])
+        self.dense = nn.Linear(args["bottleneck"], self.code * side**2)
+        self.up = up(self.code, args["code_up"])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.dense(self.bottleneck(x))
+        return self.up(x.reshape(-1, self.code, self.side, self.side))
+
+
+def encoder(args: dict) -> nn.Module:
+    channels, layers = 3, []
+    for features in args["encoder"]:
+        layers.append(down(channels, features))
+        channels = features
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def decoder(channels: int, args: dict) -> nn.Module:
+    return nn.ModuleList(
+        [branch(channels, args["decoder"], 3), branch(channels, args["mask_decoder"], 1)]
+    )
+
+
 class SharedEncoderTorch(nn.Module):
     """Same layers and sizes as `odfs_jax.nets.SharedEncoder` at width 1."""
 
     def __init__(self, resolution: int, args: dict) -> None:
         super().__init__()
-        channels, layers = 3, []
-        for features in args["encoder"]:
-            layers.append(down(channels, features))
-            channels = features
-        self.encoder, self.side, self.code = nn.Sequential(*layers), resolution // 16, args["code"]
-        self.bottleneck = nn.Linear(channels * self.side**2, args["bottleneck"])
-        self.dense = nn.Linear(args["bottleneck"], self.code * self.side**2)
-        self.up = up(self.code, args["code_up"])
-        self.decoders = nn.ModuleDict(
-            {
-                side: nn.ModuleList(
-                    [
-                        branch(args["code_up"], args["decoder"], 3),
-                        branch(args["code_up"], args["mask_decoder"], 1),
-                    ]
-                )
-                for side in ("src", "dst")
-            }
-        )
+        side = resolution // 16
+        self.encoder = encoder(args)
+        self.inter = Inter(args["encoder"][-1] * side**2, side, args)
+        self.src, self.dst = decoder(args["code_up"], args), decoder(args["code_up"], args)
 
     def forward(self, src: torch.Tensor, dst: torch.Tensor) -> dict:
-        x = self.encoder(torch.cat([src, dst]))
-        x = self.dense(self.bottleneck(x.flatten(1)))
-        x = self.up(x.reshape(-1, self.code, self.side, self.side))
-        codes = dict(zip(("src", "dst"), x.split(len(src)), strict=True))
+        codes = self.inter(self.encoder(torch.cat([src, dst])))
+        src_code, dst_code = codes.split(len(src))
         return {
-            side: [part(codes[side]) for part in parts] for side, parts in self.decoders.items()
+            "src": [part(src_code) for part in self.src],
+            "dst": [part(dst_code) for part in self.dst],
         }
+
+
+class LiaeTorch(nn.Module):
+    """Same layers and sizes as `odfs_jax.nets.Liae` at width 1."""
+
+    def __init__(self, resolution: int, args: dict) -> None:
+        super().__init__()
+        side = resolution // 16
+        self.encoder = encoder(args)
+        features = args["encoder"][-1] * side**2
+        self.inter_ab, self.inter_b = Inter(features, side, args), Inter(features, side, args)
+        self.decoder = decoder(2 * args["code_up"], args)
+
+    def forward(self, src: torch.Tensor, dst: torch.Tensor) -> dict:
+        features = self.encoder(torch.cat([src, dst]))
+        ab, n = self.inter_ab(features), len(src)
+        own = torch.cat([ab[:n], self.inter_b(features[n:])])
+        face, mask = (part(torch.cat([own, ab], dim=1)) for part in self.decoder)
+        return {"src": [face[:n], mask[:n]], "dst": [face[n:], mask[n:]]}
+
+
+NETS = {"shared_encoder": SharedEncoderTorch, "liae": LiaeTorch}
+MASK_LOSSES = {"mae": F.l1_loss, "mse": F.mse_loss}
 
 
 def dssim(target: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
@@ -77,13 +116,35 @@ def dssim(target: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
     return (1 - ssim.mean()) / 2
 
 
-def make_torch_step(resolution: int, args: dict, batch_size: int, learning_rate: float):
-    """step() of the whole training step on random faces that lie on the device already."""
+def serve(pipe: Connection, config: dict) -> None:
+    """Makes one step for each message in `pipe`, and answers when it is done."""
+    step = make_torch_step(config)
+    while True:
+        try:
+            pipe.recv()
+        except EOFError:
+            return
+        step()
+        pipe.send("done")
+
+
+def make_torch_step(config: dict) -> Callable[[], None]:
+    """step() of a `TrainConfig` on random faces that lie on the device already.
+
+    On a GPU compiled, and in bfloat16 by autocast where `precision` says so.
+    """
+    model, mask_loss = config["model"], MASK_LOSSES[config["loss"]["mask"]]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as JAX has it by default
-    net = SharedEncoderTorch(resolution, args).to(device).to(memory_format=torch.channels_last)
-    adam = torch.optim.Adam(net.parameters(), learning_rate, betas=(0.5, 0.999))
-    shape = (batch_size, 3, resolution, resolution)
+    resolution = model["resolution"]
+    net = NETS[model["net"]](resolution, model["args"])
+    net = net.to(device).to(memory_format=torch.channels_last)
+    adam = torch.optim.Adam(
+        net.parameters(), config["optimizer"]["learning_rate"], betas=(0.5, 0.999)
+    )
+    run = torch.compile(net) if device == "cuda" else net
+    cast = torch.autocast(device, torch.bfloat16, enabled=config["precision"] == "bfloat16")
+    shape = (config["batch_size"], 3, resolution, resolution)
 
     def picture() -> torch.Tensor:
         return torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
@@ -91,17 +152,17 @@ def make_torch_step(resolution: int, args: dict, batch_size: int, learning_rate:
     data = {side: (picture(), picture(), picture()[:, :1]) for side in ("src", "dst")}
 
     def step() -> None:
-        outputs = net(data["src"][0], data["dst"][0])
+        with cast:
+            outputs = run(data["src"][0], data["dst"][0])
         total = 0.0
         for side, (face, mask) in outputs.items():
             _, true_face, true_mask = data[side]
-            total = total + dssim(true_face * true_mask, face * true_mask)
-            total = total + (true_mask - mask).abs().mean()
+            total = total + dssim(true_face * true_mask, face.float() * true_mask)
+            total = total + mask_loss(mask.float(), true_mask)
         adam.zero_grad(set_to_none=True)
         total.backward()
         adam.step()
         if device == "cuda":
             torch.cuda.synchronize()
 
-    step.parameters = sum(p.numel() for p in net.parameters())
     return step
