@@ -62,18 +62,18 @@ def _new(checkpoints: Checkpoints, init_from: str | None, state: TrainState, cop
 def _resumed(checkpoints: Checkpoints, setup: Setup, fresh, copies) -> tuple[TrainState, list]:
     """What is saved; what the settings ask for and the checkpoint has not begins here."""
     folder, config = checkpoints.folder, setup.config
-    like = jax.eval_shape(setup.fresh)
-    same_opt = checkpoints.holds("opt", like.opt)
-    same_ema = checkpoints.holds("ema", like.ema)
-    wanted = like.replace(opt=like.opt if same_opt else None, ema=like.ema if same_ema else None)
-    state, _, history = checkpoints.restore(on(copies, wanted))
+    like = vars(jax.eval_shape(setup.fresh))
+    lacking = {name for name in ("opt", "ema") if not checkpoints.holds(name, like[name])}
+    there = {name: part for name, part in like.items() if name not in lacking}
+    found, _, history = checkpoints.restore(on(copies, there))
+    state = TrainState(**dict.fromkeys(lacking), **found)
     log.info("%s: resuming at iteration %d", folder, checkpoints.latest())
     if config["init_from"] is not None:
         log.info("init_from=%s is for new models only: not read", config["init_from"])
-    if not same_opt:
+    if "opt" in lacking:
         state = state.replace(opt=at_step(fresh().opt, state.step))
         log.info("optimizer or freeze has changed: the optimiser begins anew")
-    if not same_ema:
+    if "ema" in lacking and config["ema"] is not None:
         state = state.replace(ema=jax.tree.map(jax.numpy.copy, state.params))
         log.info("ema: the mean of the weights begins here")
     return state, history

@@ -46,7 +46,9 @@ def make_step(
         keys = _sample_keys(jax.random.fold_in(state.key, state.step), batch)
         gradient = partial(jax.grad(batch_loss, has_aux=True), state.params)
         found = _mean_over_parts(gradient, (batch, keys), accumulate)
-        grads, metrics = jax.lax.pmean(found, AXIS)
+        if len(devices) > 1:  # alone it would only copy the gradients: 0.4 GB of H64's 1.9
+            found = jax.lax.pmean(found, AXIS)
+        grads, metrics = found
         updates, opt = tx.update(grads, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)
         mean = state.ema if ema is None else _averaged(state.ema, params, ema, state.step)

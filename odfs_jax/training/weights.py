@@ -49,11 +49,17 @@ def check_patterns(key: str, patterns: Sequence[str], params: Any) -> None:
 def freeze(
     tx: optax.GradientTransformation, patterns: Sequence[str]
 ) -> optax.GradientTransformation:
-    """`tx` for all parameters but those that `patterns` stand for: they stay, without moments."""
+    """`tx` for all parameters but those that `patterns` stand for: they stay, without moments.
+
+    Its `init` raises UserError when nothing is left to learn.
+    """
     if not patterns:
         return tx
 
     def labels(params: Any) -> Any:
+        if all(matches(name, patterns) for name in shapes(params)):
+            raise UserError("freeze: every parameter is frozen, nothing is left to learn")
+
         def label(path: Sequence[Any], _: Any) -> str:
             return "frozen" if matches(parameter_name(path), patterns) else "learning"
 

@@ -1,0 +1,90 @@
+"""One, two and eight devices: the same parameters, one program, one state."""
+
+from functools import cache
+
+import jax
+import numpy as np
+import optax
+import pytest
+from omegaconf import OmegaConf
+
+from odfs_jax.data.batches import batch_shapes, make_batches
+from odfs_jax.training.loop import _load_facesets
+from odfs_jax.training.setup import make_setup
+from odfs_jax.training.state import replicated, split_over
+from odfs_jax.training.step import make_step
+
+BATCH = 8
+
+
+@pytest.fixture(scope="module")
+def parts(make_workspace, configure):
+    """(setup, facesets) of a tiny run."""
+    config = OmegaConf.to_container(configure(make_workspace()))
+    setup = make_setup(config)
+    return setup, _load_facesets(config, setup.net)
+
+
+def after(parts, count, steps, tx=None):
+    """The state after `steps` steps over `count` devices, of the run's optimiser or of `tx`."""
+    setup, facesets = parts
+    devices = jax.devices()[:count]
+    fresh, step = setup.fresh, setup.step(devices)
+    if tx is not None:
+        fresh = lambda: setup.fresh().replace(opt=tx.init(setup.fresh().params))  # noqa: E731
+        step = make_step(setup.net, setup.loss, tx, setup.config["augment"], devices)
+    state = jax.device_put(jax.jit(fresh)(), replicated(devices))
+    batches = make_batches(facesets, jax.random.key(0), BATCH, split_over(devices))
+    for number in range(steps):
+        state, _ = step(state, batches(number))
+    return state
+
+
+@pytest.fixture(scope="module")
+def learnt(parts):
+    """learnt(devices): the parameters, float64, after four steps of SGD."""
+
+    @cache
+    def params(count):
+        state = after(parts, count, 4, optax.sgd(0.05))
+        return jax.tree.map(np.float64, state.params)
+
+    return params
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_more_devices_learn_the_same(learnt, count):
+    before = jax.tree.leaves(learnt(1))
+    for ours, theirs in zip(jax.tree.leaves(learnt(count)), before, strict=True):
+        assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs)
+
+
+def test_every_device_holds_the_same_state_after_fifty_steps_of_adam(parts):
+    """Bit for bit: parameters, moments, key and counters."""
+    state = after(parts, 8, 50)
+    assert int(state.step) == 50
+    for leaf in jax.tree.leaves(state.replace(key=jax.random.key_data(state.key))):
+        first, *others = (np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards)
+        assert len(others) == 7 and all(other == first for other in others)
+
+
+def test_the_program_does_not_grow_with_the_devices(parts):
+    """As traced, and as compiled for each device, with as many pairs for each."""
+    setup, facesets = parts
+    traced, compiled = {}, {}
+    for count in (1, 2, 8):
+        devices = jax.devices()[:count]
+        copies = replicated(devices)
+        state = jax.tree.map(
+            lambda a, where=copies: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where),
+            jax.eval_shape(setup.fresh),
+        )
+        batch = batch_shapes(facesets, count, split_over(devices))
+        lowered = setup.step(devices).lower(state, batch)
+        traced[count] = lowered.as_text()
+        if count > 1:
+            compiled[count] = lowered.compile().as_text()
+    lines = {count: len(text.splitlines()) for count, text in traced.items()}
+    assert lines[1] <= lines[2] == lines[8] and lines[1] > 1000  # one has nothing to exchange
+    assert len(traced[8]) < 1.01 * len(traced[2])
+    assert len(compiled[8]) < 1.02 * len(compiled[2])
