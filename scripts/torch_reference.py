@@ -117,14 +117,15 @@ def dssim(target: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
 
 
 def serve(pipe: Connection, config: dict) -> None:
-    """Makes one step for each message in `pipe`, and answers when it is done."""
+    """Makes as many steps as each message in `pipe` says, and answers when they are done."""
     step = make_torch_step(config)
     while True:
         try:
-            pipe.recv()
+            count = pipe.recv()
         except EOFError:
             return
-        step()
+        for _ in range(count):
+            step()
         pipe.send("done")
 
 
