@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.data.faceset import Faceset
-from odfs_jax.faces.view import colour
+from odfs_jax.faces.view import View, colour
 from odfs_jax.inference import crop_faces, inverse
 from odfs_jax.nets.base import SwapNet
 
@@ -54,6 +55,10 @@ def _spread(faceset: Faceset) -> jax.Array:
     chosen = np.linspace(0, len(faceset) - 1, ROWS).round().astype(int)
     cuts, seen = faceset.cuts[chosen], faceset.seen
     finest = np.sqrt(np.linalg.det(cuts[:, :, :2])).max()  # stored pixels for one of the network's
-    images = faceset.images[chosen][..., :3]
-    faces = crop_faces(images, jax.vmap(inverse)(cuts), seen.resolution, math.ceil(finest))
-    return seen.taken_in(faces)
+    return _cut_out(faceset.images[chosen][..., :3], cuts, seen, math.ceil(finest))
+
+
+@partial(jax.jit, static_argnames=("seen", "reads"))
+def _cut_out(images: jax.Array, cuts: jax.Array, seen: View, reads: int) -> jax.Array:
+    """Faces [N, R, R, 3] as `seen`; `cuts` map its pixels to those of `images`."""
+    return seen.taken_in(crop_faces(images, jax.vmap(inverse)(cuts), seen.resolution, reads))

@@ -1,0 +1,138 @@
+"""Every model on the synthetic actors: trained, stopped, resumed and converted with."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from odfs_jax.config import config_dir
+from odfs_jax.conversion import run as conversion
+from odfs_jax.data.aligned import FaceData, Pose, Source, write_face
+from odfs_jax.faces.align import alignment_matrix, transform
+from odfs_jax.faces.crop import cut
+from odfs_jax.faces.types import FaceType
+from odfs_jax.nets import build_net
+from odfs_jax.training.checkpoint import load_for_inference
+
+PICTURES = Path(__file__).parents[1] / "extraction" / "data"  # of ada and ben, with exact points
+MODELS = sorted(file.stem for file in (Path(config_dir()) / "model").glob("*.yaml"))
+SIZE = 128  # of the aligned faces
+
+# The least that still has every part: 32 pixels, of AVATAR 16 in and 32 out; layers of 4 channels,
+# so that models of one network are the same program, compiled once.
+TINY = ("model.width=0.001", "model.resolution=32", "batch_size=2", "log_every=2")
+RESUMED = ("avatar", "h64", "liaef128", "miaef128")  # one of each network
+RUNS = {model: [f"model={model}"] for model in MODELS}
+RUNS["avatar"] += ["model.args.small_resolution=16"]
+RUNS["liaef128yaw"] = ["model=liaef128", "data.sampling=yaw_matched", "name=liaef128yaw"]
+
+
+def write_aligned(path: Path, picture: Path, known: dict, index: int) -> None:
+    """The full face of a picture whose points are known, without detection."""
+    image = np.ascontiguousarray(cv2.imread(str(picture))[..., ::-1])
+    landmarks = np.array(known["landmarks"])
+    matrix = alignment_matrix(landmarks, FaceType.FULL, SIZE)
+    height, width = image.shape[:2]
+    rect = (0.0, 0.0, float(width), float(height))
+    source = Source(picture.name, index, None, width, height, rect, landmarks)
+    face = FaceData(
+        face_type=FaceType.FULL,
+        size=SIZE,
+        landmarks=transform(matrix, landmarks),
+        source=source,
+        pose=Pose(*known["pose"]),
+        detector="none",
+        landmarker="truth",
+        score=1.0,
+    )
+    write_face(path, cut(image, matrix, SIZE), face)
+
+
+@pytest.fixture(scope="module")
+def actors(tmp_path_factory) -> Path:
+    """A workspace: ada is src, ben is dst; two frames of him."""
+    workspace = tmp_path_factory.mktemp("actors")
+    truth = json.loads((PICTURES / "truth.json").read_text())
+    for side, person in (("src", "ada"), ("dst", "ben")):
+        (workspace / side / "aligned").mkdir(parents=True)
+        for index, picture in enumerate(sorted(PICTURES.glob(f"{person}_*.jpg"))):
+            shutil.copy(picture, workspace / side)
+            aligned = workspace / side / "aligned" / f"{picture.stem}_0.png"
+            write_aligned(aligned, picture, truth[picture.name], index)
+    return workspace
+
+
+@pytest.fixture(autouse=True)
+def quick_compiles():
+    """Eight models are compiled here and hardly run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def swap(monkeypatch):
+    """Converts in a workspace, with masks made solid: a few iterations teach none."""
+
+    def clear(*loaded):
+        model, params, eyes = load_for_inference(*loaded)
+        return model, jax.tree.map(lambda a: a + 6 if a.shape == (1,) else a, params), eyes
+
+    monkeypatch.setattr(conversion, "load_for_inference", clear)
+
+    def go(workspace: Path, name: str) -> dict[str, np.ndarray]:
+        settings = [f"workspace={workspace}", f"name={name}", "hardware.compilation_cache=null"]
+        with initialize_config_dir(config_dir(), version_base="1.3"):
+            config = compose("convert", overrides=["batch_size=2", *settings])
+        OmegaConf.resolve(config)
+        conversion.convert(config)
+        result = workspace / "result"
+        frames = {file.stem: cv2.imread(str(file)) for file in result.iterdir()}
+        shutil.rmtree(result)
+        return frames
+
+    return go
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_model_trains_resumes_and_converts(name, actors, run, saved, swap):
+    settings = (*RUNS[name], *TINY)
+    targets = [2, 4] if name in RESUMED else [2]
+    for target in targets:
+        folder = run(actors, *settings, f"iterations={target}")
+    state, config, history = saved(folder)
+    net = build_net(config["model"])
+    assert int(state.step) == targets[-1] and [number for number, _ in history] == targets
+    outputs = {name for views in net.targets.values() for name in views}
+    for _, losses in history:
+        assert {name.rpartition("_")[0] for name in losses} == outputs
+        assert np.isfinite(list(losses.values())).all()
+    columns = len(outputs) + len(net.inputs) + 1
+    assert cv2.imread(str(folder / "preview.png")).shape == (4 * 32, columns * 32, 3)
+
+    swapped = swap(actors, name)
+    assert sorted(swapped) == ["ben_010", "ben_100"]
+    for file, frame in swapped.items():
+        before = cv2.imread(str(actors / "dst" / f"{file}.jpg"))
+        changed = (frame != before).any(-1)
+        assert 0.02 < changed.mean() < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_trains_at_full_width(model, actors, run, saved, tmp_path):
+    workspace = tmp_path / "actors"
+    shutil.copytree(actors, workspace, ignore=shutil.ignore_patterns("models"))
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        resolution = compose("train", overrides=[f"model={model}"]).model.resolution
+    full = ("model.width=1", f"model.resolution={resolution}", "batch_size=2", "iterations=2")
+    folder = run(workspace, f"model={model}", *full)
+    state, _, history = saved(folder)
+    assert int(state.step) == 2
+    assert np.isfinite(list(history[-1][1].values())).all()

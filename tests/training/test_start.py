@@ -1,0 +1,99 @@
+"""Where a run starts: from nothing, another model, or its own checkpoint with other settings."""
+
+import logging
+from contextlib import closing
+
+import jax
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from odfs_jax.training.checkpoint import Checkpoints, load_for_inference
+from odfs_jax.training.setup import make_setup
+from odfs_jax.training.start import check_start, start
+from odfs_jax.training.weights import shapes
+
+
+@pytest.fixture
+def begin(configure, caplog, tmp_path):
+    """begin(*overrides, folder=) -> (state, history, log lines) of a run about to start."""
+    caplog.set_level(logging.INFO, logger="odfs_jax")
+
+    def go(*more, folder=tmp_path):
+        setup = make_setup(OmegaConf.to_container(configure(tmp_path, *more)))
+        caplog.clear()
+        with closing(Checkpoints(folder)) as checkpoints:
+            check_start(checkpoints, setup)
+            state, history = start(checkpoints, setup, jax.devices()[:1])
+        return state, history, list(caplog.messages)
+
+    return go
+
+
+def same_bits(ours, theirs):
+    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+    return all(
+        a.dtype == b.dtype and np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs
+    )
+
+
+def test_a_run_that_changes_its_settings_goes_on(finished, begin):
+    """Another optimiser, a mean, frozen parts: what the checkpoint has not begins at its step."""
+    folder, _ = finished
+    plain, history, _ = begin(folder=folder)
+    state, again, lines = begin("optimizer=adafactor", "ema=0.99", "freeze=[*/bias]", folder=folder)
+    assert same_bits(state.params, plain.params) and int(state.step) == 40 and again == history
+    assert same_bits(state.ema, state.params)
+    assert lines[1:] == [
+        "optimizer or freeze has changed: the optimiser begins anew",
+        "ema: the mean of the weights begins here",
+    ]
+    counts = {int(leaf) for leaf in jax.tree.leaves(state.opt) if not leaf.ndim}
+    assert counts == {0, 40}  # its own, and the learning rate's
+    _, _, lines = begin("optimizer.clip_norm=1.0", "optimizer.learning_rate=1e-4", folder=folder)
+    assert lines == [f"{folder}: resuming at iteration 40"]  # neither has a state of its own
+
+
+def test_a_new_model_takes_over_what_fits(finished, begin, tmp_path):
+    """From a model of half the width: only the biases of the last layers have the same shape."""
+    folder, _ = finished
+    _, theirs, _ = load_for_inference(folder)
+    fresh, _, _ = begin("model.width=0.0625", "ema=0.9")
+    state, history, lines = begin("model.width=0.0625", "ema=0.9", f"init_from={folder}")
+    assert history == [] and int(state.step) == 0
+    head, *rest = lines[1].split("\n    ")
+    fitting = [
+        name for name, shape in shapes(theirs).items() if shapes(state.params)[name] == shape
+    ]
+    total = len(shapes(theirs))
+    assert 0 < len(fitting) < total
+    assert head == f"{folder}: {len(fitting)} of {total} parameters taken over"
+    assert len(rest) == 2 * (total - len(fitting))
+    kernel = next(name for name in shapes(theirs) if name.endswith("down_0/conv/kernel"))
+    small, large = (" x ".join(map(str, shapes(p)[kernel])) for p in (theirs, state.params))
+    assert small != large and {f"- {kernel} {small}", f"+ {kernel} {large}"} <= set(rest)
+    for (path, ours), before, mean in zip(
+        jax.tree_util.tree_leaves_with_path(state.params),
+        jax.tree.leaves(fresh.params),
+        jax.tree.leaves(state.ema),
+        strict=True,
+    ):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        other = theirs
+        for part in name.split("/"):
+            other = other[part]
+        np.testing.assert_array_equal(ours, other if name in fitting else before)
+        np.testing.assert_array_equal(mean, ours)
+    assert same_bits(state.opt, fresh.opt)
+
+
+def test_the_same_network_is_taken_over_whole_and_only_by_a_new_model(finished, begin, tmp_path):
+    folder, _ = finished
+    state, _, lines = begin(f"init_from={folder}")
+    _, theirs, _ = load_for_inference(folder)
+    assert same_bits(state.params, theirs)
+    total = len(shapes(theirs))
+    assert lines[1] == f"{folder}: {total} of {total} parameters taken over"
+    _, _, lines = begin(f"init_from={tmp_path / 'none'}", folder=folder)
+    assert lines[0] == f"{folder}: resuming at iteration 40"
+    assert lines[1] == f"init_from={tmp_path / 'none'} is for new models only: not read"
