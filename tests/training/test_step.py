@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import load_faceset
 from odfs_jax.faces.types import FaceType
+from odfs_jax.faces.view import View
 from odfs_jax.losses import make_loss
 from odfs_jax.nets import build_net
 from odfs_jax.training.state import init_state, replicated, split_over
@@ -26,7 +27,7 @@ def parts(make_workspace, configure):
     workspace = make_workspace()
     config = OmegaConf.to_container(configure(workspace))
     facesets = {
-        side: load_faceset(workspace / side / "aligned", side, FaceType.HALF, 32)
+        side: load_faceset(workspace / side / "aligned", side, View(FaceType.HALF, 32))
         for side in ("src", "dst")
     }
     return config, build_net(config["model"]), make_loss(config["loss"]), facesets
@@ -35,7 +36,7 @@ def parts(make_workspace, configure):
 def steps(parts, devices, tx):
     """(state, metrics) before and after each step of a run on `devices`."""
     config, net, loss, facesets = parts
-    one = jax.jit(lambda: init_state(net, tx, 32, 0), out_shardings=replicated(devices[:1]))
+    one = jax.jit(lambda: init_state(net, tx, 0), out_shardings=replicated(devices[:1]))
     state = jax.device_put(one(), replicated(devices))  # without a compile for each device count
     batches = make_batches(facesets, jax.random.key(0), BATCH, split_over(devices))
     step = make_step(net, loss, tx, config["augment"], devices)
