@@ -19,16 +19,62 @@ INIT = nn.initializers.variance_scaling(2 / (1 + LEAK**2), "fan_in", "uniform")
 def conv_same(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """2-D convolution with "SAME" padding: [N,H,W,C] with [k,k,C,F] -> [N,ceil(H/s),ceil(W/s),F].
 
-    On a CPU, maps of up to SMALL pixels go through `conv_by_matmul`.
+    On a CPU, maps of up to SMALL pixels go through `conv_by_matmul`, and larger ones that are
+    halved through `conv_halved`.
     """
     # XLA:CPU swaps picture and kernel when the kernel is the larger one, and the swapped form of
     # the gradient runs in a scalar loop: 18 s instead of 0.6 s for H64's last encoder layer. A 3x3
     # kernel on a 4x4 map escapes that, and still takes 1.6 times as long as the matrix product.
-    small = min(-(-size // stride) for size in x.shape[1:3]) <= SMALL
-    if small and jax.default_backend() == "cpu":
-        return conv_by_matmul(x, kernel, stride)
+    if jax.default_backend() == "cpu":
+        if min(-(-size // stride) for size in x.shape[1:3]) <= SMALL:
+            return conv_by_matmul(x, kernel, stride)
+        if stride == 2 and kernel.shape[0] > 1 and not (x.shape[1] % 2 or x.shape[2] % 2):
+            return conv_halved(x, kernel)
+    return _conv(x, kernel, stride, "SAME")
+
+
+def _conv(x: jax.Array, kernel: jax.Array, stride: int, padding) -> jax.Array:
     dims = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=dims)
+    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=dims)
+
+
+@jax.custom_vjp
+def conv_halved(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same convolution of stride 2: [N,H,W,C] -> [N,H/2,W/2,F]; H and W even, k above 1.
+
+    XLA:CPU takes the gradient of `x` from a map widened with zeros and multiplies those too. Here
+    each of the four phases of `x` gets its own: a convolution with the taps that reach it.
+    """
+    return _conv(x, kernel, 2, "SAME")
+
+
+def _conv_halved_forward(x: jax.Array, kernel: jax.Array):
+    return conv_halved(x, kernel), (x, kernel)
+
+
+def _conv_halved_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array):
+    x, kernel = saved
+    _, pull = jax.vjp(lambda kernel: _conv(x, kernel, 2, "SAME"), kernel)
+    phases = []
+    for row in _phases(kernel.shape[0]):
+        for column in _phases(kernel.shape[1]):
+            taps = kernel[row[0] :: 2, column[0] :: 2][::-1, ::-1].swapaxes(2, 3)
+            padding = [
+                (size - 1 - p[1], p[1])
+                for size, p in zip(taps.shape[:2], (row, column), strict=True)
+            ]
+            phases.append(_conv(grad, taps, 1, padding))
+    return depth_to_space(jnp.concatenate(phases, axis=-1)), pull(grad)[0]
+
+
+def _phases(size: int) -> list[tuple[int, int]]:
+    """For even and odd pixels: (the first tap that reaches one, its output less the pixel's)."""
+    low = (size - 2) // 2  # "SAME" padding in front of an even map
+    firsts = [(phase + low) % 2 for phase in (0, 1)]
+    return [(first, (phase + low - first) // 2) for phase, first in enumerate(firsts)]
+
+
+conv_halved.defvjp(_conv_halved_forward, _conv_halved_backward)
 
 
 def conv_by_matmul(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

@@ -48,6 +48,12 @@ def test_conv_by_matmul_is_the_convolution(shape, size, stride):
     assert_same_convolution(ops.conv_by_matmul, *shape, size, stride)
 
 
+@pytest.mark.parametrize("shape", [(10, 10), (12, 16), (2, 6)])
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 7])
+def test_conv_halved_is_the_convolution(shape, size):
+    assert_same_convolution(lambda x, kernel, _: ops.conv_halved(x, kernel), *shape, size, 2)
+
+
 @pytest.mark.parametrize(
     ("shape", "size", "stride", "small"),
     [
@@ -56,6 +62,7 @@ def test_conv_by_matmul_is_the_convolution(shape, size, stride):
         ((4, 12), 5, 1, True),
         ((10, 10), 5, 2, False),
         ((9, 9), 5, 2, False),
+        ((10, 10), 1, 2, False),
         ((8, 8), 3, 1, False),
     ],
 )
@@ -75,8 +82,10 @@ def test_small_maps_take_the_matrix_product_on_a_cpu(monkeypatch, shape, size, s
 def test_other_devices_keep_the_plain_convolution(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(ops, "conv_by_matmul", None)
-    x, kernel = arrays(4, 4, 5)
-    np.testing.assert_array_equal(ops.conv_same(x, kernel, 1), lax_conv(x, kernel, 1))
+    monkeypatch.setattr(ops, "conv_halved", None)
+    for side, stride in ((4, 1), (12, 2)):
+        x, kernel = arrays(side, side, 5)
+        np.testing.assert_array_equal(ops.conv_same(x, kernel, stride), lax_conv(x, kernel, stride))
 
 
 def test_depth_to_space_by_its_definition():
