@@ -28,6 +28,13 @@ jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/odfs_jax_tests
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """A thousand tests' compiled programs in one process end in a crash inside XLA."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)

@@ -95,8 +95,9 @@ class Checkpoints:
     def holds(self, part: str, like: Any) -> bool:
         """True when `part` of the latest state has the leaves of `like`, by name and shape."""
         folder = self.folder.absolute() / "checkpoints" / str(self.latest()) / "state"
-        saved = ocp.PyTreeCheckpointer().metadata(folder).item_metadata.tree
-        return _shapes(saved.get(part)) == _shapes(like)
+        saved = ocp.PyTreeCheckpointer().metadata(folder).item_metadata
+        # None where it cannot be read: `restore` then says so.
+        return saved is not None and _shapes(saved.tree.get(part)) == _shapes(like)
 
     def config(self) -> dict:
         """The settings saved with the latest step."""

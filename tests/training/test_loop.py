@@ -100,7 +100,11 @@ def test_several_steps_a_dispatch_are_those_steps(workspace, make_workspace, run
     ("change", "message"),
     [
         ("steps_per_dispatch=0", "steps_per_dispatch=0: expected 1 or more"),
-        ("steps_per_dispatch=3", "iterations=8: expected 0 and a multiple of .*=3"),
+        pytest.param(
+            "steps_per_dispatch=3",
+            "iterations=8: expected 0 and a multiple of .*=3",
+            marks=pytest.mark.slow,  # 15 s of compiling for a refusal
+        ),
     ],
 )
 def test_dispatches_that_do_not_fit(workspace, run, change, message):
