@@ -8,6 +8,7 @@ import errno
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -82,6 +83,7 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'writing'}: {error.strerror}"
     text = " ".join(_message(error).split())
+    text = re.sub(r"\.? To append to your config use \S+", "", text)  # it would be refused
     cause = error.__cause__  # Hydra's own words for an override, then what OmegaConf said of it
     if isinstance(error, HydraException) and cause is not None:
         return f"{text}: {_one_line(cause)}"

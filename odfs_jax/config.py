@@ -4,7 +4,8 @@ A key that is not here is refused by name, a value of the wrong type by type. Me
 useful ranges stand beside the defaults in the YAML files.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +233,22 @@ def config_dir() -> str:
 
 
 def require_complete(config: DictConfig) -> None:
-    """Reads every value once; names all missing ones in one UserError."""
+    """Reads every value once; names all that are missing, or that nothing reads, in a UserError."""
+    unknown = sorted(_unknown(config))
+    if unknown:
+        raise UserError(f"no such settings: {', '.join(unknown)}")
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"settings without a value: {', '.join(missing)}")
     OmegaConf.resolve(config)
+
+
+def _unknown(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Keys that no schema has: Hydra's `+key=value` adds them without asking."""
+    schema = OmegaConf.get_type(config)
+    known = {f.name for f in fields(schema)} if is_dataclass(schema) else set(config)
+    for key in config:
+        if key not in known:
+            yield f"{prefix}{key}"
+        elif not OmegaConf.is_missing(config, key) and OmegaConf.is_dict(config[key]):
+            yield from _unknown(config[key], f"{prefix}{key}.")

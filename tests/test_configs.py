@@ -122,3 +122,10 @@ def test_all_missing_settings_are_named_in_one_line():
     config.batch_size = MISSING
     with pytest.raises(UserError, match=r"without a value: batch_size, model\.resolution"):
         require_complete(config)
+
+
+@pytest.mark.parametrize("override", ["+augment.wrap=1", "+nonsense=[1,2]", "+data.src.clip=a.mp4"])
+def test_settings_that_nothing_reads_are_refused_even_when_added(override):
+    name = override[1:].split("=")[0]
+    with pytest.raises(UserError, match=f"^no such settings: {name}$"):
+        require_complete(composed("train", override))
