@@ -12,10 +12,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from odfs_jax.data import atomic, png
 from odfs_jax.training import hosts
+from odfs_jax.training.events import Events
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,7 @@ class Journal:
         self._batch_size = batch_size
         self._waiting: list[dict[str, jax.Array]] = []
         self._rows: list[dict[str, np.ndarray]] = []  # the thread's own
-        self._writer = SummaryWriter(
-            str(folder / "events"), purge_step=step + 1, write_to_disk=hosts.leads()
-        )
+        self._events = Events(folder / "events", step + 1) if hosts.leads() else None
         self._since = time.monotonic()
         self._thread = ThreadPoolExecutor(1, "journal")
         self._jobs: list[Future] = []
@@ -68,7 +66,8 @@ class Journal:
 
     def close(self) -> None:
         self._thread.shutdown()
-        self._writer.close()
+        if self._events:
+            self._events.close()
 
     def _taken(self) -> list[dict[str, jax.Array]]:
         taken, self._waiting = self._waiting, []
@@ -93,17 +92,20 @@ class Journal:
         rate = self._batch_size / seconds
         self.history.append([step, means])
         log.info("%s", _line(step, means, seconds, rate))
-        for name, value in means.items():
-            self._writer.add_scalar(f"loss/{name}", value, step)
-        self._writer.add_scalar("speed/pairs_per_second", rate, step)
+        if self._events:
+            for name, value in means.items():
+                self._events.scalar(f"loss/{name}", value, step)
+            self._events.scalar("speed/pairs_per_second", rate, step)
+            self._events.flush()
         self._rows.clear()
         self._since = time.monotonic()
         if not all(np.isfinite(list(means.values()))):
             log.warning("a loss is not a number at iteration %d", step)
 
     def _picture(self, step: int, image: jax.Array) -> None:
-        self._writer.add_image("preview", np.asarray(image), step, dataformats="HWC")
-        self._writer.flush()
+        if self._events:
+            self._events.image("preview", np.asarray(image), step)
+            self._events.flush()
 
     def _keep(self, image: jax.Array) -> None:
         if hosts.leads():
