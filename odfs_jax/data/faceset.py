@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from odfs_jax.data.aligned import FaceData, read_face, read_image_and_face
+from odfs_jax.data.reading import read_all
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.align import alignment_matrix, invert
@@ -17,7 +18,6 @@ from odfs_jax.faces.hull import eyes_mouth_mask, hull_mask
 from odfs_jax.faces.proportions import frontal_eyes
 from odfs_jax.faces.types import FaceType
 from odfs_jax.faces.view import View
-from odfs_jax.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -50,19 +50,15 @@ def load_faceset(
     or when the model needs a larger face type than the files show.
     """
     files = aligned_files(folder, side)
-    faces, bad = [], 0
-    with ThreadPoolExecutor() as pool:  # OpenCV decodes without the interpreter's lock
-        jobs = [pool.submit(_load, path, (seen, *rebuilt), eyes_mouth) for path in files]
-        for job in progress(jobs, len(jobs), f"reading {side} faces", "face"):
-            try:
-                faces.append(job.result())
-            except BadFileError as error:
-                log.warning("skipped %s", error)
-                bad += 1
-    if not faces:
-        raise UserError(f"{folder}: none of the {bad} PNG files is a usable aligned face")
+    load = partial(_load, views=(seen, *rebuilt), eyes_mouth=eyes_mouth)
+    read, bad = read_all(files, load, f"reading {side} faces")
+    for error in bad:
+        log.warning("skipped %s", error)
+    if not read:
+        raise UserError(f"{folder}: none of the {len(bad)} PNG files is a usable aligned face")
     if bad:
-        log.warning("%s: %d of %d files skipped", folder, bad, len(files))
+        log.warning("%s: %d of %d files skipped", folder, len(bad), len(files))
+    faces = [face for _, face in read]
     size = max(image.shape[0] for image, _, _ in faces)
     images, cuts = zip(*(_resized(image, cut, size) for image, cut, _ in faces), strict=True)
     yaws = np.array([yaw for _, _, yaw in faces], np.float32)

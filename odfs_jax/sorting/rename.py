@@ -10,7 +10,6 @@ At any moment each face has exactly one name, and is a PNG in the folder or in t
 """
 
 import json
-import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -171,11 +170,11 @@ def _write(journal: Journal, step: str) -> None:
     """Puts the journal at `step` on the disk, after all renames before and before all after."""
     for folder in (journal.folder, trash_of(journal.folder)):
         if folder.is_dir():
-            _sync(folder)
+            atomic.sync(folder)
     content = {"version": VERSION, "step": step, "token": journal.token}
     content["moves"] = [asdict(move) for move in journal.moves]
     atomic.write_text(journal.folder / JOURNAL, json.dumps(content))
-    _sync(journal.folder)
+    atomic.sync(journal.folder)
 
 
 def _read(folder: Path) -> Journal | None:
@@ -206,11 +205,3 @@ def _free(path: Path, taken: set[str]) -> str:
     """The name of `path`, or with -1, -2 ... before the suffix, such that it is not `taken`."""
     names = (f"{path.stem}-{number}{path.suffix}" for number in range(1, 1 << 60))
     return path.name if path.name not in taken else next(n for n in names if n not in taken)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
