@@ -20,7 +20,7 @@ from facenet_reference import load
 from hydra import compose, initialize_config_dir
 
 from odfs_jax.config import config_dir, register_schemas
-from odfs_jax.data.video import open_frames
+from odfs_jax.data.video import Frame, open_frames
 from odfs_jax.extraction.boxes import union_overlap
 from odfs_jax.extraction.build import build_detector
 
@@ -42,7 +42,9 @@ def main(clip: Path, report: Path | None) -> None:
     for number, batch in enumerate(batches):
         faces, seconds = timed(lambda batch=batch: detector(batch))
         (boxes, *_), other = timed(
-            lambda batch=batch: reference.detect(np.stack(batch), landmarks=True)
+            lambda batch=batch: reference.detect(
+                np.stack([frame.image for frame in batch]), landmarks=True
+            )
         )
         if number:
             ours.append(seconds / len(batch))
@@ -65,10 +67,10 @@ def main(clip: Path, report: Path | None) -> None:
         report.write_text(text)
 
 
-def read(source, size: int) -> list[list[np.ndarray]]:
+def read(source, size: int) -> list[list[Frame]]:
     """The first full batches of the clip, one more than are counted."""
-    images = [frame.image for frame, _ in zip(source, range(size * (BATCHES + 1)), strict=False)]
-    return [images[i : i + size] for i in range(0, len(images) - size + 1, size)]
+    frames = [frame for frame, _ in zip(source, range(size * (BATCHES + 1)), strict=False)]
+    return [frames[i : i + size] for i in range(0, len(frames) - size + 1, size)]
 
 
 def timed(call: Callable) -> tuple:

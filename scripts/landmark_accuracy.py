@@ -46,10 +46,10 @@ def find(path: Path, detector, landmarker) -> list[list[np.ndarray]]:
     found, batch = [], []
     with open_frames(path) as source:
         for frame in source:
-            batch.append(frame.image)
+            batch.append(frame)
             if len(batch) == detector.batch_size or frame.index + 1 == source.count:
                 for image, faces in zip(batch, detector(batch), strict=True):
-                    found.append([landmarker(image, face) for face in faces])
+                    found.append(landmarker([image.image] * len(faces), faces))
                 batch = []
     return found
 

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from odfs_jax.errors import UserError
-from odfs_jax.extraction.landmarks import Dlib68, Landmarker
+from odfs_jax.extraction.detection import Detector, Landmarker
+from odfs_jax.extraction.landmarks import Dlib68
 from odfs_jax.extraction.mtcnn import Mtcnn, Settings
 
 DETECTORS = ("mtcnn",)
 LANDMARKERS = {"dlib68": Dlib68}
 
 
-def build_detector(config: Mapping[str, Any]) -> Mtcnn:
+def build_detector(config: Mapping[str, Any]) -> Detector:
     """The detector of a `DetectorConfig`. Raises UserError."""
     if config["name"] not in DETECTORS:
         raise UserError(f"detector.name={config['name']}: expected one of {', '.join(DETECTORS)}")

@@ -4,8 +4,7 @@ import numpy as np
 
 from odfs_jax.data.aligned import FaceData, Pose, Source
 from odfs_jax.data.frames import Frame
-from odfs_jax.extraction.landmarks import Landmarker
-from odfs_jax.extraction.mtcnn import Detection
+from odfs_jax.extraction.detection import Detection
 from odfs_jax.faces import align, pose
 from odfs_jax.faces.crop import cut
 from odfs_jax.faces.types import FaceType
@@ -16,16 +15,16 @@ MIN_PIXELS = 16  # of the frame, that the side of an aligned picture must show
 def aligned_face(
     frame: Frame,
     detection: Detection,
-    landmarker: Landmarker,
     face_type: FaceType,
     size: int,
     detector: str,
 ) -> tuple[np.ndarray, FaceData]:
     """The aligned picture (uint8 RGB [size,size,3]) of one detection, and its data.
 
-    Raises ValueError when the face is too small or its points cannot be those of a face.
+    The landmarks must be there. Raises ValueError when the face is too small or its points cannot
+    be those of a face.
     """
-    landmarks = landmarker(frame.image, detection)
+    landmarks = detection.landmarks
     matrix = align.alignment_matrix(landmarks, face_type, size)
     if not np.isfinite(matrix).all():
         raise ValueError("points of no face")
@@ -52,7 +51,7 @@ def aligned_face(
         source=source,
         pose=Pose(*(round(angle, 3) for angle in angles)),
         detector=detector,
-        landmarker=landmarker.name,
+        landmarker=detection.landmarker,
         score=round(detection.score, 5),
     )
     return cut(frame.image, matrix, size), data

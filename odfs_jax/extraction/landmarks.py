@@ -1,11 +1,11 @@
-"""The 68 points of a detected face. A landmarker is anything that keeps to `Landmarker`."""
+"""The 68 points of detected faces, by dlib."""
 
-from typing import Protocol
+from collections.abc import Sequence
 
 import dlib
 import numpy as np
 
-from odfs_jax.extraction.mtcnn import Detection
+from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.weights import dlib68_path
 from odfs_jax.faces import align
 from odfs_jax.faces.align import INNER
@@ -24,16 +24,6 @@ CROP = 300  # pixels of the upright square that dlib sees
 BOX = 160  # pixels of the box in its middle
 
 
-class Landmarker(Protocol):
-    """Finds points in frames. `name` is written into the aligned PNG."""
-
-    name: str
-
-    def __call__(self, frame: np.ndarray, face: Detection) -> np.ndarray:
-        """Points [68,2] of `face`, in pixels of `frame` (uint8 RGB [H,W,3]), float64."""
-        ...
-
-
 class Dlib68:
     """dlib's 68-point shape predictor on an upright crop of fixed size.
 
@@ -46,9 +36,17 @@ class Dlib68:
     def __init__(self) -> None:
         self._predict = dlib.shape_predictor(str(dlib68_path()))
 
-    def __call__(self, frame: np.ndarray, face: Detection) -> np.ndarray:
-        matrix = crop_matrix(face.points)
-        crop = cut(frame, matrix, CROP)
+    def __call__(
+        self, images: Sequence[np.ndarray], faces: Sequence[Detection]
+    ) -> list[np.ndarray]:
+        return [self._points(image, face) for image, face in zip(images, faces, strict=True)]
+
+    def _points(self, image: np.ndarray, face: Detection) -> np.ndarray:
+        try:
+            matrix = crop_matrix(face.points)
+        except ValueError:
+            return np.full((68, 2), np.nan)
+        crop = cut(image, matrix, CROP)
         eyes = align.transform(matrix, face.points[:2].astype(np.float64).mean(axis=0))
         shapes = np.stack([self._from_box(crop, eyes, size) for size in BOX_SIZES])
         return align.transform(align.invert(matrix), agreed(shapes))

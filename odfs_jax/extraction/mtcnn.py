@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from odfs_jax.data.frames import Frame
 from odfs_jax.extraction import area, boxes
+from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.weights import mtcnn_params
 from odfs_jax.nets import mtcnn as nets
 
@@ -37,18 +39,6 @@ class Settings:
     rnet_threshold: float
     onet_threshold: float
     candidates: int
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One face: `box` (left, top, right, bottom) and `points` [5,2] in frame pixels, `score` 0..1.
-
-    Points: the eye at the picture's left, the other eye, nose, corners of the mouth likewise.
-    """
-
-    box: np.ndarray
-    points: np.ndarray
-    score: float
 
 
 @dataclass
@@ -88,18 +78,15 @@ class Mtcnn:
         """How many frames of this size a call takes: `batch_size`, fewer of very large ones."""
         return max(1, min(self.batch_size, MAX_PIXELS // (height * width)))
 
-    def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Detection]]:
-        """Faces of each of at most `frames_per_call` frames (uint8 RGB [H,W,3], all of one size).
-
-        The largest box of a frame comes first.
-        """
-        height, width, _ = frames[0].shape
+    def __call__(self, frames: Sequence[Frame]) -> list[list[Detection]]:
+        """The faces of each of at most `frames_per_call` frames of one size, the largest first."""
+        height, width, _ = frames[0].image.shape
         if not pyramid(height, width, self.settings):  # the frame is smaller than any face
             return [[] for _ in frames]
         count = self.frames_per_call(height, width)
         integrals = np.zeros((count, height + 1, width + 1, 3), np.int32)
         for i, frame in enumerate(frames):
-            integrals[i] = area.integral_image(frame)
+            integrals[i] = area.integral_image(frame.image)
         on_device = jax.device_put(integrals)
         found = self._first_stage(on_device, len(frames))
         found = self._second_stage(on_device, found)

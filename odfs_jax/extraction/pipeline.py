@@ -1,26 +1,28 @@
-"""Frames to aligned PNGs. Decoding, detection and writing overlap, each with a short queue."""
+"""Frames to aligned PNGs. Decoding, detection, landmarks and writing overlap."""
 
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from odfs_jax.data.aligned import write_face
 from odfs_jax.data.frames import Frame, FrameSource
 from odfs_jax.data.prefetch import prefetch
+from odfs_jax.extraction.detection import Detection, Detector, Landmarker
 from odfs_jax.extraction.face import aligned_face
-from odfs_jax.extraction.landmarks import Landmarker
-from odfs_jax.extraction.mtcnn import Detection, Mtcnn
 from odfs_jax.faces.types import FaceType
+
+Batch = list[tuple[Frame, list[Detection]]]
 
 log = logging.getLogger(__name__)
 
-AHEAD = 2  # batches decoded, and batches detected, that wait for the next stage
+AHEAD = 2  # batches that wait for each stage
 MAX_WAITING = 32  # frames of different sizes that wait for others of their size
-WRITERS = 2  # threads that find points, cut and write
+WRITERS = 2  # threads that cut and write
+UNDER_WAY = 16  # frames that are being cut and written, or wait for it
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,13 @@ class FaceWriter:
     face_type: FaceType
     size: int
     detector: str
-    landmarker: Landmarker
 
     def __call__(self, frame: Frame, detections: list[Detection]) -> Outcome:
         outcome = Outcome(frame.file, frame.index)
         for detection in detections:
             try:
                 image, data = aligned_face(
-                    frame, detection, self.landmarker, self.face_type, self.size, self.detector
+                    frame, detection, self.face_type, self.size, self.detector
                 )
             except ValueError as error:
                 outcome.skipped.append(str(error))
@@ -59,16 +60,19 @@ class FaceWriter:
         return outcome
 
 
-def extract_frames(source: FrameSource, detector: Mtcnn, write: FaceWriter) -> Generator[Outcome]:
+def extract_frames(
+    source: FrameSource, detector: Detector, landmarker: Landmarker, write: FaceWriter
+) -> Generator[Outcome]:
     """An outcome for every frame of `source`; the order is that of the batches.
 
     Close it (`contextlib.closing`) before `source` is closed.
     """
     batches = prefetch(_same_size(source, detector.frames_per_call), AHEAD)
     detected = prefetch(_detect(batches, detector), AHEAD)
-    with closing(detected), ThreadPoolExecutor(WRITERS, "faces") as pool:
-        jobs = (pool.submit(write, frame, faces) for batch in detected for frame, faces in batch)
-        yield from _in_order(jobs, 2 * detector.batch_size)
+    found = prefetch(_find_landmarks(detected, landmarker), AHEAD)
+    with closing(found), ThreadPoolExecutor(WRITERS, "faces") as pool:
+        jobs = (pool.submit(write, frame, faces) for batch in found for frame, faces in batch)
+        yield from _in_order(jobs, UNDER_WAY)
 
 
 def _same_size(
@@ -86,13 +90,28 @@ def _same_size(
     yield from waiting.values()
 
 
-def _detect(
-    batches: Generator[list[Frame]], detector: Mtcnn
-) -> Generator[list[tuple[Frame, list[Detection]]]]:
+def _detect(batches: Generator[list[Frame]], detector: Detector) -> Generator[Batch]:
     with closing(batches):
         for batch in batches:
-            faces = detector([frame.image for frame in batch])
-            yield list(zip(batch, faces, strict=True))
+            yield list(zip(batch, detector(batch), strict=True))
+
+
+def _find_landmarks(batches: Generator[Batch], landmarker: Landmarker) -> Generator[Batch]:
+    with closing(batches):
+        for batch in batches:
+            yield with_landmarks(batch, landmarker)
+
+
+def with_landmarks(batch: Batch, landmarker: Landmarker) -> Batch:
+    """`batch` with the landmarks of all faces; those that a detector gave stay as they are."""
+    missing = [(frame.image, f) for frame, faces in batch for f in faces if f.landmarks is None]
+    points = iter(landmarker(*zip(*missing, strict=True)) if missing else ())
+    return [
+        (frame, [face if face.landmarks is not None else
+                 replace(face, landmarks=next(points), landmarker=landmarker.name)
+                 for face in faces])
+        for frame, faces in batch
+    ]  # fmt: skip
 
 
 def _in_order(jobs: Iterable[Future[Outcome]], ahead: int) -> Generator[Outcome]:

@@ -16,7 +16,7 @@ from odfs_jax.data.video import open_frames
 from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.build import build_detector, build_landmarker
-from odfs_jax.extraction.mtcnn import Mtcnn
+from odfs_jax.extraction.detection import Detector, Landmarker
 from odfs_jax.extraction.pipeline import FaceWriter, Outcome, extract_frames
 from odfs_jax.faces.types import FaceType
 from odfs_jax.progress import progress
@@ -62,8 +62,8 @@ def extract(config: DictConfig) -> None:
             jobs.append((side, source, folder, earlier))
         detector, landmarker = build_detector(config.detector), build_landmarker(config.landmarks)
         for side, source, folder, earlier in jobs:
-            write = FaceWriter(folder, face_type, size, detector.name, landmarker)
-            report = _extract_clip(source, detector, write, f"extract {side}")
+            write = FaceWriter(folder, face_type, size, detector.name)
+            report = _extract_clip(source, detector, landmarker, write, f"extract {side}")
             for path in earlier - report.written:
                 path.unlink()
             _summary(report, source, folder)
@@ -87,9 +87,11 @@ def earlier_faces(folder: Path, overwrite: bool) -> set[Path]:
     return found
 
 
-def _extract_clip(source: FrameSource, detector: Mtcnn, write: FaceWriter, what: str) -> Report:
+def _extract_clip(
+    source: FrameSource, detector: Detector, landmarker: Landmarker, write: FaceWriter, what: str
+) -> Report:
     report, start = Report(), time.monotonic()
-    with closing(extract_frames(source, detector, write)) as outcomes:
+    with closing(extract_frames(source, detector, landmarker, write)) as outcomes:
         for outcome in progress(outcomes, source.count, what):
             report.add(outcome)
     for error in source.bad:

@@ -167,9 +167,10 @@ class Squeezed:
     def __init__(self, real, share):
         self.real, self.share = real, share
 
-    def __call__(self, frame, face):
-        points = self.real(frame, face)
-        return points * self.share if frame[0, 0, 0] > 180 else points
+    def __call__(self, images, faces):
+        points = self.real(images, faces)
+        shares = (self.share if image[0, 0, 0] > 180 else 1 for image in images)
+        return [p * share for p, share in zip(points, shares, strict=True)]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.landmarks import BOX, BOX_PER_FACE, CROP, agreed, crop_matrix
-from odfs_jax.extraction.mtcnn import Detection
 from odfs_jax.faces import align, pose
 
 DATA = Path(__file__).parent / "data"
@@ -23,7 +23,7 @@ def detection(name):
 @pytest.mark.parametrize("name", sorted(TRUTH))
 def test_points_are_where_the_renderer_put_them(frames, landmarker, name):
     exact = np.array(TRUTH[name]["landmarks"])
-    found = landmarker(frames[name], detection(name))
+    (found,) = landmarker([frames[name]], [detection(name)])
     nose_to_chin = np.linalg.norm(exact[30] - exact[8])
     assert found.shape == (68, 2) and found.dtype == np.float64
     error = np.linalg.norm(found - exact, axis=1) / nose_to_chin
@@ -32,7 +32,7 @@ def test_points_are_where_the_renderer_put_them(frames, landmarker, name):
 
 @pytest.mark.parametrize("name", sorted(TRUTH))
 def test_head_pose_is_right_within_degrees(frames, landmarker, name):
-    found = landmarker(frames[name], detection(name))
+    (found,) = landmarker([frames[name]], [detection(name)])
     angles = np.array(pose.angles_of(pose.rotation_of(found)))
     assert (np.abs(angles - TRUTH[name]["pose"]) < (7, 10, 7)).all()
 
@@ -40,12 +40,12 @@ def test_head_pose_is_right_within_degrees(frames, landmarker, name):
 def test_points_turn_with_the_picture(frames, landmarker):
     name, half = "ada_070.jpg", 383 / 2
     face = detection(name)
-    upright = landmarker(frames[name], face)
+    (upright,) = landmarker([frames[name]], [face])
     for degrees in (35, -60, 120):
         turn = cv2.getRotationMatrix2D((half, half), degrees, 1)
         turned = cv2.warpAffine(frames[name], turn, (384, 384), borderMode=cv2.BORDER_REPLICATE)
         points = align.transform(turn, face.points)
-        found = landmarker(turned, Detection(face.box, points, face.score))
+        (found,) = landmarker([turned], [Detection(face.box, points, face.score)])
         error = np.linalg.norm(found - align.transform(turn, upright), axis=1)
         assert error.mean() < 3  # pixels; the face is 230 high
 
@@ -62,6 +62,13 @@ def test_crop_matrix_is_upright_and_of_one_scale(frames):
 def test_crop_matrix_refuses_points_that_coincide():
     with pytest.raises(ValueError, match="coincide"):
         crop_matrix(np.full((5, 2), 7.0))
+
+
+def test_points_that_coincide_give_no_landmarks(frames, landmarker):
+    good = detection("ada_070.jpg")
+    bad = Detection(good.box, np.full((5, 2), 7.0), good.score)
+    first, second = landmarker([frames["ada_070.jpg"]] * 2, [bad, good])
+    assert np.isnan(first).all() and np.isfinite(second).all()
 
 
 def test_the_two_shapes_that_agree_win():

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from odfs_jax.data.frames import Frame
 from odfs_jax.data.video import open_frames
 from odfs_jax.errors import UserError
 from odfs_jax.extraction import boxes, weights
@@ -17,6 +18,10 @@ from odfs_jax.nets import mtcnn as nets
 
 DATA = Path(__file__).parent / "data"
 DEMO = Path(__file__).parents[2] / "assets" / "demo"
+
+
+def detect(detector, images):
+    return detector([Frame("x", i, None, image) for i, image in enumerate(images)])
 
 
 def assert_same(found, reference):
@@ -34,7 +39,7 @@ def test_recorded_boxes_of_facenet_pytorch(frames, detector):
     reference = json.loads((DATA / "reference.json").read_text())
     assert set(reference) == set(frames) and sum(map(len, reference.values())) == 7
     for name, image in frames.items():
-        assert_same(detector([image])[0], reference[name])
+        assert_same(detect(detector, [image])[0], reference[name])
 
 
 @pytest.mark.parametrize("clip", ["src.mp4", "dst.mp4"])
@@ -45,7 +50,7 @@ def test_facenet_pytorch_on_the_demo(clip, detector, facenet):
     for start in range(0, len(images), detector.batch_size):
         batch = images[start : start + detector.batch_size]
         theirs = zip(*reference.detect(np.stack(batch), landmarks=True), strict=True)
-        for faces, expected in zip(detector(batch), theirs, strict=True):
+        for faces, expected in zip(detect(detector, batch), theirs, strict=True):
             assert_same(faces, facenet.describe(expected))
 
 
@@ -68,8 +73,8 @@ def test_networks_equal_facenet_pytorch(name, shape, facenet):
 
 
 def test_a_face_of_a_batch_does_not_depend_on_its_neighbours(frames, detector):
-    alone = detector([frames["ada_000.jpg"]])[0]
-    beside = detector([frames["ben_010.jpg"], frames["ada_000.jpg"]])[1]
+    alone = detect(detector, [frames["ada_000.jpg"]])[0]
+    beside = detect(detector, [frames["ben_010.jpg"], frames["ada_000.jpg"]])[1]
     np.testing.assert_array_equal(alone[0].box, beside[0].box)
 
 
@@ -79,15 +84,15 @@ def test_fewer_large_frames_a_call(detector):
 
 
 def test_nothing_in_flat_and_in_tiny_frames(detector):
-    assert detector([np.full((384, 384, 3), 90, np.uint8)]) == [[]]
-    assert detector([np.zeros((11, 300, 3), np.uint8)] * 3) == [[], [], []]
+    assert detect(detector, [np.full((384, 384, 3), 90, np.uint8)]) == [[]]
+    assert detect(detector, [np.zeros((11, 300, 3), np.uint8)] * 3) == [[], [], []]
 
 
 def test_too_few_candidates_are_said(frames, configure, caplog):
     overrides = ("batch_size=1", "args.candidates=3", "args.min_face=120")
     few = build_detector(configure(*(f"detector.{o}" for o in overrides)).detector)
     with caplog.at_level(logging.WARNING):
-        few([frames["ada_000.jpg"]])
+        detect(few, [frames["ada_000.jpg"]])
     assert "more than 3 candidates" in caplog.text and "detector.args.candidates" in caplog.text
 
 

@@ -1,0 +1,55 @@
+"""What every detector finds, and what detectors and landmarkers must keep to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from odfs_jax.data.frames import Frame
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One face of a frame; all in frame pixels.
+
+    `box` is (left, top, right, bottom); `points` [5,2] are the eye at the picture's left, the other
+    eye, nose, corners of the mouth likewise, or None where the detector has none; `score` is 0..1.
+    `landmarks` [68,2] (float64) and the name of their `landmarker` are there once they are found.
+    """
+
+    box: np.ndarray
+    points: np.ndarray | None
+    score: float
+    landmarks: np.ndarray | None = None
+    landmarker: str | None = None
+
+
+class Detector(Protocol):
+    """Finds faces. `name` is written into the aligned PNG."""
+
+    name: str
+
+    def frames_per_call(self, height: int, width: int) -> int:
+        """How many frames of this size a call takes at most."""
+        ...
+
+    def __call__(self, frames: Sequence[Frame]) -> list[list[Detection]]:
+        """The faces of each of at most `frames_per_call` frames of one size, the largest first."""
+        ...
+
+
+class Landmarker(Protocol):
+    """Finds the 68 points of faces. `name` is written into the aligned PNG."""
+
+    name: str
+
+    def __call__(
+        self, images: Sequence[np.ndarray], faces: Sequence[Detection]
+    ) -> list[np.ndarray]:
+        """Points [68,2] (float64, pixels of the image) of each face, faces[i] in images[i].
+
+        The images are uint8 RGB [H,W,3]; a picture with several faces comes several times. NaN
+        where a face cannot be one: without extent, or with eyes and mouth in one place.
+        """
+        ...
