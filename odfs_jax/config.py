@@ -142,6 +142,7 @@ class TrainConfig:
     save_minutes: float = MISSING
     log_every: int = MISSING
     preview_every: int = MISSING
+    preview: str = MISSING
     seed: int = MISSING
     precision: str = "float32"
     remat: str = "none"

@@ -55,6 +55,16 @@ def choose(hardware: Mapping[str, Any]) -> list[jax.Device]:
     return devices
 
 
+def facts(devices: list[jax.Device]) -> dict[str, str | int]:
+    """`device` in words, and `memory_limit`, the bytes that each may take."""
+    first = devices[0]
+    if first.platform == "cpu":
+        limit = psutil.virtual_memory().total
+    else:
+        limit = first.memory_stats()["bytes_limit"]
+    return {"device": f"{len(devices)} x {first.device_kind}", "memory_limit": limit}
+
+
 def free_memory(devices: list[jax.Device]) -> int:
     """Bytes that each of `devices` still has for JAX: the least of them. CPUs share the RAM."""
     if devices[0].platform == "cpu":

@@ -13,8 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from odfs_jax.data import atomic, png
-from odfs_jax.training import hosts
+from odfs_jax.training import hosts, record
 from odfs_jax.training.events import Events
 
 log = logging.getLogger(__name__)
@@ -36,6 +35,8 @@ class Journal:
         self._waiting: list[dict[str, jax.Array]] = []
         self._rows: list[dict[str, np.ndarray]] = []  # the thread's own
         self._events = Events(folder / "events", step + 1) if hosts.leads() else None
+        if hosts.leads():
+            record.begin(folder, step, history)
         self._since = time.monotonic()
         self._thread = ThreadPoolExecutor(1, "journal")
         self._jobs: list[Future] = []
@@ -51,12 +52,12 @@ class Journal:
         self._later(self._write, step, self._taken())
 
     def picture(self, step: int, image: jax.Array) -> None:
-        """A preview, uint8 RGB [H, W, 3], to TensorBoard."""
+        """A preview, uint8 RGB [H, W, 3], to TensorBoard and where `keep` puts it."""
         self._later(self._picture, step, image)
 
-    def keep(self, image: jax.Array) -> None:
-        """A preview, uint8 RGB [H, W, 3], to `preview.png`."""
-        self._later(self._keep, image)
+    def keep(self, step: int, image: jax.Array) -> None:
+        """A preview, uint8 RGB [H, W, 3], to `preview.png` and the others."""
+        self._later(self._keep, step, image)
 
     def finish(self) -> None:
         """Waits until all is written; `history` is then complete."""
@@ -97,6 +98,7 @@ class Journal:
                 self._events.scalar(f"loss/{name}", value, step)
             self._events.scalar("speed/pairs_per_second", rate, step)
             self._events.flush()
+            record.add_losses(self._folder, step, means, rate)
         self._rows.clear()
         self._since = time.monotonic()
         if not all(np.isfinite(list(means.values()))):
@@ -106,10 +108,11 @@ class Journal:
         if self._events:
             self._events.image("preview", np.asarray(image), step)
             self._events.flush()
+        self._keep(step, image)
 
-    def _keep(self, image: jax.Array) -> None:
+    def _keep(self, step: int, image: jax.Array) -> None:
         if hosts.leads():
-            atomic.write_bytes(self._folder / "preview.png", png.encode(np.asarray(image)))
+            record.add_preview(self._folder, step, np.asarray(image))
 
 
 def _line(step: int, means: dict[str, float], seconds: float, rate: float) -> str:

@@ -20,6 +20,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.training import hosts
 from odfs_jax.training.checkpoint import Checkpoints
+from odfs_jax.training.control import Control, memory_in_use
 from odfs_jax.training.journal import Journal
 from odfs_jax.training.plan import explained, is_out_of_memory, plan_batch
 from odfs_jax.training.preview import make_preview
@@ -27,6 +28,7 @@ from odfs_jax.training.setup import make_setup
 from odfs_jax.training.signals import stop_requests
 from odfs_jax.training.start import check_start, start
 from odfs_jax.training.state import TrainState, split_over
+from odfs_jax.training.window import check_preview, window
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ def train(config: DictConfig) -> None:
     hardware.prepare(config.hardware)
     hosts.join(config.hardware)
     config = OmegaConf.to_container(config)
+    check_preview(config["preview"])
     folder = Path(config["workspace"]) / "models" / config["name"]
     setup = make_setup(config)
     devices = hardware.choose(config["hardware"])
@@ -58,9 +61,15 @@ def train(config: DictConfig) -> None:
         batches = _make_batches(config, facesets, devices)
         preview = make_preview(setup.net, facesets)
         del facesets  # now on the device, or held by `batches`
-        with closing(Journal(folder, config["batch_size"], int(state.step), history)) as journal:
+        first, batch_size = int(state.step), config["batch_size"]
+        with (
+            _control(folder, config, first, devices) as control,
+            closing(Journal(folder, batch_size, first, history)) as journal,
+            window(folder, config["preview"]),
+        ):
             notes = config | {"src_eyes": _src_eyes(config, setup.net)}
-            Loop(config, notes, state, step, batches, preview, journal, checkpoints).run()
+            parts = (state, step, batches, preview, journal, checkpoints, control)
+            Loop(config, notes, *parts).run()
 
 
 @dataclass
@@ -75,6 +84,8 @@ class Loop:
     preview: Callable
     journal: Journal
     checkpoints: Checkpoints
+    control: Control
+    sample: int = 0  # of the preview
 
     def run(self) -> None:
         """To the target iteration or a stop request; what was learnt is saved."""
@@ -105,6 +116,7 @@ class Loop:
 
     def _turn(self, number: int, target: int, asked_to_stop: Callable[[], bool]) -> None:
         config, journal, steps = self.config, self.journal, self.config["steps_per_dispatch"]
+        asked = self.control.asked
         in_flight: deque = deque()
         saved_at = time.monotonic()
         stop, turn = False, 0
@@ -117,20 +129,29 @@ class Loop:
                 jax.block_until_ready(in_flight.popleft())
             if _due(number, steps, config["log_every"]):
                 journal.write(number)
-            if _due(number, steps, config["preview_every"]):
-                journal.picture(number, self.preview(self.state.weights))
+            if _due(number, steps, config["preview_every"]) or asked & {"refresh", "next"}:
+                self._show(number)
             late = time.monotonic() - saved_at >= config["save_minutes"] * 60
-            stop, late = hosts.agree(turn, metrics, asked_to_stop(), late)
+            stop = asked_to_stop() or "stop" in asked
+            stop, late = hosts.agree(turn, metrics, stop, late or "save" in asked)
             if late:
+                asked.discard("save")
                 self.save()
                 saved_at = time.monotonic()
+            self.control.step = number
         journal.write(number)
+
+    def _show(self, number: int) -> None:
+        """A preview; of other faces when they were asked for."""
+        self.sample += "next" in self.control.asked
+        self.control.asked -= {"refresh", "next"}
+        self.journal.picture(number, self.preview(self.state.weights, self.sample))
 
     def save(self) -> None:
         """A checkpoint and `preview.png`; both are written behind the loop's back."""
-        picture = self.preview(self.state.weights)
+        picture = self.preview(self.state.weights, self.sample)
         self._save_state()
-        self.journal.keep(picture)
+        self.journal.keep(int(self.state.step), picture)
 
     def _save_state(self) -> None:
         self.journal.finish()  # the checkpoint's history has every line so far
@@ -146,6 +167,12 @@ class Loop:
             jax.block_until_ready(leaves)
             self._save_state()
             self.checkpoints.finish()
+
+
+def _control(folder: Path, config: dict, step: int, devices: list[jax.Device]) -> Control:
+    facts = {"step": step, "target": config["iterations"], "batch_size": config["batch_size"]}
+    facts |= hardware.facts(devices)
+    return Control(folder, facts, memory_in_use(devices), hosts.leads())
 
 
 def _due(number: int, steps: int, every: int) -> bool:

@@ -14,17 +14,22 @@ from odfs_jax.inference import crop_faces, inverse
 from odfs_jax.nets.base import SwapNet
 
 ROWS = 4
+SAMPLES = 5  # sets of faces, of which one is shown
 
 
-def make_preview(net: SwapNet, facesets: dict[str, Faceset]) -> Callable[[dict], jax.Array]:
-    """preview(params) -> uint8 RGB [ROWS * R, columns * R, 3] of faces spread over the facesets.
+def make_preview(net: SwapNet, facesets: dict[str, Faceset]) -> Callable[..., jax.Array]:
+    """preview(params, sample=0) -> uint8 RGB [ROWS * R, columns * R, 3].
 
-    The columns are src as the network sees it, what it rebuilds of src, the same of dst, and the
-    swap of dst: five for most networks. R is the largest of their sizes; smaller ones are enlarged.
-    The call returns at once, with the picture still being drawn on the first device.
+    Each of the SAMPLES sets (`sample` counts on from the last to the first) has faces from all over
+    the facesets. The columns are src as the network sees it, what it rebuilds of src, the same of
+    dst, and the swap of dst: five for most networks. R is the largest of their sizes; smaller ones
+    are enlarged. The call returns at once, with the picture still being drawn on the first device.
     """
     device = jax.local_devices()[0]
-    faces = jax.device_put({side: _spread(faceset) for side, faceset in facesets.items()}, device)
+    samples = [
+        jax.device_put({side: _spread(faceset, k) for side, faceset in facesets.items()}, device)
+        for k in range(SAMPLES)
+    ]
 
     @jax.jit
     def render(params: dict, faces: dict[str, jax.Array]) -> jax.Array:
@@ -35,8 +40,8 @@ def make_preview(net: SwapNet, facesets: dict[str, Faceset]) -> Callable[[dict],
             cells += [faces[side], *(rebuilt[name][0] for name in net.targets[side])]
         return _grid([*cells, swap])
 
-    def preview(params: dict) -> jax.Array:
-        return render(jax.device_put(params, device), faces)
+    def preview(params: dict, sample: int = 0) -> jax.Array:
+        return render(jax.device_put(params, device), samples[sample % SAMPLES])
 
     return preview
 
@@ -50,9 +55,12 @@ def _grid(columns: list[jax.Array]) -> jax.Array:
     return jnp.round(grid * 255).astype(jnp.uint8)
 
 
-def _spread(faceset: Faceset) -> jax.Array:
+def _spread(faceset: Faceset, sample: int) -> jax.Array:
     """Faces [ROWS, R, R, 3] as the network sees them, from all over the faceset."""
-    chosen = np.linspace(0, len(faceset) - 1, ROWS).round().astype(int)
+    count = len(faceset)
+    between = max(1, round(count / (ROWS * SAMPLES)))  # faces from one sample to the next
+    chosen = np.linspace(0, count - 1, ROWS).round().astype(int) + sample * between
+    chosen %= count
     cuts, seen = faceset.cuts[chosen], faceset.seen
     finest = np.sqrt(np.linalg.det(cuts[:, :, :2])).max()  # stored pixels for one of the network's
     return _cut_out(faceset.images[chosen][..., :3], cuts, seen, math.ceil(finest))
