@@ -113,6 +113,16 @@ class LandmarksConfig:
 
 
 @dataclass
+class FiltersConfig:
+    min_score: float = MISSING
+    min_size: float = MISSING
+    min_area: float = MISSING
+    max_area: float = MISSING
+    max_shape: float = MISSING
+    max_roll: float | None = None
+
+
+@dataclass
 class MergeConfig:
     mode: str = MISSING
     erode: float = 0.0
@@ -165,6 +175,8 @@ class ExtractConfig:
     workspace: str = MISSING
     size: int = MISSING
     face_type: str = MISSING
+    max_faces: int | None = None
+    filters: FiltersConfig = field(default_factory=FiltersConfig)
     overwrite: bool = False
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     landmarks: LandmarksConfig = field(default_factory=LandmarksConfig)

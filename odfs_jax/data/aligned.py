@@ -19,7 +19,7 @@ from odfs_jax.faces.types import FaceType
 
 KEYWORD = "odfs"
 VERSION = 1
-MAX_SIZE = 4096  # pixels; larger headers are refused before anything is decoded
+MAX_SIZE = 8192  # pixels; larger headers are refused before anything is decoded
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,11 @@ class Pose:
 
 @dataclass(frozen=True)
 class FaceData:
-    """What an aligned PNG carries. `extra` holds unknown keys, kept when the file is rewritten."""
+    """What an aligned PNG carries. `extra` holds unknown keys, kept when the file is rewritten.
+
+    `size` is the side of the square picture; of a `mark_only` one, which is the whole frame, the
+    longer side.
+    """
 
     face_type: FaceType
     size: int
@@ -61,11 +65,18 @@ class FaceData:
     score: float
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the picture."""
+        if self.face_type is FaceType.MARK_ONLY:
+            return self.source.height, self.source.width
+        return self.size, self.size
+
 
 def write_face(path: Path, image: np.ndarray, face: FaceData) -> None:
-    """Writes `image` (uint8 RGB [size, size, 3]) and `face` to `path` atomically."""
-    if image.shape != (face.size, face.size, 3) or image.dtype != np.uint8:
-        raise ValueError(f"image {image.shape} {image.dtype} does not fit size {face.size}")
+    """Writes `image` (uint8 RGB [*shape, 3]) and `face` to `path` atomically."""
+    if image.shape != (*face.shape, 3) or image.dtype != np.uint8:
+        raise ValueError(f"image {image.shape} {image.dtype} does not fit size {face.shape}")
     atomic.write_bytes(path, png.with_text(png.encode(image), KEYWORD, _to_json(face)))
 
 
@@ -75,7 +86,7 @@ def read_face(path: Path) -> FaceData:
 
 
 def read_image_and_face(path: Path) -> tuple[np.ndarray, FaceData]:
-    """(uint8 RGB [size, size, 3], data) of an aligned PNG. Raises BadFileError."""
+    """(uint8 RGB [*shape, 3], data) of an aligned PNG. Raises BadFileError."""
     content = _read(path)
     face = _parse(path, content)
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
@@ -119,7 +130,7 @@ def _parse(path: Path, content: bytes) -> FaceData:
         if text is None:
             raise ValueError("no face data in this PNG (not an aligned face of odfs-jax)")
         face = _face(_object(json.loads(text), "face data"))
-        if png.image_size(content) != (face.size, face.size):
+        if max(face.shape) != face.size or png.image_size(content) != face.shape[::-1]:
             raise ValueError(f"picture {png.image_size(content)} is not size {face.size}")
         return face
     except (ValueError, RecursionError) as error:  # JSONDecodeError is a ValueError

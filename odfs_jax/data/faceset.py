@@ -1,8 +1,9 @@
 """A faceset in memory: every aligned face of a person, ready to be put on the device."""
 
 import logging
+import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from odfs_jax.data.aligned import FaceData, read_face, read_image_and_face
 from odfs_jax.data.reading import read_all
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.faces.align import alignment_matrix, invert
+from odfs_jax.faces import crop
+from odfs_jax.faces.align import alignment_matrix, invert, transform
 from odfs_jax.faces.hull import eyes_mouth_mask, hull_mask
 from odfs_jax.faces.proportions import frontal_eyes
 from odfs_jax.faces.types import FaceType
@@ -103,6 +105,8 @@ def _load(
             f"extract again with face_type={needed}"
         )
     try:
+        if not face.face_type.turns:
+            image, face = _cut_out(image, face, needed, views)
         to_model = alignment_matrix(face.landmarks, views[0].face_type, views[0].resolution)
     except ValueError as error:
         raise BadFileError(path, str(error)) from error
@@ -111,6 +115,19 @@ def _load(
     whole = np.concatenate([image, np.stack(areas, axis=-1)], axis=-1)
     size = stored_size(face, views)
     return *_resized(whole, invert(to_model), size), face.pose.yaw
+
+
+def _cut_out(
+    image: np.ndarray, face: FaceData, face_type: FaceType, views: Collection[View]
+) -> tuple[np.ndarray, FaceData]:
+    """The face as a picture of `face_type`, which turns with it, no finer than it is kept."""
+    unit = alignment_matrix(face.landmarks, face_type, 1)
+    size = max(1, round(1 / math.sqrt(np.linalg.det(unit[:, :2]))))  # pixels that there are
+    size = stored_size(replace(face, face_type=face_type, size=size), views)
+    matrix = alignment_matrix(face.landmarks, face_type, size)
+    landmarks = transform(matrix, face.landmarks)
+    changed = replace(face, face_type=face_type, size=size, landmarks=landmarks)
+    return crop.cut(image, matrix, size), changed
 
 
 def _resized(image: np.ndarray, cut: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,7 @@
 """From a detection in a frame to the aligned face and everything known about it."""
 
+from typing import Any
+
 import numpy as np
 
 from odfs_jax.data.aligned import FaceData, Pose, Source
@@ -9,8 +11,6 @@ from odfs_jax.faces import align, pose
 from odfs_jax.faces.crop import cut
 from odfs_jax.faces.types import FaceType
 
-MIN_PIXELS = 16  # of the frame, that the side of an aligned picture must show
-
 
 def aligned_face(
     frame: Frame,
@@ -18,40 +18,44 @@ def aligned_face(
     face_type: FaceType,
     size: int,
     detector: str,
+    extra: dict[str, Any],
 ) -> tuple[np.ndarray, FaceData]:
-    """The aligned picture (uint8 RGB [size,size,3]) of one detection, and its data.
+    """The aligned picture (uint8 RGB [size,size,3]) of one detection, and its data with `extra`.
 
-    The landmarks must be there. Raises ValueError when the face is too small or its points cannot
-    be those of a face.
+    The landmarks must be there. `mark_only` gives the whole frame, whatever the `size`. Raises
+    ValueError when the points cannot be those of a face.
     """
     landmarks = detection.landmarks
     matrix = align.alignment_matrix(landmarks, face_type, size)
-    if not np.isfinite(matrix).all():
+    if not np.isfinite(matrix).all() or not np.isfinite(landmarks).all():
         raise ValueError("points of no face")
-    side = size / np.sqrt(np.linalg.det(matrix[:, :2]))
-    if side < MIN_PIXELS:
-        raise ValueError(
-            f"too small: {side:.0f} pixels of the frame, expected {MIN_PIXELS} or more"
-        )
     height, width, _ = frame.image.shape
+    whole = face_type is FaceType.MARK_ONLY
     source = Source(
         file=frame.file,
         frame=frame.index,
         pts=frame.pts,
         width=width,
         height=height,
-        rect=tuple(round(float(edge), 3) for edge in detection.box),
+        rect=rect_of(detection),
         landmarks=landmarks,
     )
     angles = pose.angles_of(pose.rotation_of(landmarks))
     data = FaceData(
         face_type=face_type,
-        size=size,
+        size=max(width, height) if whole else size,
         landmarks=align.transform(matrix, landmarks),
         source=source,
         pose=Pose(*(round(angle, 3) for angle in angles)),
         detector=detector,
         landmarker=detection.landmarker,
         score=round(detection.score, 5),
+        extra=extra,
     )
-    return cut(frame.image, matrix, size), data
+    return frame.image if whole else cut(frame.image, matrix, size), data
+
+
+def rect_of(detection: Detection) -> tuple[float, float, float, float]:
+    """The box (left, top, right, bottom) in frame pixels as it is written down."""
+    left, top, right, bottom = (round(float(edge), 3) for edge in detection.box)
+    return left, top, right, bottom

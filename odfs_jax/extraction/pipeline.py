@@ -2,17 +2,18 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from odfs_jax.data.aligned import write_face
 from odfs_jax.data.frames import Frame, FrameSource
 from odfs_jax.data.prefetch import prefetch
 from odfs_jax.extraction.detection import Detection, Detector, Landmarker
-from odfs_jax.extraction.face import aligned_face
+from odfs_jax.extraction.filters import Keep
+from odfs_jax.extraction.journal import Dropped
+from odfs_jax.extraction.writing import write_faces
 from odfs_jax.faces.types import FaceType
 
 Batch = list[tuple[Frame, list[Detection]]]
@@ -32,7 +33,7 @@ class Outcome:
     file: str
     index: int
     written: list[Path] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,15 @@ class FaceWriter:
     face_type: FaceType
     size: int
     detector: str
+    filters: Sequence[Keep]
 
-    def __call__(self, frame: Frame, detections: list[Detection]) -> Outcome:
-        outcome = Outcome(frame.file, frame.index)
-        for detection in detections:
-            try:
-                image, data = aligned_face(
-                    frame, detection, self.face_type, self.size, self.detector
-                )
-            except ValueError as error:
-                outcome.skipped.append(str(error))
-                continue
-            path = self.folder / f"{frame.index:05d}_{len(outcome.written)}.png"
-            write_face(path, image, data)
-            outcome.written.append(path)
-        return outcome
+    def __call__(self, frame: Frame, faces: list[Detection]) -> Outcome:
+        dropped: list[Dropped] = []
+        for keep in self.filters:
+            faces, left_out = keep(faces)
+            dropped += left_out
+        paths = write_faces(self.folder, frame, faces, self.face_type, self.size, self.detector, {})
+        return Outcome(frame.file, frame.index, paths, dropped)
 
 
 def extract_frames(

@@ -17,6 +17,7 @@ from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.build import build_detector, build_landmarker
 from odfs_jax.extraction.detection import Detector, Landmarker
+from odfs_jax.extraction.filters import build_filters
 from odfs_jax.extraction.pipeline import FaceWriter, Outcome, extract_frames
 from odfs_jax.faces.types import FaceType
 from odfs_jax.progress import progress
@@ -41,9 +42,10 @@ class Report:
         self.frames += 1
         self.faces += len(outcome.written)
         self.written.update(outcome.written)
-        self.skipped += len(outcome.skipped)
-        for reason in outcome.skipped:
-            log.warning("%s, frame %d: a face left out (%s)", outcome.file, outcome.index, reason)
+        self.skipped += len(outcome.dropped)
+        for face in outcome.dropped:
+            where = outcome.file, outcome.index
+            log.warning("%s, frame %d: a face left out (%s)", *where, face.reason)
         if not outcome.written:
             self.empty.append(outcome)
 
@@ -60,9 +62,10 @@ def extract(config: DictConfig) -> None:
             clip = find_input(config.workspace, side, config.data[side])
             source = stack.enter_context(open_frames(clip))
             jobs.append((side, source, folder, earlier))
+        filters = build_filters(config.filters, config.max_faces)
         detector, landmarker = build_detector(config.detector), build_landmarker(config.landmarks)
         for side, source, folder, earlier in jobs:
-            write = FaceWriter(folder, face_type, size, detector.name)
+            write = FaceWriter(folder, face_type, size, detector.name, filters)
             report = _extract_clip(source, detector, landmarker, write, f"extract {side}")
             for path in earlier - report.written:
                 path.unlink()

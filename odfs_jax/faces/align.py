@@ -52,9 +52,25 @@ def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def alignment_matrix(landmarks: np.ndarray, face_type: FaceType, size: int) -> np.ndarray:
-    """Matrix [2, 3] from the picture of `landmarks` [68, 2] to a `size` x `size` aligned face."""
+    """Matrix [2, 3] from the picture of `landmarks` [68, 2] to a `size` x `size` aligned face.
+
+    Of `mark_only`, which is not cut, the identity. Raises ValueError when the points coincide.
+    """
+    if face_type is FaceType.MARK_ONLY:
+        return np.eye(2, 3)
+    if face_type is FaceType.AVATAR:
+        return _upright_matrix(landmarks, size)
     margin = face_type.padding * size
-    return umeyama(landmarks[INNER], MEAN_FACE * (size - 2 * margin) + margin)
+    shift = (margin, margin + face_type.shift * size)
+    return umeyama(landmarks[INNER], MEAN_FACE * (size - 2 * margin) + shift)
+
+
+def _upright_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """The mean of all points in the middle, the mean face a third of the picture, not turned."""
+    similarity = umeyama(landmarks[INNER], MEAN_FACE)
+    scale = np.sqrt(np.linalg.det(similarity[:, :2])) * size / 3
+    linear = scale * np.eye(2)
+    return np.concatenate([linear, (size / 2 - linear @ landmarks.mean(0))[:, None]], axis=1)
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ HULLS = (
     (*range(27, 31), 33),
     (*range(17, 27), 0, 27, 16, 33),
 )
-EYES_MOUTH = (range(36, 42), range(42, 48), range(48, 68))
+EYES = (range(36, 42), range(42, 48))
+EYES_MOUTH = (*EYES, range(48, 68))
 EYE_CORNERS = (36, 45)  # the outer ones
 MARGIN = 0.08  # of their distance: lids and lips reach beyond their points
 
@@ -19,6 +20,11 @@ MARGIN = 0.08  # of their distance: lids and lips reach beyond their points
 def hull_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 [height, width], 255 inside the face hull of `landmarks` [68, 2] pixels, 0 outside."""
     return _filled(landmarks, HULLS, height, width)
+
+
+def eyes_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [height, width], 255 inside the two eyes of `landmarks` [68, 2] pixels, 0 outside."""
+    return _filled(landmarks, EYES, height, width)
 
 
 def eyes_mouth_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -4,17 +4,53 @@ import enum
 
 
 class FaceType(enum.StrEnum):
-    """A face type; a smaller one may be cut out of a larger one, never the other way."""
+    """A face type; a smaller one may be cut out of a larger one, never the other way.
+
+    `avatar` stands upright in the frame whatever the roll of the head; `mark_only` is the whole
+    frame, uncut. Models work on the others, which turn with the face.
+    """
 
     HALF = "half"
     FULL = "full"
     HEAD = "head"
+    WHOLE = "whole"
+    AVATAR = "avatar"
+    MARK_ONLY = "mark_only"
+
+    @property
+    def turns(self) -> bool:
+        """True when the picture turns with the face, so that the mean face has a place in it."""
+        return self not in (FaceType.AVATAR, FaceType.MARK_ONLY)
 
     @property
     def padding(self) -> float:
-        """Margin around the mean face on each side, as a share of the picture (spec section 2)."""
-        return {"half": 0.0, "full": 12 / 64, "head": 24 / 64}[self.value]
+        """Margin around the mean face on each side, as a share of the picture (spec section 2).
+
+        Raises ValueError for the types that do not turn with the face.
+        """
+        if not self.turns:
+            raise ValueError(f"a {self} picture has no margin around the mean face")
+        return {"half": 0.0, "full": 12 / 64, "head": 24 / 64, "whole": 0.40}[self.value]
+
+    @property
+    def shift(self) -> float:
+        """How far the picture reaches up beyond its padding, and less down: a share of it."""
+        return 0.07 if self is FaceType.WHOLE else 0.0
 
     def contains(self, other: "FaceType") -> bool:
-        """True when `other` can be cut out of a picture of this type."""
-        return self.padding >= other.padding
+        """True when `other` can be cut out of a picture of this type, however the head is turned.
+
+        Of what `mark_only` shows, as much as the frame does.
+        """
+        return other in CONTAINED[self]
+
+
+_HALF, _FULL = {FaceType.HALF}, {FaceType.HALF, FaceType.FULL}
+CONTAINED = {
+    FaceType.HALF: _HALF,
+    FaceType.FULL: _FULL,
+    FaceType.HEAD: _FULL | {FaceType.HEAD},
+    FaceType.WHOLE: _FULL | {FaceType.HEAD, FaceType.WHOLE},
+    FaceType.AVATAR: _FULL | {FaceType.AVATAR},
+    FaceType.MARK_ONLY: set(FaceType),
+}

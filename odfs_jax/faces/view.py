@@ -29,6 +29,11 @@ class View:
         return self.face_type.padding * self.resolution
 
     @property
+    def shift(self) -> float:
+        """Pixels by which the mean face lies lower than in the middle."""
+        return self.face_type.shift * self.resolution
+
+    @property
     def face_side(self) -> float:
         """Pixels of the mean face's unit square: how finely the view shows a face."""
         return self.resolution - 2 * self.margin
@@ -45,8 +50,9 @@ class View:
 def between(view: View, other: View) -> np.ndarray:
     """Matrix [2, 3] from the pixels of `view` to those of `other`, of the same face."""
     factor = other.face_side / view.face_side
-    shift = other.margin - factor * view.margin
-    return np.array([[factor, 0.0, shift], [0.0, factor, shift]], np.float32)
+    shift_x = other.margin - factor * view.margin
+    shift_y = other.margin + other.shift - factor * (view.margin + view.shift)
+    return np.array([[factor, 0.0, shift_x], [0.0, factor, shift_y]], np.float32)
 
 
 def grey(pictures: jax.Array) -> jax.Array:

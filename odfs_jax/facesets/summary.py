@@ -41,7 +41,7 @@ def summary(faces: list[Measured], bad: int) -> str:
     data = [face.data for face in faces]
     lines = {
         "faces": f"{len(faces)}, {bad} files that are none",
-        "kinds": _counts(f"{d.face_type} {d.size}x{d.size}" for d in data),
+        "kinds": _counts(f"{d.face_type} {d.shape[1]}x{d.shape[0]}" for d in data),
         "sources": _counts(d.source.file if d.source.pts is not None else "pictures" for d in data),
         "yaw": _spread([d.pose.yaw for d in data]) + " degrees",
         "pitch": _spread([d.pose.pitch for d in data]) + " degrees",

@@ -47,8 +47,9 @@ def build_net(model: Mapping[str, Any]) -> SwapNet:
 def _setting(key: str, kind: type, value: Any) -> Any:
     """`value` of a YAML file as a network takes it."""
     if kind is FaceType:
-        if value not in list(FaceType):
-            raise UserError(f"{key}={value}: expected one of {', '.join(FaceType)}")
+        fit = [face_type for face_type in FaceType if face_type.turns]
+        if value not in fit:
+            raise UserError(f"{key}={value}: expected one of {', '.join(fit)}")
         return FaceType(value)
     if key.endswith("resolution") and (value % 16 or value <= 0):
         raise UserError(f"{key}={value}: expected a multiple of 16")

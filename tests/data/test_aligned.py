@@ -45,17 +45,22 @@ extras = st.dictionaries(
 
 @st.composite
 def faces(draw):
+    face_type = draw(st.sampled_from(FaceType))
+    width, height = draw(st.tuples(st.integers(1, 1 << 17), st.integers(1, 1 << 17)))
+    if face_type is FaceType.MARK_ONLY:  # its picture is the whole frame
+        shape = [SIZE, draw(st.integers(1, SIZE))]
+        width, height = draw(st.permutations(shape))
     source = aligned.Source(
         file=draw(plain_names),
         frame=draw(st.integers(0, 1 << 40)),
         pts=draw(st.none() | st.integers(-(1 << 62), 1 << 62)),
-        width=draw(st.integers(1, 1 << 17)),
-        height=draw(st.integers(1, 1 << 17)),
+        width=width,
+        height=height,
         rect=tuple(draw(st.tuples(numbers, numbers, numbers, numbers))),
         landmarks=draw(points),
     )
     return aligned.FaceData(
-        face_type=draw(st.sampled_from(FaceType)),
+        face_type=face_type,
         size=SIZE,
         landmarks=draw(points),
         source=source,
@@ -76,8 +81,8 @@ def usual_face(**changes):
     return dataclasses.replace(face, **changes)
 
 
-def picture(seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+def picture(seed=0, shape=(SIZE, SIZE)):
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
 def assert_equal(found, expected):
@@ -122,9 +127,9 @@ def changed(path, where, value):
 @given(faces(), st.integers(0, 99))
 def test_round_trip(tmp_path, face, seed):
     path = tmp_path / "face.png"
-    aligned.write_face(path, picture(seed), face)
+    aligned.write_face(path, picture(seed, face.shape), face)
     image, found = aligned.read_image_and_face(path)
-    np.testing.assert_array_equal(image, picture(seed))
+    np.testing.assert_array_equal(image, picture(seed, face.shape))
     assert_equal(found, face)
     assert_equal(aligned.read_face(path), face)
 
@@ -187,7 +192,7 @@ def assert_refused(path):
 @given(faces(), st.data())
 def test_any_face_cut_or_damaged_anywhere_is_refused(tmp_path, face, data):
     path = tmp_path / "face.png"
-    aligned.write_face(path, picture(), face)
+    aligned.write_face(path, picture(0, face.shape), face)
     content = bytearray(path.read_bytes())
     places = st.lists(st.integers(0, 8 * len(content) - 1), min_size=1, max_size=5, unique=True)
     if data.draw(st.booleans(), label="cut"):
@@ -303,7 +308,8 @@ def test_hostile_text(path, text):
     [
         ("version", ..., "version None"),
         ("version", "1", "version '1'"),
-        ("face_type", "whole", "face_type 'whole'"),
+        ("face_type", "hole", "face_type 'hole'"),
+        ("face_type", "mark_only", "is not size 24"),
         ("face_type", ["full"], "face_type"),
         ("face_type", "x" * 500_000, "face_type"),
         ("size", 10**4000, "size"),

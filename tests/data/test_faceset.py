@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from pathlib import Path
 
 import cv2
 import jax.numpy as jnp
@@ -11,11 +12,14 @@ import pytest
 from odfs_jax.data.aligned import Pose, read_image_and_face, rewrite_data, write_face
 from odfs_jax.data.faceset import load_faceset, stored_size
 from odfs_jax.errors import UserError
+from odfs_jax.faces.align import alignment_matrix, transform
+from odfs_jax.faces.crop import cut
 from odfs_jax.faces.hull import eyes_mouth_mask, hull_mask
 from odfs_jax.faces.types import FaceType
 from odfs_jax.faces.view import View
 from odfs_jax.faces.warp import warp_affine
 
+FRAMES = Path(__file__).parents[1] / "extraction" / "data"
 HALF, FULL, HEAD = FaceType.HALF, FaceType.FULL, FaceType.HEAD
 
 
@@ -171,3 +175,24 @@ def test_eyes_and_mouth_are_a_fifth_channel_on_request(tmp_path, write_faceset):
     np.testing.assert_array_equal(faceset.images[0, ..., 4], expected)
     smaller = load_faceset(tmp_path, "src", View(HALF, 20), eyes_mouth=True)  # 64 to 40 pixels
     assert smaller.images.shape == (2, 40, 40, 5)
+
+
+@pytest.mark.parametrize("kind", ["avatar", "mark_only", "whole"])
+def test_faces_of_every_type_give_what_a_model_sees(tmp_path, actor_faces, kind):
+    """Whatever the folder's type shows of a face, the model's cut out of it is the same."""
+    frame = cv2.imread(str(FRAMES / "ben_010.jpg"))[..., ::-1]
+    _, face = actor_faces["ben_010"]
+    for name in ("full", kind):
+        matrix = alignment_matrix(face.source.landmarks, FaceType(name), 512)
+        whole = name == "mark_only"
+        picture = frame if whole else cut(frame, matrix, 512)
+        changes = {"face_type": FaceType(name), "size": 384 if whole else 512}
+        changes["landmarks"] = transform(matrix, face.source.landmarks)
+        write_face(tmp_path / name / "a.png", picture, dataclasses.replace(face, **changes))
+    seen = []
+    for name in ("full", kind):
+        faceset = load_faceset(tmp_path / name, "src", View(HALF, 64))
+        image = jnp.asarray(faceset.images[0], jnp.float32)
+        seen.append(warp_affine(image, jnp.asarray(faceset.cuts[0]), 64, 64))
+    difference = np.abs(np.asarray(seen[0] - seen[1]))
+    assert difference[..., :3].mean() < 2 and (difference[..., 3] > 128).mean() < 0.02

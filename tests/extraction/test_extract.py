@@ -18,7 +18,7 @@ from odfs_jax import cli
 from odfs_jax.data import aligned
 from odfs_jax.data.frames import Frame
 from odfs_jax.errors import UserError
-from odfs_jax.extraction import pipeline, run
+from odfs_jax.extraction import pipeline, run, writing
 from odfs_jax.faces import align
 
 DATA = Path(__file__).parent / "data"
@@ -174,7 +174,7 @@ class Squeezed:
 
 
 @pytest.mark.parametrize(
-    ("share", "reason"), [(0.0, "points coincide"), (0.03, "too small: 7 pixels of the frame")]
+    ("share", "reason"), [(0.0, "points of no face"), (0.03, "4 pixels from brows to lips")]
 )
 def test_a_face_that_cannot_be_aligned_is_left_out_and_counted(
     workspace, extract, landmarker, monkeypatch, caplog, share, reason
@@ -194,7 +194,7 @@ def test_a_full_disk_ends_the_run_and_its_threads(workspace, extract, monkeypatc
     def full(path, image, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(pipeline, "write_face", full)
+    monkeypatch.setattr(writing, "write_face", full)
     before = threading.active_count()
     with pytest.raises(OSError, match=r"No space left on device: .*00000_0\.png"):
         extract(workspace)

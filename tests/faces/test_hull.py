@@ -1,11 +1,12 @@
 """The face's outline, its eyes and its mouth."""
 
+import cv2
 import numpy as np
 from scipy.spatial import ConvexHull, Delaunay, distance
 
 from odfs_jax.faces import pose
 from odfs_jax.faces.align import MEAN_FACE
-from odfs_jax.faces.hull import EYES_MOUTH, HULLS, eyes_mouth_mask, hull_mask
+from odfs_jax.faces.hull import EYES_MOUTH, HULLS, eyes_mask, eyes_mouth_mask, hull_mask
 from odfs_jax.faces.mean_head import MEAN_HEAD
 
 
@@ -62,3 +63,16 @@ def test_eyes_and_mouth_are_scipys_hulls_and_what_is_near_them():
     assert not mask[near > margin + 1].any() and not mask[~face].any()
     nose = np.rint(points[27:36]).astype(int)
     assert not mask[nose[:4, 1], nose[:4, 0]].any()
+
+
+def test_eyes_are_two_patches_that_hold_their_points():
+    points = landmarks(256)
+    mask = eyes_mask(points, 256, 256)
+    seen = np.rint(points).astype(int)
+    assert (mask[seen[36:48, 1], seen[36:48, 0]] == 255).all()
+    count, labels = cv2.connectedComponents(mask)
+    assert count == 3 and not mask[seen[27:36, 1], seen[27:36, 0]].any()
+    for number, eye in ((1, range(36, 42)), (2, range(42, 48))):
+        area = ConvexHull(points[list(eye)]).volume  # an area, in 2-D
+        outline = ConvexHull(points[list(eye)]).area
+        assert area < (labels == number).sum() < area + outline

@@ -8,7 +8,10 @@ from odfs_jax.faces.align import MEAN_FACE, alignment_matrix, transform
 from odfs_jax.faces.types import FaceType
 from odfs_jax.faces.view import View, between, colour, grey
 
-VIEWS = [View(FaceType.HALF, 64), View(FaceType.FULL, 256), View(FaceType.HEAD, 96, grey=True)]
+VIEWS = [
+    View(FaceType.HALF, 64), View(FaceType.FULL, 256), View(FaceType.HEAD, 96, grey=True),
+    View(FaceType.WHOLE, 128),
+]  # fmt: skip
 
 
 @pytest.fixture

@@ -1,0 +1,75 @@
+"""How faces enter an aligned folder, automatic and manual ones: cut, named, written, noted."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from odfs_jax.data.aligned import write_face
+from odfs_jax.data.frames import Frame
+from odfs_jax.extraction.detection import Detection
+from odfs_jax.extraction.face import aligned_face
+from odfs_jax.extraction.journal import RUN, Done, Journal
+from odfs_jax.faces.types import FaceType
+
+MANUAL = "manual"
+
+
+def write_faces(
+    folder: Path,
+    frame: Frame,
+    faces: Iterable[Detection],
+    face_type: FaceType,
+    size: int,
+    detector: str,
+    extra: dict[str, Any],
+    avoid: frozenset[str] = frozenset(),
+) -> list[Path]:
+    """Writes an aligned PNG `<frame>_<k>.png` for each face, k = 0 the first.
+
+    Landmarks must be there. A name in `avoid` is passed over; any other file of that name is
+    replaced. Raises ValueError for points that are no face.
+    """
+    paths: list[Path] = []
+    cuts = [aligned_face(frame, face, face_type, size, detector, extra) for face in faces]
+    number = 0
+    for image, data in cuts:
+        while (name := f"{frame.index:05d}_{number}.png") in avoid:
+            number += 1
+        number += 1
+        paths.append(folder / name)
+        write_face(paths[-1], image, data)
+    return paths
+
+
+def accept_faces(
+    folder: Path,
+    frame: Frame,
+    landmarks: Sequence[np.ndarray],
+    face_type: FaceType,
+    size: int,
+    landmarker: str = MANUAL,
+) -> list[Path]:
+    """Adds what a person accepted in `frame` to the aligned `folder`; the PNGs written.
+
+    THE way for a manual extractor: `landmarks` are [68,2] a face, in pixels of `frame.image` (as
+    everywhere, 0 is the centre of the first pixel), found by `landmarker` or dragged by hand. The
+    same code cuts and writes them as in automatic extraction; they carry `detector: manual`,
+    score 1 and the points' own box. No PNG in the folder is replaced. The frame, also with an
+    empty list, is noted as finished and seen: it is no longer doubtful, and no later run of
+    `extract.py` without overwrite=true touches it. Nothing is lost if the process is killed.
+
+    Raises ValueError, with nothing written, when points coincide or are not finite; BadFileError
+    when the folder's journal is damaged; OSError.
+    """
+    journal = Journal.read(folder)
+    faces = [Detection(_box(points), None, 1.0, points, landmarker) for points in landmarks]
+    taken = frozenset(path.name for path in folder.glob("*.png"))
+    paths = write_faces(folder, frame, faces, face_type, size, MANUAL, {RUN: MANUAL}, taken)
+    journal.add(Done(frame.file, frame.index, frame.pts, len(paths), seen=True))
+    return paths
+
+
+def _box(points: np.ndarray) -> np.ndarray:
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
