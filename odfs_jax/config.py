@@ -137,9 +137,20 @@ class MergeConfig:
 class OutputConfig:
     path: str | None = None
     codec: str = MISSING
-    crf: int = MISSING
-    preset: str = MISSING
+    crf: int | None = None
+    preset: str | None = None
+    pixel_format: str | None = None
+    pictures: str = "png"
     fps: float = MISSING
+    alpha: bool = False
+    mask: bool = False
+
+
+@dataclass
+class ProvenanceConfig:
+    enabled: bool = True
+    key: str | None = None
+    cert: str | None = None
 
 
 @dataclass
@@ -192,6 +203,7 @@ class ConvertConfig:
     batch_size: int = MISSING
     merge: MergeConfig = field(default_factory=MergeConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    provenance: ProvenanceConfig = field(default_factory=ProvenanceConfig)
     data: DataConfig = field(default_factory=DataConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     debug: bool = False

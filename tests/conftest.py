@@ -35,6 +35,12 @@ def _forget_programs():
     jax.clear_caches()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_key(tmp_path_factory):
+    """The key that results are signed with is made for the tests, not for who runs them."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+
+
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)

@@ -6,9 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-import odfs_jax
 from odfs_jax import devices
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import Counts, FaceMerger
@@ -22,14 +21,11 @@ from odfs_jax.errors import UserError
 from odfs_jax.faces.proportions import anchor_matrix
 from odfs_jax.inference import Swapper, make_swapper
 from odfs_jax.progress import progress
+from odfs_jax.provenance.mark import marking
 from odfs_jax.training.checkpoint import load_for_inference
 
 log = logging.getLogger(__name__)
 
-COMMENT = (
-    f"AI-edited face swap (odfs-jax {odfs_jax.__version__}); DigitalSourceType="
-    "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-)
 ANCHORS = ("face", "eyes")
 AHEAD = 4  # frames decoded, and frames merged, that wait for the next stage
 
@@ -44,17 +40,19 @@ def convert(config: DictConfig) -> None:
     clip = find_input(config.workspace, "dst", config.data.dst)
     model_dir = find_model(Path(config.workspace) / "models", config.name)
     aligned = Path(config.data.dst.aligned)
-    with open_frames(clip) as source:
+    output = OmegaConf.to_object(config.output)
+    with open_frames(clip, plates=True) as source:
+        marks = marking(config.provenance, clip)
         targets = find_targets(aligned, source)
         model, params, src_eyes = load_for_inference(model_dir)
         swapper = make_swapper(model, params)
         log.info("model: %s", model_dir)
-        path = result_path(config.output.path, Path(config.workspace), source)
+        path = result_path(output.path, Path(config.workspace), source)
         placement = find_placement(config.merge.anchor, src_eyes, aligned, swapper)
         merge = build_merge(swapper, config.merge, placement)
         merger = FaceMerger(swapper, merge, config.batch_size)
         start = time.monotonic()
-        with open_writer(path, source, config.output, COMMENT) as writer:
+        with open_writer(path, source, output, marks) as writer:
             _stream(source, targets, merger, writer)
         targets.skip_rest(clip)
         for error in source.bad:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Self
 
+import av
 import numpy as np
 
 from odfs_jax.data.yuv import ColourTags
@@ -20,6 +21,11 @@ class Frame:
     `file` is the plain name of the clip or of the picture; `index` the running number from 0 (for
     a folder the position in name order, unreadable pictures counted); `pts` and `duration` are in
     the time base of the source and None for pictures; `image` is uint8 RGB [H, W, 3].
+
+    `plate` is `image` as it was read and `stored` the same picture as the source holds it (planes
+    of a clip, 16 bits of a picture; None: `image` is all there is): with both, a writer keeps every
+    pixel that conversion left alone as it was, at any depth. Conversion fills in `weights`, uint8
+    [H, W]: the share of the new face in each pixel, 255 for all; None where no face is swapped.
     """
 
     file: str
@@ -27,6 +33,15 @@ class Frame:
     pts: int | None
     image: np.ndarray
     duration: int | None = None
+    plate: np.ndarray | None = None
+    stored: av.VideoFrame | None = None
+    weights: np.ndarray | None = None
+
+    def untouched(self) -> np.ndarray | None:
+        """bool [H, W]: the pixels that still are the source's; None: all of them."""
+        if self.plate is None or self.image is self.plate:
+            return None
+        return (self.image == self.plate).all(axis=2)
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,7 @@ class ClipFormat:
     time_base: Fraction  # seconds
     rate: Fraction  # frames per second, on average
     pixel_aspect: Fraction | None  # width / height of a pixel, upright
-    pixel_format: str  # libav's name, such as yuv420p
+    pixel_format: str | None  # libav's name, such as yuv420p; None: whatever suits pictures
     colour: ColourTags
 
 
@@ -71,3 +86,7 @@ class FrameWriter(ABC):
     @abstractmethod
     def write(self, frame: Frame) -> None:
         """Adds `frame`: its image may be changed, everything else as the source gave it."""
+
+    def has(self, frame: Frame) -> bool:
+        """True when an interrupted run wrote `frame` already, with the same settings."""
+        return False

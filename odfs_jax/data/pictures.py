@@ -1,29 +1,32 @@
-"""A folder of pictures, read as frames and written as PNGs."""
+"""A folder of pictures, read as frames."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
-from odfs_jax.data import atomic, png
-from odfs_jax.data.frames import Frame, FrameSource, FrameWriter
+from odfs_jax.data import png
+from odfs_jax.data.frames import Frame, FrameSource
 from odfs_jax.data.workspace import IMAGE_SUFFIXES, image_files
 from odfs_jax.errors import BadFileError, UserError
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-COMMENT = "Comment"  # the PNG specification's keyword for it
 
 
 class PictureSource(FrameSource):
-    """The pictures of a folder by name. Raises UserError when none can be read."""
+    """The pictures of a folder by name. Raises UserError when none can be read.
+
+    With `plates` its frames keep all 16 bits of pictures that have them.
+    """
 
     is_folder = True
     clip = None
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, plates: bool = False) -> None:
         self.path = path
+        self._plates = plates
         self.bad: list[BadFileError] = []
         self._files: list[Path] | None = image_files(path)
         if not self._files:
@@ -40,49 +43,45 @@ class PictureSource(FrameSource):
         files, self._files = self._files, None
         for index, file in enumerate(files):
             try:
-                image = read_picture(file)
+                deep = _read(file)
             except BadFileError as error:
                 self.bad.append(error)
                 continue
-            yield Frame(file.name, index, None, image)
+            image, stored = _eight_bits(deep), None
+            if self._plates and deep.dtype == np.uint16:
+                stored = av.VideoFrame.from_ndarray(deep, format="rgb48le")
+            yield Frame(file.name, index, None, image, plate=image, stored=stored)
 
 
 def read_picture(path: Path) -> np.ndarray:
     """uint8 RGB [H, W, 3], upright (EXIF), 16 bits reduced to 8. Raises BadFileError."""
+    return _eight_bits(_read(path))
+
+
+def _read(path: Path) -> np.ndarray:
+    """RGB [H, W, 3], upright, uint8 or uint16 as the file has it. Raises BadFileError."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise BadFileError(path, f"cannot be read ({error.strerror})") from error
     _check_whole(path, content)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:  # an empty file, or a size beyond OpenCV's limit
         raise BadFileError(path, "not a picture that can be read") from error
     if image is None:
         raise BadFileError(path, "not a picture that can be read")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise BadFileError(path, f"{image.dtype} pixels; expected 8 or 16 bits")
     return np.ascontiguousarray(image[..., ::-1])
 
 
-@contextmanager
-def picture_writer(path: Path, comment: str) -> Iterator[FrameWriter]:
-    """A writer of PNGs into the folder `path`, which appears only when the block ends well."""
-    with atomic.replacing_folder(path) as temporary:
-        yield PictureWriter(temporary, comment)
-
-
-class PictureWriter(FrameWriter):
-    """One PNG a frame: <picture>.png for pictures, <clip>_000123.png for clips."""
-
-    def __init__(self, folder: Path, comment: str) -> None:
-        self._folder, self._comment = folder, comment
-
-    def write(self, frame: Frame) -> None:
-        stem = Path(frame.file).stem
-        name = f"{stem}.png" if frame.pts is None else f"{stem}_{frame.index:06d}.png"
-        target = self._folder / name
-        if target.exists():
-            raise UserError(f"{frame.file}: a second picture would be written as {name}; rename it")
-        target.write_bytes(png.with_text(png.encode(frame.image), COMMENT, self._comment))
+def _eight_bits(image: np.ndarray) -> np.ndarray:
+    """uint8, the 16-bit values rounded."""
+    if image.dtype == np.uint8:
+        return image
+    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _first_readable(files: list[Path], path: Path) -> np.ndarray:

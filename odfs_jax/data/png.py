@@ -16,8 +16,11 @@ Chunk = tuple[bytes, bytes]
 
 
 def encode(image: np.ndarray) -> bytes:
-    """`image` (uint8 RGB [H, W, 3]) as a PNG file."""
-    _, encoded = cv2.imencode(".png", image[..., ::-1])
+    """`image` (uint8: grey [H, W], RGB [H, W, 3] or RGBA [H, W, 4]) as a PNG file."""
+    if image.ndim == 3:
+        order = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+        image = cv2.cvtColor(image, order)
+    _, encoded = cv2.imencode(".png", image)
     return encoded.tobytes()
 
 
@@ -68,6 +71,13 @@ def with_text(content: bytes, keyword: str, text: str) -> bytes:
     kept = [c for c in chunks(content) if not (c[0] == b"tEXt" and c[1].startswith(prefix))]
     kept.insert(1, (b"tEXt", prefix + text.encode("latin-1")))  # right after the header
     return SIGNATURE + b"".join(_pack(kind, data) for kind, data in kept)
+
+
+def with_chunk(content: bytes, kind: bytes, data: bytes) -> bytes:
+    """`content` with one more chunk right after the header."""
+    kept = chunks(content)
+    kept.insert(1, (kind, data))
+    return SIGNATURE + b"".join(_pack(*chunk) for chunk in kept)
 
 
 def _pack(kind: bytes, data: bytes) -> bytes:

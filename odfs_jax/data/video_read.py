@@ -1,5 +1,6 @@
 """Reading a clip: decoded on several threads, upright, RGB, with the stream's own times."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
@@ -9,18 +10,23 @@ from pathlib import Path
 import av
 import numpy as np
 
+from odfs_jax.data import planes
 from odfs_jax.data.frames import ClipFormat, Frame, FrameSource
 from odfs_jax.data.yuv import tags_of, to_rgb
 from odfs_jax.errors import BadFileError, UserError
 
 
 class ClipSource(FrameSource):
-    """The first (or default) picture stream of a clip. Raises UserError when there is none."""
+    """The first (or default) picture stream of a clip. Raises UserError when there is none.
+
+    With `plates` its frames keep what a writer needs for an exact copy: twice the memory.
+    """
 
     is_folder = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, plates: bool = False) -> None:
         self.path = path
+        self._plates = plates
         self.bad: list[BadFileError] = []
         self._damage: Counter[str] = Counter()
         self._container = _open(path)
@@ -69,7 +75,11 @@ class ClipSource(FrameSource):
                     f"a change of size to {image.shape[1]}x{image.shape[0]}; stopped there"
                 ] += 1
                 break
-            yield Frame(self.path.name, index, pts, image, picture.duration or None)
+            frame = Frame(self.path.name, index, pts, image, picture.duration or None)
+            if self._plates:
+                stored = self._turn.stored(picture)
+                frame = dataclasses.replace(frame, plate=image, stored=stored)
+            yield frame
         self._report()
 
     def close(self) -> None:
@@ -129,8 +139,14 @@ class Turn:
             return None
         return 1 / aspect if self._swaps else aspect
 
+    def stored(self, frame: av.VideoFrame) -> av.VideoFrame | None:
+        """The upright form of `frame`, samples untouched; None when its format has none."""
+        if self._swaps or any(self._mirrors):
+            return planes.turned(frame, self.upright)
+        return frame
+
     def upright(self, image: np.ndarray) -> np.ndarray:
-        """The upright, contiguous form of `image` [H, W, 3]."""
+        """The upright, contiguous form of `image` [H, W, C]."""
         if self._swaps:
             image = image.swapaxes(0, 1)
         mirror_x, mirror_y = self._mirrors

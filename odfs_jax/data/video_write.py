@@ -8,49 +8,63 @@ from pathlib import Path
 
 import av
 from av.codec.context import Flags
+from av.video.frame import PictureType
 
 from odfs_jax.config import OutputConfig
-from odfs_jax.data import atomic, yuv
+from odfs_jax.data import atomic, encoders, matte, planes, xmp, yuv
 from odfs_jax.data.frames import ClipFormat, Frame, FrameSource, FrameWriter
+from odfs_jax.data.marking import SIDECAR, Marking
 from odfs_jax.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# Encoders that know the two settings; the others keep their own defaults.
-CRF_AND_PRESET = ("libx264", "libx264rgb", "libx265", "libsvtav1")
-CRF_ONLY = ("libvpx", "libvpx-vp9")
 QUICKTIME = (".mp4", ".mov", ".m4v")
 
 
 @contextmanager
 def clip_writer(
-    path: Path, source: FrameSource, output: OutputConfig, comment: str
+    path: Path,
+    source: FrameSource,
+    output: OutputConfig,
+    marking: Marking,
+    is_mask: bool = False,
 ) -> Iterator[FrameWriter]:
     """A writer of `path`, which appears only when the block ends without an exception.
 
-    Raises UserError before anything is encoded when the encoder, its settings, the container or
-    the sound do not go together.
+    A mask has no sound. Raises UserError before anything is encoded when the encoder, its settings,
+    the container or the sound do not go together.
     """
     clip = source.clip or _clip_of_pictures(output.fps)
-    with (
-        atomic.replacing(path) as temporary,
-        av.open(str(temporary), "w", options=_muxer_options(path, clip)) as container,
-    ):
-        container.metadata["comment"] = comment
-        stream = _add_video(container, path, source, clip, output)
-        with _Sound(source, container, path) as sound:
-            _start(stream, output)
-            writer = ClipWriter(stream, sound, clip)
-            yield writer
-            writer.finish()
+    for left in sorted(path.parent.glob(f".{path.stem}-*.partial{path.suffix}")):
+        log.warning("%s: left by a run that was stopped, unless one is under way", left)
+    sidecar = path.with_name(path.name + SIDECAR)
+    with atomic.replacing(path) as temporary:
+        with av.open(str(temporary), "w", options=_muxer_options(path, clip)) as container:
+            if marking.comment:
+                container.metadata["comment"] = marking.comment
+            stream = _add_video(container, path, source, clip, output)
+            with _Sound(None if is_mask else source, container, path) as sound:
+                _start(stream, output)
+                writer = ClipWriter(stream, sound, clip, output.alpha)
+                yield writer
+                writer.finish()
+        if marking.xmp and path.suffix.lower() in QUICKTIME:
+            xmp.append_to_mp4(temporary, marking.xmp)
+        seal = marking.seal(temporary, path.name)
+        sidecar.unlink(missing_ok=True)  # that of an older result does not fit the new one
+    if seal is not None:
+        atomic.write_bytes(sidecar, seal)
 
 
 class ClipWriter(FrameWriter):
     """Encodes frames and muxes them with the sound up to the same time."""
 
-    def __init__(self, stream: av.VideoStream, sound: "_Sound", clip: ClipFormat) -> None:
-        self._stream, self._sound, self._clip = stream, sound, clip
+    def __init__(
+        self, stream: av.VideoStream, sound: "_Sound", clip: ClipFormat, alpha: bool
+    ) -> None:
+        self._stream, self._sound, self._clip, self._alpha = stream, sound, clip, alpha
         self._colour = yuv.output_tags(clip.colour, stream.pix_fmt)
+        self._target = planes.Target(stream.pix_fmt, clip.colour, self._colour)
 
     def write(self, frame: Frame) -> None:
         expected = (self._stream.height, self._stream.width)
@@ -59,7 +73,8 @@ class ClipWriter(FrameWriter):
                 f"{frame.file}: {frame.image.shape[1]}x{frame.image.shape[0]} pixels in a video of "
                 f"{expected[1]}x{expected[0]}; pictures of several sizes need a folder as output"
             )
-        picture = yuv.from_rgb(frame.image, self._stream.pix_fmt, self._colour)
+        picture = self._picture(frame)
+        picture.pict_type = PictureType.NONE  # how the source coded it is no wish of ours
         picture.pts = frame.index if frame.pts is None else frame.pts
         picture.duration = frame.duration or 0
         picture.time_base = self._clip.time_base
@@ -70,6 +85,13 @@ class ClipWriter(FrameWriter):
         self._mux(self._stream.encode(None))
         self._sound.copy_until(None)
 
+    def _picture(self, frame: Frame) -> av.VideoFrame:
+        if self._alpha:
+            return yuv.from_rgb(matte.cut_out(frame), self._stream.pix_fmt, self._colour)
+        if frame.stored is None:
+            return yuv.from_rgb(frame.image, self._stream.pix_fmt, self._colour)
+        return planes.blended(frame.stored, frame.image, frame.untouched(), self._target)
+
     def _mux(self, packets: list[av.Packet]) -> None:
         for packet in packets:
             self._sound.copy_until(packet.dts * packet.time_base)
@@ -79,9 +101,12 @@ class ClipWriter(FrameWriter):
 class _Sound:
     """The sound packets of a clip, copied unchanged in step with the video."""
 
-    def __init__(self, source: FrameSource, container: av.container.OutputContainer, path: Path):
+    def __init__(
+        self, source: FrameSource | None, container: av.container.OutputContainer, path: Path
+    ) -> None:
         self._container = container
-        self._input = None if source.is_folder else av.open(str(source.path))
+        is_silent = source is None or source.is_folder
+        self._input = None if is_silent else av.open(str(source.path))
         streams = () if self._input is None else self._input.streams.audio
         try:
             self._copies = {s.index: _copy_stream(s, container, path) for s in streams}
@@ -141,18 +166,19 @@ def _add_video(
     clip: ClipFormat,
     output: OutputConfig,
 ) -> av.VideoStream:
-    codec = _encoder(output.codec)
+    encoder, codec = encoders.find_encoder(output)
+    size = source.width, source.height
+    layout = encoders.pixel_format(codec, output, clip.pixel_format, *size)
+    options = encoders.options(encoder, output, layout)
     try:
-        stream = container.add_stream(
-            output.codec, rate=clip.rate, options=_encoder_options(output)
-        )
+        stream = container.add_stream(encoder.codec, rate=clip.rate, options=options)
     except ValueError as error:
         raise UserError(
             f"output.codec={output.codec}: a {path.suffix} file cannot hold it; "
             "change output.codec or the suffix of output.path"
         ) from error
-    stream.width, stream.height = source.width, source.height
-    stream.pix_fmt = yuv.output_format(codec, clip.pixel_format, source.width, source.height)
+    stream.width, stream.height = size
+    stream.pix_fmt = layout
     context = stream.codec_context
     stream.time_base = context.time_base = clip.time_base
     if clip.pixel_aspect:
@@ -160,6 +186,8 @@ def _add_video(
     colour = yuv.output_tags(clip.colour, stream.pix_fmt)
     context.color_primaries, context.color_trc = colour.primaries, colour.transfer
     context.colorspace, context.color_range = colour.matrix, colour.range
+    if encoder.quicktime_tag and path.suffix.lower() in QUICKTIME:
+        context.codec_tag = encoder.quicktime_tag
     context.thread_count = 0  # as many as there are cores
     context.flags |= int(Flags.frame_duration)  # else the last frame's length is a guess
     return stream
@@ -171,28 +199,9 @@ def _start(stream: av.VideoStream, output: OutputConfig) -> None:
         stream.codec_context.open()
     except (av.FFmpegError, ValueError) as error:
         raise UserError(
-            f"output.codec={output.codec} refuses output.crf={output.crf}, output.preset="
-            f"{output.preset} or {stream.width}x{stream.height} {stream.pix_fmt} ({error})"
+            f"output.codec={output.codec} refuses {stream.width}x{stream.height} {stream.pix_fmt}, "
+            f"output.crf={output.crf} or output.preset={output.preset} ({error})"
         ) from error
-
-
-def _encoder(name: str) -> av.Codec:
-    try:
-        codec = av.Codec(name, "w")
-    except ValueError as error:
-        raise UserError(f"output.codec={name}: no such encoder; for example libx264") from error
-    if codec.type != "video":
-        raise UserError(f"output.codec={name}: an {codec.type} encoder; for example libx264")
-    return codec
-
-
-def _encoder_options(output: OutputConfig) -> dict[str, str]:
-    if output.codec in CRF_AND_PRESET:
-        return {"crf": str(output.crf), "preset": output.preset}
-    if output.codec in CRF_ONLY:
-        return {"crf": str(output.crf)}
-    log.warning("output.crf and output.preset mean nothing to %s", output.codec)
-    return {}
 
 
 def _muxer_options(path: Path, clip: ClipFormat) -> dict[str, str]:
@@ -208,4 +217,4 @@ def _clip_of_pictures(fps: float) -> ClipFormat:
         raise UserError(f"output.fps={fps}: expected frames per second above 0")
     ntsc = Fraction(round(fps * 1.001) * 1000, 1001)
     rate = ntsc if fps % 1 and abs(fps - ntsc) < 0.005 else Fraction(str(fps))
-    return ClipFormat(1 / rate, rate, None, "yuv420p", yuv.ColourTags())
+    return ClipFormat(1 / rate, rate, None, None, yuv.ColourTags())

@@ -61,70 +61,105 @@ def tags_of(frame: av.VideoFrame) -> ColourTags:
 
 def to_rgb(frame: av.VideoFrame, tags: ColourTags) -> np.ndarray:
     """uint8 RGB [H, W, 3] of a decoded frame of any pixel format and depth."""
-    if frame.format.is_rgb:
-        return frame.reformat(format="rgb24").to_ndarray()
-    matrix = _matrix(tags, frame.height)
-    return frame.reformat(
-        format="rgb24",
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
-        src_color_range=_range(tags),
-        dst_color_range=ColorRange.JPEG,
-        interpolation=SCALING,
-    ).to_ndarray()
+    return reformat(frame, "rgb24", tags, tags).to_ndarray()
+
+
+def to_rgb16(frame: av.VideoFrame, tags: ColourTags) -> np.ndarray:
+    """uint16 RGB [H, W, 3] of a decoded frame, 65535 for white."""
+    return reformat(frame, "rgb48le", tags, tags).to_ndarray()
 
 
 def from_rgb(image: np.ndarray, pixel_format: str, tags: ColourTags) -> av.VideoFrame:
-    """The video frame in `pixel_format` of `image` (uint8 RGB [H, W, 3])."""
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    if av.VideoFormat(pixel_format).is_rgb:
+    """The video frame in `pixel_format` of `image` (RGB or RGBA [H, W, C], uint8 or uint16)."""
+    name = {(3, 1): "rgb24", (4, 1): "rgba", (3, 2): "rgb48le", (4, 2): "rgba64le"}
+    layout = name[image.shape[2], image.itemsize]
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=layout)
+    return reformat(frame, pixel_format, tags, tags)
+
+
+def reformat(
+    frame: av.VideoFrame, pixel_format: str, source: ColourTags, result: ColourTags
+) -> av.VideoFrame:
+    """`frame`, tagged `source`, in `pixel_format` with the matrix and range of `result`.
+
+    RGB has full range whatever its tags say. Between two RGB formats nothing is computed.
+    """
+    is_rgb = frame.format.is_rgb, av.VideoFormat(pixel_format).is_rgb
+    if all(is_rgb):
         return frame.reformat(format=pixel_format)
-    matrix = _matrix(tags, image.shape[0])
+    if frame.format.name == pixel_format and _coding(source, frame) == _coding(result, frame):
+        return frame
+    (from_matrix, from_range), (to_matrix, to_range) = (
+        _coding(tags, frame) for tags in (source, result)
+    )
     return frame.reformat(
         format=pixel_format,
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
-        src_color_range=ColorRange.JPEG,
-        dst_color_range=_range(tags),
+        src_colorspace=to_matrix if is_rgb[0] else from_matrix,
+        dst_colorspace=from_matrix if is_rgb[1] else to_matrix,
+        src_color_range=ColorRange.JPEG if is_rgb[0] else from_range,
+        dst_color_range=ColorRange.JPEG if is_rgb[1] else to_range,
         interpolation=SCALING,
     )
 
 
-def output_format(codec: av.Codec, source: str, width: int, height: int) -> str:
+def output_format(
+    codec: av.Codec, source: str, width: int, height: int, alpha: bool = False
+) -> str:
     """The pixel format of `codec` nearest to `source` that holds [height, width].
 
-    Subsampled chroma needs even sizes; odd ones go to 4:4:4 rather than lose a row of the plate.
+    With `alpha` one that has transparency. For an encoder that loses something, subsampled chroma
+    needs even sizes; odd ones go to 4:4:4 rather than lose a row of the plate.
     """
     names = [f.name for f in codec.video_formats or () if not f.name.startswith("yuvj")]
-    if width % 2 or height % 2:
-        names = [name for name in names if _full_chroma(name)]
+    if alpha:
+        names = [name for name in names if has_alpha(name)]
+    elif (width % 2 or height % 2) and not only_lossless(codec) and not full_chroma(source):
+        names = [name for name in names if full_chroma(name)]
         source = "yuv444p10le" if _depth(source) > 8 else "yuv444p"
-    best = find_best_pix_fmt_of_list(names, source.replace("yuvj", "yuv"))[0] if names else None
+    best = (
+        find_best_pix_fmt_of_list(names, source.replace("yuvj", "yuv"), has_alpha=alpha)[0]
+        if names
+        else None
+    )
     if best is None:
+        transparent = "transparent " if alpha else ""
         raise UserError(
-            f"output.codec={codec.name} has no pixel format for {width}x{height} frames of {source}"
+            f"output.codec={codec.name} has no pixel format for {transparent}{width}x{height} "
+            f"frames of {source}"
         )
     return best.name
 
 
 def output_tags(tags: ColourTags, pixel_format: str) -> ColourTags:
-    """`tags` as they hold for `pixel_format`: an RGB clip stored as YUV needs a matrix."""
-    if av.VideoFormat(pixel_format).is_rgb or tags.matrix != RGB:
-        return tags
-    return ColourTags(tags.primaries, tags.transfer, BT709, int(ColorRange.MPEG))
+    """`tags` as they hold for `pixel_format`: between RGB and YUV the matrix must change."""
+    is_rgb = av.VideoFormat(pixel_format).is_rgb
+    if is_rgb and tags.matrix in MATRICES:
+        return ColourTags(tags.primaries, tags.transfer, RGB, int(ColorRange.JPEG))
+    if not is_rgb and tags.matrix == RGB:
+        return ColourTags(tags.primaries, tags.transfer, BT709, int(ColorRange.MPEG))
+    return tags
 
 
-def _matrix(tags: ColourTags, height: int) -> Colorspace:
-    if tags.matrix in (RGB, UNSPECIFIED):
-        return Colorspace.ITU709 if height >= HD_HEIGHT else Colorspace.ITU601
-    return MATRICES[tags.matrix]
+def only_lossless(codec: av.Codec) -> bool:
+    """True for an encoder that cannot lose anything: FFV1 is, x264 at its best only may be."""
+    return codec.lossless and not codec.lossy
 
 
-def _range(tags: ColourTags) -> ColorRange:
-    return ColorRange.JPEG if tags.range == ColorRange.JPEG else ColorRange.MPEG
+def has_alpha(name: str) -> bool:
+    """True for a pixel format with transparency."""
+    return any(part.is_alpha for part in av.VideoFormat(name).components)
 
 
-def _full_chroma(name: str) -> bool:
+def _coding(tags: ColourTags, frame: av.VideoFrame) -> tuple[Colorspace, ColorRange]:
+    """The matrix and range of a YUV frame of `frame`'s height."""
+    matrix = MATRICES.get(tags.matrix)  # none: RGB, or unspecified
+    if matrix is None:
+        matrix = Colorspace.ITU709 if frame.height >= HD_HEIGHT else Colorspace.ITU601
+    return matrix, ColorRange.JPEG if tags.range == ColorRange.JPEG else ColorRange.MPEG
+
+
+def full_chroma(name: str) -> bool:
+    """True when every pixel has a colour of its own."""
     pixel = av.VideoFormat(name)
     return pixel.is_rgb or all(
         (part.width, part.height) == (64, 64) for part in av.VideoFormat(name, 64, 64).components

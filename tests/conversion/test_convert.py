@@ -18,11 +18,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from odfs_jax.config import ModelConfig, config_dir, register_schemas
-from odfs_jax.conversion.run import COMMENT, convert
+from odfs_jax.conversion.run import convert
 from odfs_jax.data.aligned import FaceData, Pose, Source, write_face
 from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
 from odfs_jax.nets import build_net
+from odfs_jax.provenance.statement import COMMENT
 from odfs_jax.training.checkpoint import Checkpoints
 
 HEIGHT, WIDTH, COUNT = 96, 128, 6
@@ -130,7 +131,7 @@ def test_only_faces_that_still_have_a_png_are_swapped(workspace):
     (workspace / "dst/aligned/00004_0.png").unlink()
     run(workspace, f"output.path={workspace}/pictures", "merge=hist_match")
     run(workspace, f"output.path={workspace}/again", "merge=hist_match")
-    files = sorted((workspace / "pictures").iterdir())
+    files = sorted((workspace / "pictures").glob("*.png"))
     assert len(files) == COUNT
     # The reader's own pictures of the clip: what a frame without a face has to be.
     for path in (workspace / "dst/aligned").iterdir():
@@ -155,7 +156,8 @@ def test_a_folder_of_pictures_gives_a_folder(workspace, face_points, smooth_pict
     face = {"file": "b.png", "width": WIDTH, "height": HEIGHT}
     write_aligned(workspace / "dst/aligned/b_0.png", face_points((60, 50), 30), 7, None, **face)
     run(workspace)
-    assert sorted(p.name for p in (workspace / "result").iterdir()) == ["a.png", "b.png", "c.png"]
+    written = sorted(p.name for p in (workspace / "result").iterdir())
+    assert written == ["a.png", "b.png", "c.png", "provenance.json", "provenance.json.c2pa"]
     changed = [
         (
             cv2.imread(str(workspace / f"dst/{n}.png"))

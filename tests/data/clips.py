@@ -7,9 +7,19 @@ import av
 import numpy as np
 
 from odfs_jax.config import OutputConfig
+from odfs_jax.data.marking import Unmarked
 from odfs_jax.data.video import open_frames, open_writer
 
 COMMENT = "AI-edited face swap; a test"
+
+
+class Commented(Unmarked):
+    """The comment alone: what stands in a result besides its frames is tested elsewhere."""
+
+    comment = COMMENT
+
+
+MARKING = Commented()
 OUTPUT = OutputConfig(codec="libx264", crf=0, preset="ultrafast", fps=25)
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}  # red and blue
 CODES = {"bt601": 6, "bt709": 1}
@@ -101,8 +111,8 @@ def add_tone(
 
 def copy(source_path: Path, result: Path, output: OutputConfig = OUTPUT) -> Path:
     with (
-        open_frames(source_path) as source,
-        open_writer(result, source, output, COMMENT) as writer,
+        open_frames(source_path, plates=True) as source,
+        open_writer(result, source, output, MARKING) as writer,
     ):
         for frame in source:
             writer.write(frame)

@@ -10,6 +10,7 @@ import pytest
 from clips import (
     CODES,
     COMMENT,
+    MARKING,
     OUTPUT,
     RANGES,
     copy,
@@ -148,7 +149,7 @@ def test_pictures_become_a_clip_and_a_folder(tmp_path):
     (folder / "notes.txt").write_text("left alone")
     with open_frames(folder) as source:
         assert (source.width, source.height, source.count) == (64, 48, 5)
-        with open_writer(tmp_path / "out", source, OUTPUT, COMMENT) as writer:
+        with open_writer(tmp_path / "out", source, OUTPUT, MARKING) as writer:
             frames = list(source)
             for frame in frames:
                 writer.write(frame)

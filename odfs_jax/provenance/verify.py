@@ -1,0 +1,149 @@
+"""What a file says of its origin, and whether it is still as it was when it was signed."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import tifffile
+
+from odfs_jax.data import png, xmp
+from odfs_jax.data.marking import FOLDER_LIST
+from odfs_jax.data.workspace import image_files
+from odfs_jax.errors import UserError
+from odfs_jax.provenance import c2pa_store
+from odfs_jax.provenance.keys import own_certificates
+from odfs_jax.provenance.mark import sha256
+from odfs_jax.provenance.statement import AI_EDITED, SOURCE_TYPE
+
+WHOLE, ALTERED, UNSIGNED = 0, 1, 3  # exit codes; 2 is a user's mistake, as everywhere
+MAX_LIST = 1 << 28  # bytes of a folder's list
+
+
+@dataclass
+class Verdict:
+    """What was found. `signature` is one of Trusted, Valid, Invalid; None: there is none."""
+
+    path: Path
+    comment: bool = False
+    xmp: bool = False
+    signature: str | None = None
+    signer: str | None = None
+    says_edited: bool = False  # the signed manifest says that AI edited this
+    inputs: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def code(self) -> int:
+        """WHOLE, ALTERED or UNSIGNED."""
+        if self.wrong or self.signature == "Invalid":
+            return ALTERED
+        return UNSIGNED if self.signature is None else WHOLE
+
+    def lines(self) -> list[str]:
+        """The report, for people."""
+        who = {
+            None: "none",
+            "Trusted": f"whole; signed by this installation ({self.signer})",
+            "Valid": f"whole; signed by an unknown issuer ({self.signer})",
+            "Invalid": "BROKEN: altered after it was signed",
+        }[self.signature]
+        said = "; says: edited by AI" if self.says_edited else ""
+        lines = [
+            f"{self.path}",
+            f"  comment    {'says: edited by AI' if self.comment else 'none'}",
+            f"  XMP        {'says: edited by AI' if self.xmp else 'none'}",
+            f"  signature  {who}{said}",
+        ]
+        lines += [f"  made from  {name}" for name in self.inputs]
+        return lines + [f"  {what}" for what in self.wrong]
+
+
+def verify(path: Path) -> Verdict:
+    """Reads the marks of the clip, the picture or the folder of pictures at `path`.
+
+    A picture out of such a folder is looked up in the folder's signed list. Raises UserError when
+    there is nothing to read.
+    """
+    if path.is_dir():
+        return _verify_folder(path, image_files(path))
+    if not path.is_file():
+        raise UserError(f"{path}: no such file or folder")
+    verdict = Verdict(path, _comment(path), SOURCE_TYPE.encode() in (xmp.read(path) or b""))
+    _read_signature(verdict, path)
+    if verdict.signature is None and (path.parent / FOLDER_LIST).is_file():
+        listed = _verify_folder(path.parent, [path], is_whole=False)
+        verdict.signature, verdict.signer = listed.signature, listed.signer
+        verdict.says_edited, verdict.inputs = listed.says_edited, listed.inputs
+        verdict.wrong = listed.wrong
+    return verdict
+
+
+def _read_signature(verdict: Verdict, signed: Path) -> None:
+    store = c2pa_store.read(signed, own_certificates())
+    if store is None:
+        return
+    verdict.signature = store["validation_state"]
+    if "manifests" not in store:
+        verdict.wrong.append(store["error"])
+        return
+    manifest = store["manifests"][store["active_manifest"]]
+    verdict.signer = manifest["signature_info"].get("issuer", "unnamed")
+    verdict.says_edited = SOURCE_TYPE in json.dumps(manifest["assertions"])
+    for ingredient in manifest.get("ingredients", []):
+        own = " (with a manifest of its own)" if "active_manifest" in ingredient else ""
+        verdict.inputs.append(f"{ingredient['title']}{own}")
+
+
+def _verify_folder(folder: Path, files: list[Path], is_whole: bool = True) -> Verdict:
+    listed = folder / FOLDER_LIST
+    if not files:
+        raise UserError(f"{folder}: no pictures in this folder")
+    marks = [(_comment(file), SOURCE_TYPE.encode() in (xmp.read(file) or b"")) for file in files]
+    verdict = Verdict(folder, *(all(mark) for mark in zip(*marks, strict=True)))
+    if not listed.is_file():
+        return verdict
+    _read_signature(verdict, listed)
+    if verdict.signature is None:
+        return verdict
+    sums = _sums(listed)
+    if sums is None:
+        verdict.wrong.append(f"{listed}: not a list of checksums")
+        return verdict
+    for file in files:
+        if file.name not in sums:
+            verdict.wrong.append(f"{file.name}: not in the signed list")
+        elif sums[file.name] != sha256(file):
+            verdict.wrong.append(f"{file.name}: altered after it was signed")
+    missing = sorted(set(sums) - {file.name for file in files}) if is_whole else []
+    verdict.wrong += [f"{name}: missing" for name in missing]
+    return verdict
+
+
+def _sums(listed: Path) -> dict[str, Any] | None:
+    try:
+        if listed.stat().st_size > MAX_LIST:
+            return None
+        sums = json.loads(listed.read_text())["sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return sums if isinstance(sums, dict) else None
+
+
+def _comment(path: Path) -> bool:
+    """True when the comment of a clip or picture says that it was edited by AI."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".png":
+            text = png.read_text(path.read_bytes(), "Comment")
+        elif suffix in (".tif", ".tiff"):
+            with tifffile.TiffFile(path) as tiff:
+                text = tiff.pages.first.description
+        else:
+            with av.open(str(path)) as container:
+                tags = {key.lower(): value for key, value in container.metadata.items()}
+                text = tags.get("comment")
+    except (av.FFmpegError, ValueError, OSError):
+        return False
+    return (text or "").startswith(AI_EDITED)

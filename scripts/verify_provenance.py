@@ -1,0 +1,30 @@
+"""What files say of their origin: python scripts/verify_provenance.py FILE_OR_FOLDER ...
+
+Exit code 0: all are signed and unaltered; 1: one was altered; 3: one is not signed; 2: a mistake.
+"""
+
+import sys
+from pathlib import Path
+
+from odfs_jax.errors import UserError
+from odfs_jax.provenance.verify import ALTERED, verify
+
+
+def main() -> int:
+    paths = [Path(name) for name in sys.argv[1:]]
+    if not paths:
+        print("verify_provenance: which file? Give its path", file=sys.stderr)
+        return 2
+    try:
+        verdicts = [verify(path) for path in paths]
+    except UserError as error:
+        print(f"verify_provenance: {error}", file=sys.stderr)
+        return 2
+    for verdict in verdicts:
+        print("\n".join(verdict.lines()))
+    codes = {verdict.code for verdict in verdicts}
+    return ALTERED if ALTERED in codes else max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
