@@ -123,6 +123,12 @@ class FiltersConfig:
 
 
 @dataclass
+class SmoothingConfig:
+    name: str = MISSING
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class MergeConfig:
     mode: str = MISSING
     erode: float = 0.0
@@ -188,7 +194,10 @@ class ExtractConfig:
     face_type: str = MISSING
     max_faces: int | None = None
     filters: FiltersConfig = field(default_factory=FiltersConfig)
+    frames: str | None = None
+    every: int = 1
     overwrite: bool = False
+    smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     landmarks: LandmarksConfig = field(default_factory=LandmarksConfig)
     data: DataConfig = field(default_factory=DataConfig)

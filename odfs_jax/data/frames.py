@@ -1,7 +1,7 @@
 """A clip or a folder of pictures as the rest of the program sees it: a sequence of RGB frames."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -66,8 +66,21 @@ class FrameSource(ABC):
     clip: ClipFormat | None  # None for a folder
     bad: list[BadFileError]  # filled while iterating: unreadable pictures, damage in a clip
 
+    _wanted: Callable[[str, int], bool] | None = None
+    _stop: int | None = None
+
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
+
+    def choose(self, wanted: Callable[[str, int], bool], stop: int | None = None) -> None:
+        """Only frames with `wanted(file, index)` come, none from number `stop` on.
+
+        To be called before iterating. What is left out costs little: a clip still decodes it.
+        """
+        self._wanted, self._stop = wanted, stop
+
+    def _left_out(self, file: str, index: int) -> bool:
+        return self._wanted is not None and not self._wanted(file, index)
 
     @abstractmethod
     def close(self) -> None:

@@ -41,7 +41,9 @@ class PictureSource(FrameSource):
         if self._files is None:
             raise RuntimeError(f"{self.path} was iterated before; open it again")
         files, self._files = self._files, None
-        for index, file in enumerate(files):
+        for index, file in enumerate(files[: self._stop]):
+            if self._left_out(file.name, index):
+                continue
             try:
                 deep = _read(file)
             except BadFileError as error:

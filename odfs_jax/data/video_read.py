@@ -62,6 +62,8 @@ class ClipSource(FrameSource):
         step = max(1, round(1 / (self.clip.rate * self.clip.time_base)))
         last: int | None = None
         for index, picture in enumerate(pictures):
+            if index == self._stop:
+                break
             pts = picture.pts
             if pts is None or (last is not None and pts <= last):
                 pts = 0 if last is None else last + step
@@ -69,6 +71,8 @@ class ClipSource(FrameSource):
             last = pts
             if picture.is_corrupt:
                 self._damage["damaged frames"] += 1
+            if self._left_out(self.path.name, index):
+                continue
             image = self._turn.upright(to_rgb(picture, self.clip.colour))
             if image.shape[:2] != (self.height, self.width):
                 self._damage[

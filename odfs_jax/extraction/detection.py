@@ -1,8 +1,8 @@
 """What every detector finds, and what detectors and landmarkers must keep to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Detection:
     score: float
     landmarks: np.ndarray | None = None
     landmarker: str | None = None
+    notes: dict[str, Any] = field(default_factory=dict)  # for the data of the aligned PNG
 
 
 class Detector(Protocol):

@@ -1,11 +1,12 @@
 """Which of the faces found in a frame are kept. What is left out gets a reason."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from odfs_jax.data.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.face import rect_of
@@ -21,7 +22,8 @@ RANGES = {
     "max_shape": (0, 10),
     "max_roll": (0, 180),
 }
-Keep = Callable[[list[Detection]], tuple[list[Detection], list[Dropped]]]
+Kept = tuple[list[Detection], list[Dropped]]
+Keep = Callable[[Frame, list[Detection]], Kept]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Filters:
     max_shape: float
     max_roll: float | None
 
-    def __call__(self, faces: list[Detection]) -> tuple[list[Detection], list[Dropped]]:
+    def __call__(self, frame: Frame, faces: list[Detection]) -> Kept:
         """(the faces that look like one, the others with the reason). Landmarks must be there."""
         reasons = [self.reason(face) for face in faces]
         kept = [face for face, reason in zip(faces, reasons, strict=True) if reason is None]
@@ -74,7 +76,7 @@ class Largest:
 
     count: int
 
-    def __call__(self, faces: list[Detection]) -> tuple[list[Detection], list[Dropped]]:
+    def __call__(self, frame: Frame, faces: list[Detection]) -> Kept:
         order = np.argsort([-np.prod(f.box[2:] - f.box[:2]) for f in faces], kind="stable")
         kept = set(order[: self.count].tolist())
         left = [face for i, face in enumerate(faces) if i not in kept]
@@ -85,6 +87,15 @@ class Largest:
 def drop(face: Detection, reason: str) -> Dropped:
     """`face` as it is listed when it is left out."""
     return Dropped(reason, rect_of(face), round(float(face.score), 5))
+
+
+def keep_all_of(filters: Sequence[Keep], frame: Frame, faces: list[Detection]) -> Kept:
+    """What is left of `faces` after every filter, and everything that they left out."""
+    dropped: list[Dropped] = []
+    for keep in filters:
+        faces, left_out = keep(frame, faces)
+        dropped += left_out
+    return faces, dropped
 
 
 def build_filters(config: Mapping[str, Any], max_faces: int | None) -> list[Keep]:

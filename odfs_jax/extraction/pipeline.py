@@ -1,73 +1,150 @@
-"""Frames to aligned PNGs. Decoding, detection, landmarks and writing overlap."""
+"""Frames to aligned PNGs. Decoding, detection, landmarks and writing overlap.
 
-import logging
+    source -> batches of one size -> detect -> landmarks -> filters, smoothing -> cut and write
+
+Each arrow is a short queue and each stage has threads of its own: detection and landmarks one for
+each device, writing one for each core. So memory holds a fixed number of frames.
+"""
+
+import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
+from typing import TypeVar
+
+import jax
 
 from odfs_jax.data.frames import Frame, FrameSource
 from odfs_jax.data.prefetch import prefetch
+from odfs_jax.extraction.debug import write_debug_picture
 from odfs_jax.extraction.detection import Detection, Detector, Landmarker
-from odfs_jax.extraction.filters import Keep
-from odfs_jax.extraction.journal import Dropped
+from odfs_jax.extraction.filters import Keep, keep_all_of
+from odfs_jax.extraction.journal import RUN, Dropped
+from odfs_jax.extraction.resume import Plan
+from odfs_jax.extraction.smoothing import Smoother
+from odfs_jax.extraction.tracking import smoothed
 from odfs_jax.extraction.writing import write_faces
 from odfs_jax.faces.types import FaceType
 
+T = TypeVar("T")
+R = TypeVar("R")
 Batch = list[tuple[Frame, list[Detection]]]
-
-log = logging.getLogger(__name__)
 
 AHEAD = 2  # batches that wait for each stage
 MAX_WAITING = 32  # frames of different sizes that wait for others of their size
-WRITERS = 2  # threads that cut and write
-UNDER_WAY = 16  # frames that are being cut and written, or wait for it
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A detector and a landmarker that work on `device`."""
+
+    device: jax.Device
+    detector: Detector
+    landmarker: Landmarker
+
+    def detect(self, batch: list[Frame]) -> Batch:
+        with jax.default_device(self.device):
+            return list(zip(batch, self.detector(batch), strict=True))
+
+    def find_landmarks(self, batch: Batch) -> Batch:
+        with jax.default_device(self.device):
+            return with_landmarks(batch, self.landmarker)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The faces of a frame that are to be written, and those left out."""
+
+    frame: Frame
+    faces: list[Detection]
+    dropped: list[Dropped]
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of one frame: the aligned PNGs written, and faces left out with the reason."""
 
-    file: str
-    index: int
+    frame: Frame
     written: list[Path] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class FaceWriter:
-    """Turns the detections of a frame into aligned PNGs `<frame>_<k>.png`, k = 0 the largest."""
+    """Turns the faces of a frame into aligned PNGs, and a picture of it in `debug` if given."""
 
     folder: Path
     face_type: FaceType
     size: int
     detector: str
-    filters: Sequence[Keep]
+    plan: Plan
+    debug: Path | None
 
-    def __call__(self, frame: Frame, faces: list[Detection]) -> Outcome:
-        dropped: list[Dropped] = []
-        for keep in self.filters:
-            faces, left_out = keep(faces)
-            dropped += left_out
-        paths = write_faces(self.folder, frame, faces, self.face_type, self.size, self.detector, {})
-        return Outcome(frame.file, frame.index, paths, dropped)
+    def __call__(self, found: Found) -> Outcome:
+        frame = found.frame
+        paths = write_faces(
+            self.folder, frame, found.faces, self.face_type, self.size, self.detector,
+            {RUN: self.plan.journal.run}, self.plan.avoid(frame),
+        )  # fmt: skip
+        if self.debug is not None:
+            write_debug_picture(self.debug, frame, found.faces, found.dropped, self.face_type)
+        light = replace(frame, image=frame.image[:0])  # outcomes must not hold pictures
+        return Outcome(light, paths, found.dropped)
 
 
 def extract_frames(
-    source: FrameSource, detector: Detector, landmarker: Landmarker, write: FaceWriter
+    source: FrameSource,
+    finders: Sequence[Finder],
+    filters: Sequence[Keep],
+    smoother: Smoother | None,
+    write: FaceWriter,
 ) -> Generator[Outcome]:
-    """An outcome for every frame of `source`; the order is that of the batches.
+    """An outcome for every frame of `source` that `write.plan` wants written.
 
-    Close it (`contextlib.closing`) before `source` is closed.
+    With a `smoother` all frames must be of one size; the order then is that of the frames, and
+    else that of the batches. Close it (`contextlib.closing`) before `source` is closed.
     """
-    batches = prefetch(_same_size(source, detector.frames_per_call), AHEAD)
-    detected = prefetch(_detect(batches, detector), AHEAD)
-    found = prefetch(_find_landmarks(detected, landmarker), AHEAD)
-    with closing(found), ThreadPoolExecutor(WRITERS, "faces") as pool:
-        jobs = (pool.submit(write, frame, faces) for batch in found for frame, faces in batch)
-        yield from _in_order(jobs, UNDER_WAY)
+    frames_per_call = finders[0].detector.frames_per_call
+    batches = prefetch(_same_size(source, frames_per_call), AHEAD)
+    detected = prefetch(spread(batches, [f.detect for f in finders]), AHEAD)
+    found = prefetch(spread(detected, [f.find_landmarks for f in finders]), AHEAD)
+    kept = prefetch(_keep(found, filters, smoother, write.plan), AHEAD)
+    workers = os.cpu_count() or 2
+    with closing(kept), ThreadPoolExecutor(workers, "faces") as pool:
+        jobs = (pool.submit(write, found) for found in kept)
+        yield from _in_order(jobs, 2 * workers)
+
+
+def spread(items: Generator[T], works: Sequence[Callable[[T], R]]) -> Generator[R]:
+    """What `works` make of `items`, dealt to them in turn, each in a thread of its own; in order.
+
+    Closing it closes `items`.
+    """
+    pools = [ThreadPoolExecutor(1, "finder") for _ in works]
+    turns = cycle(zip(pools, works, strict=True))
+    jobs = (pool.submit(work, item) for item, (pool, work) in zip(items, turns, strict=False))
+    try:
+        with closing(items):
+            yield from _in_order(jobs, len(works))
+    finally:
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
+
+
+def with_landmarks(batch: Batch, landmarker: Landmarker) -> Batch:
+    """`batch` with the landmarks of all faces; those that a detector gave stay as they are."""
+    missing = [(frame.image, f) for frame, faces in batch for f in faces if f.landmarks is None]
+    points = iter(landmarker(*zip(*missing, strict=True)) if missing else ())
+    return [
+        (frame, [face if face.landmarks is not None else
+                 replace(face, landmarks=next(points), landmarker=landmarker.name)
+                 for face in faces])
+        for frame, faces in batch
+    ]  # fmt: skip
 
 
 def _same_size(
@@ -85,33 +162,36 @@ def _same_size(
     yield from waiting.values()
 
 
-def _detect(batches: Generator[list[Frame]], detector: Detector) -> Generator[Batch]:
+def _keep(
+    batches: Generator[Batch], filters: Sequence[Keep], smoother: Smoother | None, plan: Plan
+) -> Generator[Found]:
+    """The frames to be written, filtered and, if asked, smoothed."""
     with closing(batches):
-        for batch in batches:
-            yield list(zip(batch, detector(batch), strict=True))
+        frames = (
+            Found(frame, *keep_all_of(filters, frame, faces))
+            for batch in batches
+            for frame, faces in batch
+        )
+        for found in frames if smoother is None else _smooth(frames, smoother):
+            if plan.writes(found.frame):
+                yield found
 
 
-def _find_landmarks(batches: Generator[Batch], landmarker: Landmarker) -> Generator[Batch]:
-    with closing(batches):
-        for batch in batches:
-            yield with_landmarks(batch, landmarker)
+def _smooth(frames: Iterator[Found], smoother: Smoother) -> Iterator[Found]:
+    waiting: deque[Found] = deque()
+
+    def noted() -> Iterator[tuple[int, list[Detection]]]:
+        for found in frames:
+            waiting.append(found)
+            yield found.frame.index, found.faces
+
+    for faces in smoothed(noted(), smoother):
+        yield replace(waiting.popleft(), faces=faces)
 
 
-def with_landmarks(batch: Batch, landmarker: Landmarker) -> Batch:
-    """`batch` with the landmarks of all faces; those that a detector gave stay as they are."""
-    missing = [(frame.image, f) for frame, faces in batch for f in faces if f.landmarks is None]
-    points = iter(landmarker(*zip(*missing, strict=True)) if missing else ())
-    return [
-        (frame, [face if face.landmarks is not None else
-                 replace(face, landmarks=next(points), landmarker=landmarker.name)
-                 for face in faces])
-        for frame, faces in batch
-    ]  # fmt: skip
-
-
-def _in_order(jobs: Iterable[Future[Outcome]], ahead: int) -> Generator[Outcome]:
+def _in_order(jobs: Iterable[Future[R]], ahead: int) -> Generator[R]:
     """Results of `jobs`, at most `ahead` of them under way."""
-    running: deque[Future[Outcome]] = deque()
+    running: deque[Future[R]] = deque()
     for job in jobs:
         running.append(job)
         if len(running) >= ahead:

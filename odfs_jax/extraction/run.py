@@ -1,132 +1,197 @@
 """`python extract.py data=src`: the faces of a clip, one aligned PNG each."""
 
+import json
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+import jax
+from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax import devices
-from odfs_jax.data import atomic
-from odfs_jax.data.aligned import read_face
+from odfs_jax.data.aligned import FaceData, read_face
 from odfs_jax.data.frames import FrameSource
 from odfs_jax.data.video import open_frames
 from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.build import build_detector, build_landmarker
-from odfs_jax.extraction.detection import Detector, Landmarker
-from odfs_jax.extraction.filters import build_filters
-from odfs_jax.extraction.pipeline import FaceWriter, Outcome, extract_frames
+from odfs_jax.extraction.debug import debug_folder
+from odfs_jax.extraction.filters import Keep, build_filters
+from odfs_jax.extraction.journal import Done, Journal
+from odfs_jax.extraction.lists import write_lists
+from odfs_jax.extraction.pipeline import FaceWriter, Finder, Outcome, extract_frames
+from odfs_jax.extraction.resume import Plan, Selection, check_same, parse_selection, prepare
+from odfs_jax.extraction.smoothing import Smoother, build_smoother
+from odfs_jax.extraction.tracking import reach
 from odfs_jax.faces.types import FaceType
 from odfs_jax.progress import progress
 
 log = logging.getLogger(__name__)
 
-NO_FACE = "no_face.txt"  # beside the aligned folder
 SIZES = (16, 4096)  # pixels of an aligned face
+
+
+@dataclass(frozen=True)
+class Job:
+    """One side, checked and ready."""
+
+    side: str
+    source: FrameSource
+    journal: Journal
+    faces: dict[Path, FaceData]
+    settings: dict[str, Any]
 
 
 @dataclass
 class Report:
-    """What happened to one clip."""
+    """What happened in one run."""
 
     frames: int = 0
     faces: int = 0
-    empty: list[Outcome] = field(default_factory=list)
-    skipped: int = 0
-    written: set[Path] = field(default_factory=set)
+    left_out: int = 0
 
     def add(self, outcome: Outcome) -> None:
         self.frames += 1
         self.faces += len(outcome.written)
-        self.written.update(outcome.written)
-        self.skipped += len(outcome.dropped)
+        self.left_out += len(outcome.dropped)
         for face in outcome.dropped:
-            where = outcome.file, outcome.index
+            where = outcome.frame.file, outcome.frame.index
             log.warning("%s, frame %d: a face left out (%s)", *where, face.reason)
-        if not outcome.written:
-            self.empty.append(outcome)
 
 
 def extract(config: DictConfig) -> None:
     """Extracts every side that an `ExtractConfig` names. Raises UserError."""
     devices.prepare(config.hardware)
-    face_type, size = _face_type(config.face_type), _size(config.size)
+    face_type = _checked_face_type(config.face_type, config.size)
+    selection = parse_selection(config.frames, config.every)
+    smoother = build_smoother(config.smoothing)
+    filters = build_filters(config.filters, config.max_faces)
     with ExitStack() as stack:
-        jobs = []  # a mistake in the second side must show before the first has run
-        for side in config.data.sides:
-            folder = Path(config.data[side].aligned)
-            earlier = earlier_faces(folder, config.overwrite)
-            clip = find_input(config.workspace, side, config.data[side])
-            source = stack.enter_context(open_frames(clip))
-            jobs.append((side, source, folder, earlier))
-        filters = build_filters(config.filters, config.max_faces)
-        detector, landmarker = build_detector(config.detector), build_landmarker(config.landmarks)
-        for side, source, folder, earlier in jobs:
-            write = FaceWriter(folder, face_type, size, detector.name, filters)
-            report = _extract_clip(source, detector, landmarker, write, f"extract {side}")
-            for path in earlier - report.written:
-                path.unlink()
-            _summary(report, source, folder)
+        # a mistake in the second side must show before the first has run
+        jobs = [_job(side, config, stack) for side in config.data.sides]
+        finders = _finders(config)
+        for job in jobs:
+            _run(job, config, selection, face_type, finders, filters, smoother)
 
 
-def earlier_faces(folder: Path, overwrite: bool) -> set[Path]:
-    """The faces of an earlier run in `folder`.
+def _job(side: str, config: DictConfig, stack: ExitStack) -> Job:
+    """Raises UserError when the aligned folder holds something that does not go with the run."""
+    folder = Path(config.data[side].aligned)
+    faces = _faces_in(folder)
+    source = stack.enter_context(open_frames(find_input(config.workspace, side, config.data[side])))
+    settings = _settings(config, source)
+    journal = Journal.read(folder)
+    if not config.overwrite:
+        check_same(journal, faces, settings, side)
+    return Job(side, source, journal, faces, settings)
 
-    Raises UserError when there are some and `overwrite` is off, or when a PNG is not ours.
-    """
-    found = {path for path in folder.glob("*.png") if not path.name.startswith(".")}
-    for path in sorted(found):
+
+def _faces_in(folder: Path) -> dict[Path, FaceData]:
+    """The aligned faces in `folder`. Raises UserError when a PNG is not one."""
+    faces = {}
+    for path in sorted(path for path in folder.glob("*.png") if not path.name.startswith(".")):
         try:
-            read_face(path)
+            faces[path] = read_face(path)
         except BadFileError as error:
             raise UserError(f"{error}; move it out of {folder}, faces are written there") from error
-    if found and not overwrite:
-        raise UserError(
-            f"{folder}: {len(found)} aligned faces already; overwrite=true replaces them all"
-        )
+    return faces
+
+
+def _settings(config: DictConfig, source: FrameSource) -> dict[str, Any]:
+    """What the faces depend on, as JSON gives it back: two runs that differ in it do not mix."""
+    names = ("face_type", "size", "max_faces", "filters", "detector", "landmarks", "smoothing")
+    settings = OmegaConf.to_container(OmegaConf.masked_copy(config, list(names)), resolve=True)
+    settings["detector"].pop("batch_size")
+    clip = None if source.is_folder else source.path
+    settings["source"] = {
+        "file": clip and clip.name,
+        "bytes": clip and clip.stat().st_size,
+    }
+    return json.loads(json.dumps(settings))
+
+
+def _finders(config: DictConfig) -> list[Finder]:
+    found = []
+    for device in devices.choose(config.hardware):
+        with jax.default_device(device):
+            pair = build_detector(config.detector), build_landmarker(config.landmarks)
+        found.append(Finder(device, *pair))
     return found
 
 
-def _extract_clip(
-    source: FrameSource, detector: Detector, landmarker: Landmarker, write: FaceWriter, what: str
-) -> Report:
+def _run(
+    job: Job,
+    config: DictConfig,
+    selection: Selection,
+    face_type: FaceType,
+    finders: Sequence[Finder],
+    filters: Sequence[Keep],
+    smoother: Smoother | None,
+) -> None:
+    source, journal, folder = job.source, job.journal, job.journal.folder
+    if source.is_folder:
+        smoother = None  # pictures need not follow each other
+    margin = 0 if smoother is None else reach(smoother)
+    plan = prepare(journal, job.faces, job.settings, selection, source, margin, config.overwrite)
+    source.choose(plan.reads, None if selection.last is None else selection.last + 1)
+    before = len(journal.frames)
+    debug = debug_folder(folder) if config.debug else None
+    write = FaceWriter(folder, face_type, config.size, finders[0].detector.name, plan, debug)
     report, start = Report(), time.monotonic()
-    with closing(extract_frames(source, detector, landmarker, write)) as outcomes:
-        for outcome in progress(outcomes, source.count, what):
+    with closing(extract_frames(source, finders, filters, smoother, write)) as outcomes:
+        total = None if source.count is None else selection.count(source.count) - before
+        for outcome in progress(outcomes, total, f"extract {job.side}"):
+            _note(plan, outcome)
             report.add(outcome)
+    _finish(plan)
+    rate = report.frames / (time.monotonic() - start)
+    log.info("extract %s: %d frames, %.1f frames/s", job.side, report.frames, rate)
+    _summary(report, job, before)
+
+
+def _note(plan: Plan, outcome: Outcome) -> None:
+    frame = outcome.frame
+    plan.finish(frame, outcome.written)
+    faces, dropped = len(outcome.written), tuple(outcome.dropped)
+    plan.journal.add(Done(frame.file, frame.index, frame.pts, faces, dropped))
+    plan.stale.difference_update(outcome.written)
+
+
+def _finish(plan: Plan) -> None:
+    """Lets go of the faces that were replaced."""
+    for path in plan.stale:
+        path.unlink(missing_ok=True)
+    if plan.journal.replacing:
+        plan.journal.end_replacing()
+    plan.journal.sync()
+
+
+def _summary(report: Report, job: Job, before: int) -> None:
+    """Names what could not be read, lists what was not written and says the counts in one line."""
+    source, journal = job.source, job.journal
     for error in source.bad:
         log.warning("skipped: %s", error)
-    if not report.faces:
-        left_out = f"; {report.skipped} faces were found and left out" if report.skipped else ""
-        raise UserError(f"{source.path}: no face in any of its {report.frames} frames{left_out}")
-    log.info("%s: %.1f frames/s", what, report.frames / (time.monotonic() - start))
-    return report
-
-
-def _summary(report: Report, source: FrameSource, folder: Path) -> None:
-    """Lists the frames without a face in a file and says the counts in one line."""
-    empty = sorted(report.empty, key=lambda outcome: outcome.index)
-    names = [o.file if source.is_folder else str(o.index) for o in empty]
-    path = folder.parent / NO_FACE
-    atomic.write_text(path, "".join(f"{name}\n" for name in names))
+    empty = write_lists(journal, source.is_folder)
+    if not any(done.faces for done in journal.frames.values()):
+        left_out = f"; {report.left_out} faces were found and left out" if report.left_out else ""
+        frames = len(journal.frames)
+        raise UserError(f"{source.path}: no face in any of its {frames} frames{left_out}")
     log.info(
-        "%d frames, %d faces, %d frames without a face (%s), %d faces left out, "
-        "%d problems reading: %s",
-        *(report.frames, report.faces, len(empty), path, report.skipped, len(source.bad), folder),
+        "%d frames, %d faces, %d frames without a face (%s), %d faces left out (%s), "
+        "%d problems reading%s: %s",
+        *(report.frames, report.faces, empty.count, empty.path, report.left_out, empty.dropped),
+        *(len(source.bad), f", {before} frames done before" if before else "", journal.folder),
     )
 
 
-def _face_type(name: str) -> FaceType:
+def _checked_face_type(name: str, size: int) -> FaceType:
     names = [face_type.value for face_type in FaceType]
     if name not in names:
         raise UserError(f"face_type={name}: expected one of {', '.join(names)}")
-    return FaceType(name)
-
-
-def _size(size: int) -> int:
     if not SIZES[0] <= size <= SIZES[1]:
         raise UserError(f"size={size}: expected {SIZES[0]} to {SIZES[1]} pixels")
-    return size
+    return FaceType(name)

@@ -32,7 +32,9 @@ def write_faces(
     replaced. Raises ValueError for points that are no face.
     """
     paths: list[Path] = []
-    cuts = [aligned_face(frame, face, face_type, size, detector, extra) for face in faces]
+    cuts = [
+        aligned_face(frame, face, face_type, size, detector, extra | face.notes) for face in faces
+    ]
     number = 0
     for image, data in cuts:
         while (name := f"{frame.index:05d}_{number}.png") in avoid:

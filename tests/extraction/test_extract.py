@@ -9,7 +9,6 @@ import sys
 import threading
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from odfs_jax.data import aligned
 from odfs_jax.data.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction import pipeline, run, writing
+from odfs_jax.extraction.journal import JOURNAL
 from odfs_jax.faces import align
 
 DATA = Path(__file__).parent / "data"
@@ -50,18 +50,9 @@ def extract(configure, detector, landmarker, monkeypatch):
     return go
 
 
-def write_clip(path, images):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "18"})
-        stream.height, stream.width = images[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-
-
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    """The files in `folder` but the journal of the extraction."""
+    return sorted({path.name for path in folder.iterdir()} - {JOURNAL})
 
 
 def test_pictures_to_aligned_faces(workspace, extract, caplog):
@@ -94,13 +85,13 @@ def test_what_an_aligned_face_carries(workspace, extract):
     assert 10 < face.pose.yaw < 30 and -20 < face.pose.pitch < 0
 
 
-def test_a_clip_gives_times_and_frame_numbers(tmp_path, frames, extract):
+def test_a_clip_gives_times_and_frame_numbers(tmp_path, frames, extract, write_clip):
     order = ("ada_000.jpg", "ada_070.jpg", None, "ben_010.jpg", "ben_100.jpg")
     blank = np.full((384, 384, 3), 80, np.uint8)
     write_clip(tmp_path / "src.mp4", [frames[name] if name else blank for name in order])
     extract(tmp_path)
     folder = tmp_path / "src" / "aligned"
-    found = [aligned.read_face(path).source for path in sorted(folder.iterdir())]
+    found = [aligned.read_face(path).source for path in sorted(folder.glob("*.png"))]
     assert [source.frame for source in found] == [0, 1, 3, 4]
     assert {source.file for source in found} == {"src.mp4"}
     assert np.diff([source.pts for source in found]).tolist() == [512, 1024, 512]
@@ -135,8 +126,9 @@ def test_faces_are_not_replaced_unless_told(workspace, extract):
     (folder / "00001_0.png").rename(folder / "curated.png")
     (folder / ".00002_0-x.partial.png").write_bytes(b"left by a killed run")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(UserError, match=r"4 aligned faces already; overwrite=true"):
-        extract(workspace)
+    with pytest.raises(UserError, match=r"extracted with size=128, now 64; overwrite=true"):
+        extract(workspace, "size=64")
+    extract(workspace)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     extract(workspace, "overwrite=true", "size=64")
     assert names(folder)[1:] == ["00000_0.png", "00001_0.png", "00003_0.png", "00003_1.png"]
@@ -152,11 +144,12 @@ def test_foreign_pictures_in_the_aligned_folder_stop_the_run(workspace, extract)
     assert names(folder) == ["holiday.png"]
 
 
-def test_a_clip_without_a_face(tmp_path, extract):
+def test_a_clip_without_a_face(tmp_path, extract, write_clip):
     write_clip(tmp_path / "src.mp4", [np.full((384, 384, 3), 80, np.uint8)] * 3)
     with pytest.raises(UserError, match=r"src.mp4: no face in any of its 3 frames"):
         extract(tmp_path)
-    assert not (tmp_path / "src" / "aligned").exists()
+    assert names(tmp_path / "src" / "aligned") == []
+    assert (tmp_path / "src" / "no_face.txt").read_text() == "0\n1\n2\n"
 
 
 class Squeezed:
@@ -244,7 +237,7 @@ def test_mistakes_give_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, o
     assert message in error and "Traceback" not in error and len(error.splitlines()) == 1
 
 
-def test_the_real_command_on_a_clip_without_a_face(tmp_path):
+def test_the_real_command_on_a_clip_without_a_face(tmp_path, write_clip):
     write_clip(tmp_path / "src.mp4", [np.zeros((48, 64, 3), np.uint8)] * 2)
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     root = Path(__file__).parents[2]
