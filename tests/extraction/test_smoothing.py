@@ -104,7 +104,7 @@ def test_a_blink_keeps_its_depth():
 
 
 def test_a_cut_is_not_smeared():
-    moved = heads(10) + (60, 20)
+    moved = np.add(heads(10), (60, 20))
     points = np.concatenate([heads(10), moved])
     noisy = points + np.random.default_rng(2).normal(0, 0.3, points.shape)
     steady = smooth_all(POLYNOMIAL, noisy)
