@@ -160,6 +160,13 @@ class ProvenanceConfig:
 
 
 @dataclass
+class ServerConfig:
+    host: str = MISSING
+    port: int = MISSING
+    token: str | None = None
+
+
+@dataclass
 class TrainConfig:
     workspace: str = MISSING
     name: str = MISSING
@@ -196,11 +203,13 @@ class ExtractConfig:
     filters: FiltersConfig = field(default_factory=FiltersConfig)
     frames: str | None = None
     every: int = 1
+    manual_fix: bool = False
     overwrite: bool = False
     smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     landmarks: LandmarksConfig = field(default_factory=LandmarksConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     debug: bool = False
 
@@ -241,12 +250,24 @@ class FacesetConfig:
     debug: bool = False
 
 
+@dataclass
+class StudioConfig:
+    workspace: str = MISSING
+    size: int = MISSING
+    face_type: str = MISSING
+    landmarks: LandmarksConfig = field(default_factory=LandmarksConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    debug: bool = False
+
+
 SCHEMAS = {
     "train": TrainConfig,
     "extract": ExtractConfig,
     "convert": ConvertConfig,
     "sort": SortConfig,
     "faceset": FacesetConfig,
+    "studio": StudioConfig,
 }
 
 

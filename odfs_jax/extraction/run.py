@@ -66,7 +66,7 @@ class Report:
 def extract(config: DictConfig) -> None:
     """Extracts every side that an `ExtractConfig` names. Raises UserError."""
     devices.prepare(config.hardware)
-    face_type = _checked_face_type(config.face_type, config.size)
+    face_type = checked_face_type(config.face_type, config.size)
     selection = parse_selection(config.frames, config.every)
     smoother = build_smoother(config.smoothing)
     filters = build_filters(config.filters, config.max_faces)
@@ -188,7 +188,8 @@ def _summary(report: Report, job: Job, before: int) -> None:
     )
 
 
-def _checked_face_type(name: str, size: int) -> FaceType:
+def checked_face_type(name: str, size: int) -> FaceType:
+    """The face type called `name`, if a picture may have `size` pixels. Raises UserError."""
     names = [face_type.value for face_type in FaceType]
     if name not in names:
         raise UserError(f"face_type={name}: expected one of {', '.join(names)}")

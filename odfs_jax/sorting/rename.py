@@ -84,7 +84,7 @@ def plan(folder: Path, order: Iterable[Path], keep: int | None) -> list[Move]:
     trash = trash_of(folder)
     in_trash = {path.name for path in trash.iterdir()} if trash.is_dir() else set()
     for path in order[len(kept) :]:
-        name = _free(path, in_trash)
+        name = free_name(path, in_trash)
         in_trash.add(name)
         moves.append(Move(path.name, name, trashed=True))
     return moves
@@ -201,7 +201,7 @@ def _plain(name: object) -> bool:
     return isinstance(name, str) and Path(name).name == name and name.endswith(".png")
 
 
-def _free(path: Path, taken: set[str]) -> str:
+def free_name(path: Path, taken: set[str]) -> str:
     """The name of `path`, or with -1, -2 ... before the suffix, such that it is not `taken`."""
     names = (f"{path.stem}-{number}{path.suffix}" for number in range(1, 1 << 60))
     return path.name if path.name not in taken else next(n for n in names if n not in taken)

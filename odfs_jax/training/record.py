@@ -1,7 +1,7 @@
 """The record of a run that others read while it goes on: its losses and its previews.
 
 <workspace>/models/<name>/
-    losses.jsonl         a row {step, losses, rate} for each log line; rate in pairs a second or null
+    losses.jsonl         a row {step, losses, rate} a log line; rate in pairs a second, or null
     preview.png          the last preview
     previews/<step>.jpg  all of them
 """

@@ -1,0 +1,40 @@
+"""The frames of both sides, opened when they are first asked for."""
+
+from threading import Lock
+
+import cv2
+
+from odfs_jax.data.frames import Frame
+from odfs_jax.data.seeking import FrameReader
+from odfs_jax.studio.room import Room
+
+QUALITY = 90  # of a frame's JPEG, per cent
+
+
+class Clips:
+    """A reader for each side of a workspace; a clip that was replaced is opened again."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._open: dict[str, tuple[tuple, FrameReader]] = {}
+        self._lock = Lock()
+
+    def reader(self, side: str) -> FrameReader:
+        """The frames of `side`. Raises UserError."""
+        path = self._room.clip(side)
+        found = path.stat()
+        version = (path, found.st_mtime_ns, found.st_size)
+        with self._lock:
+            if side not in self._open or self._open[side][0] != version:
+                self._open[side] = (version, FrameReader(path))
+            return self._open[side][1]
+
+    def frame(self, side: str, number: int) -> Frame:
+        """Frame `number` of `side`. Raises UserError, BadFileError when there is none."""
+        return self.reader(side).read(number)
+
+
+def jpeg(frame: Frame) -> bytes:
+    """A frame as a browser shows it."""
+    options = (cv2.IMWRITE_JPEG_QUALITY, QUALITY)
+    return cv2.imencode(".jpg", frame.image[..., ::-1], options)[1].tobytes()

@@ -1,0 +1,152 @@
+"""`/extract`: faces placed by hand, where the detector found none or a doubtful one."""
+
+from collections import Counter
+from pathlib import Path
+from threading import Lock
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI
+from fastapi.responses import Response
+from nicegui import ui
+from pydantic import BaseModel, Field
+
+from odfs_jax.data.aligned import read_face
+from odfs_jax.data.frames import Frame
+from odfs_jax.data.seeking import FrameReader
+from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.extraction.build import build_landmarker
+from odfs_jax.extraction.journal import Journal
+from odfs_jax.extraction.run import checked_face_type
+from odfs_jax.extraction.square import SquareLandmarks
+from odfs_jax.extraction.writing import accept_faces
+from odfs_jax.faces.align import alignment_matrix
+from odfs_jax.sorting.trash import to_trash
+from odfs_jax.studio.clips import Clips, jpeg
+from odfs_jax.studio.poses import PoseIndex
+from odfs_jax.studio.room import SIDES, Room
+from odfs_jax.studio.shell import page, script
+
+Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
+Points = Annotated[list[Point], Field(min_length=68, max_length=68)]
+
+
+class Square(BaseModel):
+    """A square in a frame: its centre and side, pixels."""
+
+    side: str
+    frame: int
+    x: Number
+    y: Number
+    size: Annotated[float, Field(ge=8, le=20000, allow_inf_nan=False)]
+
+
+class Accepted(BaseModel):
+    """The faces that somebody accepts in a frame, and the PNGs that they stand for from now on."""
+
+    side: str
+    frame: int
+    faces: Annotated[list[Points], Field(max_length=64)]
+    replaced: Annotated[list[str], Field(max_length=64)] = []
+
+
+def register(
+    app: FastAPI,
+    room: Room,
+    clips: Clips,
+    indices: dict[str, PoseIndex],
+    config: dict[str, Any],
+) -> None:
+    """The page and what its script calls."""
+    size = config["size"]
+    face_type = checked_face_type(config["face_type"], size)
+    find, one = SquareLandmarks(build_landmarker(config["landmarks"])), Lock()
+
+    @ui.page("/extract")
+    def extract(side: str = "dst", show: str = "doubtful") -> None:
+        with page(room, "/extract"):
+            start = {"side": side if side in SIDES else "dst", "show": show, "size": size}
+            script("extract", **start, room=str(room.root.resolve()))
+
+    def aligned(points: np.ndarray) -> dict[str, Any]:
+        matrix = alignment_matrix(points, face_type, size)
+        return {"points": np.round(points, 3).tolist(), "matrix": matrix.tolist()}
+
+    @app.get("/api/frames/{side}")
+    def frames(side: str) -> dict[str, Any]:
+        return _listing(room.faces(side), clips.reader(side), indices[side])
+
+    @app.get("/api/frames/{side}/{number}")
+    def frame(side: str, number: int) -> Response:
+        content = jpeg(clips.frame(side, number))
+        return Response(content, media_type="image/jpeg", headers={"cache-control": "no-cache"})
+
+    @app.get("/api/frames/{side}/{number}/faces")
+    def faces(side: str, number: int) -> dict[str, Any]:
+        return {"faces": _faces_of(room.faces(side), clips.frame(side, number), indices[side])}
+
+    @app.post("/api/landmarks")
+    def landmarks(square: Square) -> dict[str, Any]:
+        image = clips.frame(square.side, square.frame).image
+        try:
+            with one:
+                points = find(image, np.array([square.x, square.y]), square.size)
+            return aligned(points)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    @app.post("/api/align")
+    def align(points: Points) -> dict[str, Any]:
+        try:
+            return aligned(np.array(points))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    @app.post("/api/accept")
+    def accept(accepted: Accepted) -> dict[str, Any]:
+        frame = clips.frame(accepted.side, accepted.frame)
+        folder = room.faces(accepted.side)
+        old = [room.face(accepted.side, name) for name in accepted.replaced]
+        folder.mkdir(parents=True, exist_ok=True)
+        points = [np.array(face) for face in accepted.faces]
+        try:
+            paths = accept_faces(folder, frame, points, face_type, size, find.landmarker.name)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        to_trash(old)
+        return {"names": [path.name for path in paths]}
+
+
+def _listing(folder: Path, reader: FrameReader, index: PoseIndex) -> dict[str, Any]:
+    """What is known of the frames, `noted` {number: [faces, least score, doubtful, why]}.
+
+    It comes from the journal of extraction and the faces that are there; `missing` of these are
+    still to be read. Frames of which nothing is known are left out.
+    """
+    rows, missing = index.look()
+    faces, scores = Counter(), {}
+    for _, _, score, frame in rows.values():
+        faces[int(frame)] += 1
+        scores[int(frame)] = min(score, scores.get(int(frame), 1.0))
+    noted = {frame: [count, scores[frame], False, ""] for frame, count in faces.items()}
+    for done in Journal.read(folder).frames.values():
+        why = "; ".join(f"left out: {face.reason}" for face in done.dropped)
+        known = (faces[done.frame], scores.get(done.frame, 1.0))
+        noted[done.frame] = [*known, done.doubtful, why if done.doubtful else ""]
+    return {"count": reader.count, "clip": reader.path.name, "noted": noted, "missing": missing}
+
+
+def _faces_of(folder: Path, frame: Frame, index: PoseIndex) -> list[dict[str, Any]]:
+    """The aligned faces of a frame: name and points in frame pixels."""
+    names = {path.name for path in folder.glob(f"{frame.index:05d}_*.png")}
+    found = []
+    for name in sorted(names.union(index.names(frame.index))):
+        try:
+            face = read_face(folder / name)
+        except BadFileError:
+            continue  # gone, or what the page of faces shows as bad
+        if (face.source.file, face.source.frame) == (frame.file, frame.index):
+            points = face.source.landmarks.tolist()
+            found.append({"name": name, "points": points, "detector": face.detector})
+    return found

@@ -1,0 +1,142 @@
+"""Who may talk to the studio: every request and web socket passes here first.
+
+Refused: a foreign Host on a studio that only this machine reaches (a page that rebinds its name to
+127.0.0.1), a foreign Origin, a missing token, a body above MAX_BODY.
+"""
+
+import ipaddress
+import secrets
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY = 4 << 20  # bytes: the names of all faces of a large set, selected at once
+HEADERS = {
+    # all that a page loads comes from here, and nobody may frame it
+    "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "img-src 'self' data: blob:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",  # the address may hold the token
+}
+
+
+class TooLarge(Exception):
+    """A body grew above MAX_BODY while it came."""
+
+
+class Guard:
+    """The ASGI app `app` behind the checks; `token` None: none is asked for."""
+
+    def __init__(self, app: ASGIApp, host: str, token: str | None) -> None:
+        self._app = app
+        self._local = is_local(host)
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if scope["type"] == "websocket":
+            if refusal:
+                await send({"type": "websocket.close", "code": 1008, "reason": refusal[1]})
+            else:
+                await self._app(scope, receive, send)
+        elif refusal:
+            await PlainTextResponse(refusal[1], refusal[0])(scope, receive, send)
+        elif self._token and "token" in dict(parse_qsl(scope["query_string"].decode("latin-1"))):
+            await self._enter(scope, receive, send)
+        else:
+            await self._pass(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        """(status, reason), None when the request may pass."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self._local and not self._token and not is_local(_name_of(host)):
+            return 403, "foreign host"
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return 403, "foreign origin"
+        if headers.get("sec-fetch-site") == "cross-site" and _is_embedded(headers):
+            return 403, "foreign page"
+        if self._token and not self._knows_token(scope, headers):
+            return 403, "the address of the studio ends in ?token=...; it was printed at its start"
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MAX_BODY:
+            return 413, f"more than {MAX_BODY} bytes"
+        return None
+
+    def _knows_token(self, scope: Scope, headers: Headers) -> bool:
+        given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie(scope))
+        except CookieError:
+            cookie = None
+        known = [value for value in (given, cookie and cookie.value) if value]
+        return any(secrets.compare_digest(v.encode(), self._token.encode()) for v in known)
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Puts the token into a cookie and out of the address."""
+        query = parse_qsl(scope["query_string"].decode("latin-1"))
+        rest = urlencode([(key, value) for key, value in query if key != "token"])
+        response = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303, HEADERS)
+        response.set_cookie(self._cookie(scope), self._token, httponly=True, samesite="lax")
+        await response(scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        received, started = 0, False
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY:
+                raise TooLarge
+            return message
+
+        async def with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        try:
+            await self._app(scope, counted, with_headers)
+        except TooLarge:
+            if not started:
+                await PlainTextResponse(f"more than {MAX_BODY} bytes", 413)(scope, receive, send)
+
+    @staticmethod
+    def _cookie(scope: Scope) -> str:
+        """One for each port: cookies are shared by all ports of a host."""
+        return f"odfs_studio_{(scope.get('server') or ('', 0))[1]}"
+
+
+def is_local(host: str) -> bool:
+    """True for the names and addresses by which a machine reaches itself only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _name_of(host: str) -> str:
+    """The name or address in a Host header."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_embedded(headers: Headers) -> bool:
+    """A link to the studio may be followed from anywhere; a page may not fetch from it."""
+    return (
+        headers.get("sec-fetch-mode") != "navigate" or headers.get("sec-fetch-dest") != "document"
+    )

@@ -1,0 +1,106 @@
+"""What is too heavy for the web server, in a process of its own that ends with the server.
+
+JAX is imported and used there only.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from odfs_jax.data import png
+from odfs_jax.data.aligned import read_face
+from odfs_jax.data.workspace import aligned_files
+from odfs_jax.errors import BadFileError, UserError
+
+PARENT_POLL = 1.0  # seconds
+
+
+class Worker:
+    """One process that does one thing after the other; it starts with the first."""
+
+    def __init__(self, hardware: Mapping[str, Any]) -> None:
+        self._hardware = dict(hardware)
+        self._pool: ProcessPoolExecutor | None = None
+
+    def submit(self, work: Callable, *args: Any) -> Future:
+        """The result of `work(*args)`, a function of this package, when it is there."""
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                1, get_context("spawn"), initializer=_prepare, initargs=(self._hardware,)
+            )
+        try:
+            return self._pool.submit(work, *args)
+        except RuntimeError:  # the process was killed, by a lack of memory perhaps: take a new one
+            self._pool.shutdown(wait=False)
+            self._pool = None
+            return self.submit(work, *args)
+
+    def close(self) -> None:
+        """Ends the process without waiting for what it does."""
+        if self._pool is not None:
+            processes = list((self._pool._processes or {}).values())
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+
+
+def _prepare(hardware: dict[str, Any]) -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL)
+        os._exit(1)  # the server was killed
+
+    threading.Thread(target=watch, daemon=True).start()
+    from odfs_jax import devices  # here, so that the server itself need not load JAX
+
+    devices.prepare(hardware)
+
+
+def poses(files: list[Path]) -> list[tuple[float, float, float, int] | None]:
+    """(yaw, pitch, score, frame) of each face; None for a file that is none."""
+    found = []
+    for path in files:
+        try:
+            face = read_face(path)
+            found.append((face.pose.yaw, face.pose.pitch, face.score, face.source.frame))
+        except BadFileError:
+            found.append(None)
+    return found
+
+
+def order(folder: Path, side: str, by: str) -> list[str]:
+    """The names of the faces by the key `by`, then those of the other PNGs. Raises UserError."""
+    return [path.name for path in _ordered(folder, side, by)]
+
+
+def sheets(folder: Path, side: str, by: str) -> bytes:
+    """A PNG: the contact sheet of the faces by name, and beside it that by the key `by`."""
+    from odfs_jax.sorting.report import contact_sheet
+
+    after = _ordered(folder, side, by, faces_only=True)
+    pictures = [contact_sheet(faces, len(faces)) for faces in (sorted(after), after)]
+    height = pictures[0].shape[0]
+    gap = np.full((height, 24, 3), 128, np.uint8)
+    return png.encode(np.hstack([pictures[0], gap, pictures[1]]))
+
+
+def _ordered(folder: Path, side: str, by: str, faces_only: bool = False) -> list[Path]:
+    from odfs_jax.sorting.orders import KEYS
+    from odfs_jax.sorting.run import ordered
+
+    if by not in KEYS:
+        raise UserError(f"by={by!r:.40}: expected one of {', '.join(KEYS)}")
+    files = aligned_files(folder, side)
+    faces, bad = ordered(files, KEYS[by], f"reading {side} faces")
+    if not faces:
+        raise UserError(f"{folder}: none of its {len(bad)} PNG files is an aligned face")
+    return faces if faces_only else faces + [error.path for error in bad]

@@ -1,0 +1,97 @@
+"""Commands that the studio starts. Each is a process of its own and outlives the studio."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from odfs_jax.data import atomic
+from odfs_jax.errors import UserError
+from odfs_jax.studio.room import Room
+
+TAIL = 8192  # bytes of a log that are shown
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is known of the last command of a kind; `code` None: running, or not known."""
+
+    running: bool
+    code: int | None
+    log: str
+    seconds: float
+
+
+class Jobs:
+    """The commands of a workspace by kind, such as `convert`: one of each at a time.
+
+    `<workspace>/studio/jobs/<kind>.log` is what it printed, `<kind>.json` which process it is: a
+    studio that is started again finds it there.
+    """
+
+    def __init__(self, room: Room) -> None:
+        self._folder = room.own / "jobs"
+        self._root = room.root
+        self._children: dict[str, subprocess.Popen] = {}
+
+    def start(self, kind: str, command: str, settings: list[str]) -> None:
+        """Starts `odfs_jax.cli.<command>` in the workspace. Raises UserError when one runs."""
+        if self.find(kind).running:
+            raise UserError(f"{kind}: one is running already")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        code = f"from odfs_jax.cli import {command}; {command}()"
+        settings = [f"workspace={_quoted(str(self._root))}", *settings]
+        with (self._folder / f"{kind}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", code, *settings],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the studio alone
+            )
+        self._children[kind] = process
+        note = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
+        atomic.write_text(self._folder / f"{kind}.json", json.dumps(note))
+
+    def find(self, kind: str) -> Job:
+        """The last command of `kind`; one that never ran has no log."""
+        child = self._children.get(kind)
+        code = child.poll() if child else None
+        process = self._process(kind)
+        log = self._folder / f"{kind}.log"
+        text = _tail(log) if log.exists() else ""
+        since = time.time() - process.create_time() if process else 0.0
+        return Job(process is not None, code, text, since)
+
+    def stop(self, kind: str) -> None:
+        """Ctrl-C to the command, if it runs."""
+        process = self._process(kind)
+        if process:
+            os.kill(process.pid, signal.SIGINT)
+
+    def _process(self, kind: str) -> psutil.Process | None:
+        try:
+            note = json.loads((self._folder / f"{kind}.json").read_text())
+            process = psutil.Process(int(note["pid"]))
+            same = abs(process.create_time() - float(note["created"])) < 1
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except (OSError, ValueError, TypeError, KeyError, psutil.Error):
+            return None
+
+
+def _tail(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        return file.read().decode(errors="replace")
+
+
+def _quoted(value: str) -> str:
+    """`value` as a string in Hydra's grammar of overrides, whatever is in it."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

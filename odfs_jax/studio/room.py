@@ -1,0 +1,80 @@
+"""The studio's view of a workspace: names that come from a browser become paths here only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from odfs_jax.config import SideConfig
+from odfs_jax.data.workspace import find_input
+from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.sorting.rename import trash_of
+
+SIDES = ("src", "dst")
+
+
+@dataclass(frozen=True)
+class Room:
+    """`root` is the workspace. Nothing outside it is read or written.
+
+    A clip, or a folder of frames, faces or models, may itself be a link the user made; a file in
+    such a folder may not lead out of it.
+    """
+
+    root: Path
+
+    @property
+    def own(self) -> Path:
+        """The folder of the studio's caches and logs. It may be deleted at any time."""
+        return self.root / "studio"
+
+    def clip(self, side: str) -> Path:
+        """The clip or folder of frames of `side`. Raises UserError."""
+        return find_input(str(self.root), checked_side(side), SideConfig(aligned=""))
+
+    def faces(self, side: str, trashed: bool = False) -> Path:
+        """The folder of aligned faces of `side`, or that of its trash."""
+        folder = self.root / checked_side(side) / "aligned"
+        return trash_of(folder) if trashed else folder
+
+    def face(self, side: str, name: str, trashed: bool = False) -> Path:
+        """The face file `name`. Raises BadFileError for what is no plain file there."""
+        return _inside(self.faces(side, trashed), name, ".png")
+
+    def models(self) -> list[str]:
+        """The names of the training runs, by name."""
+        folder = self.root / "models"
+        found = [p.name for p in folder.glob("*") if (p / "config.yaml").is_file()]
+        return sorted(name for name in found if _is_plain(name))
+
+    def model(self, name: str) -> Path:
+        """The folder of the run `name`. Raises UserError when there is none."""
+        if name not in self.models():
+            raise UserError(f"{_shown(name)}: no such model in {self.root / 'models'}")
+        return self.root / "models" / name
+
+
+def checked_side(side: str) -> str:
+    """`side`. Raises UserError unless it is src or dst."""
+    if side not in SIDES:
+        raise UserError(f"side={_shown(side)}: expected src or dst")
+    return side
+
+
+def _inside(folder: Path, name: str, suffix: str) -> Path:
+    path = folder / name if _is_plain(name) else None
+    if path is None or path.suffix != suffix:
+        raise BadFileError(_shown(name), f"not the plain name of a {suffix} file")
+    if not path.is_file():
+        raise BadFileError(path, "no such file")
+    if path.resolve().parent != folder.resolve():
+        raise BadFileError(path, "a link that leads out of its folder")
+    return path
+
+
+def _is_plain(name: str) -> bool:
+    """True for a visible file's name that is nothing but a name."""
+    odd = any(ord(letter) < 32 for letter in name) or "/" in name or "\\" in name
+    return bool(name) and not odd and not name.startswith(".") and len(name) < 256
+
+
+def _shown(name: str) -> str:
+    return repr(name)[:80]

@@ -1,0 +1,54 @@
+"""`python scripts/studio.py workspace=PATH`: serves the studio until Ctrl-C."""
+
+import logging
+import secrets
+import socket
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from odfs_jax.errors import UserError
+from odfs_jax.studio.guard import Guard, is_local
+from odfs_jax.studio.room import Room
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE = 1 << 20  # bytes of a web socket's message
+
+
+def studio(config: DictConfig) -> None:
+    """Serves the workspace of a `StudioConfig` until Ctrl-C. Raises UserError."""
+    serve(OmegaConf.to_container(config), "/")
+
+
+def serve(config: dict[str, Any], page: str) -> None:
+    """Serves; the log names the address of `page`, a path. Raises UserError."""
+    room = Room(Path(config["workspace"]))
+    if not room.root.is_dir():
+        raise UserError(f"workspace={room.root}: no such folder")
+    host, token = config["server"]["host"], config["server"]["token"]
+    if token is None and not is_local(host):
+        token = secrets.token_urlsafe(24)
+    listening = _listen(host, config["server"]["port"])
+    try:
+        import uvicorn  # here, for it is an extra
+
+        from odfs_jax.studio.app import build
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed; run: pip install '.[studio]'") from error
+    app = Guard(build(room, config), host, token)
+    shown, port = f"[{host}]" if ":" in host else host, listening.getsockname()[1]
+    query = f"{'&' if '?' in page else '?'}token={token}" if token else ""
+    log.info("studio: http://%s:%d%s%s", shown, port, page, query)
+    settings = uvicorn.Config(app, log_level="warning", ws_max_size=MAX_MESSAGE)
+    uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"server.host={host} server.port={port}: {reason}") from error

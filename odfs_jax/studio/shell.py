@@ -1,0 +1,60 @@
+"""What all pages share: the header with the ways to the others, colours, and the first page."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from nicegui import ui
+
+from odfs_jax.studio.room import Room
+
+STATIC = Path(__file__).parent / "static"
+PAGES = {
+    "/faces": ("Faces", "look through the aligned faces, sort them, throw wrong ones out"),
+    "/extract": ("Extract by hand", "place faces in the frames where none was found"),
+    "/train": ("Train", "preview, losses and speed of a run; save, refresh, stop"),
+}
+
+
+@contextmanager
+def page(room: Room, path: str) -> Iterator[None]:
+    """The page at `path`: its elements are made in the context."""
+    ui.add_head_html('<link rel="stylesheet" href="/studio/studio.css">')
+    ui.add_head_html('<script src="/studio/studio.js"></script>')
+    ui.page_title(f"{PAGES[path][0] if path in PAGES else 'odfs-jax'} · {room.root.resolve().name}")
+    with ui.header().classes("studio-header"):
+        ui.link("odfs-jax", "/").classes("brand")
+        for target, (name, _) in PAGES.items():
+            ui.link(name, target).classes("tab current" if target == path else "tab")
+        ui.space()
+        ui.label(room.root.resolve().name).classes("workspace")
+        button = ui.button(icon="contrast").props('flat round dense aria-label="dark or light"')
+        button.on("click", js_handler="() => studio.toggleDark()")
+    yield
+
+
+def script(name: str, **data: Any) -> None:
+    """The part of a page that `static/<name>.js` draws, with `data` (JSON) to begin with.
+
+    It stands outside of NiceGUI's own elements, so that it does not wait for their start.
+    """
+    shown = escape(json.dumps(data), quote=True)
+    ui.add_body_html(
+        f'<main id="studio-main" class="{name}" data-start="{shown}"></main>'
+        f'<script type="module" src="/studio/{name}.js"></script>'
+    )
+
+
+def home(room: Room) -> None:
+    """The first page: what there is to do."""
+
+    @ui.page("/")
+    def _home() -> None:
+        with page(room, "/"), ui.column().classes("home"):
+            for target, (name, what) in PAGES.items():
+                with ui.link(target=target).classes("card"):
+                    ui.label(name).classes("title")
+                    ui.label(what).classes("mute")

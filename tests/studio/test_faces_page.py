@@ -1,0 +1,179 @@
+"""/faces with mouse and keys in Chromium; the files on disk prove what it did."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from studios import started, wait_for
+
+from odfs_jax.conversion.targets import find_targets
+from odfs_jax.data.aligned import read_face
+from odfs_jax.data.video import open_frames
+from odfs_jax.studio.thumbs import SIDE, thumbnail
+
+COUNT = 300
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory, place_actors, write_faceset):
+    workspace = tmp_path_factory.mktemp("faces")
+    place_actors(workspace)
+    shutil.rmtree(workspace / "src")
+    write_faceset(workspace / "src" / "aligned", COUNT, size=32)
+    with started(workspace, workspace.parent / "faces.log") as running:
+        yield running
+
+
+def opened(visit, studio, side):
+    page = visit(f"{studio.url}/faces?side={side}")
+    page.wait_for_selector("#studio-main[data-ready]")
+    page.wait_for_function("Object.keys(faces.state.poses).length === faces.state.names.length")
+    return page
+
+
+def chosen(page):
+    return sorted(page.evaluate("[...faces.grid.chosen]"))
+
+
+def test_a_trashed_face_does_not_convert_and_comes_back(studio, visit):
+    folder = studio.workspace / "dst" / "aligned"
+
+    def converts():
+        with open_frames(studio.workspace / "dst") as source:
+            faces = find_targets(folder, source).by_frame.values()
+        return sorted(path.name for of_frame in faces for path, *_ in of_frame)
+
+    page = opened(visit, studio, "dst")
+    before = (folder / "00000_0.png").read_bytes()
+    assert converts() == ["00000_0.png", "00001_0.png"]
+    page.locator(".cell", has_text="00000_0").click()
+    page.keyboard.press("Delete")
+    page.wait_for_function("faces.grid.items.length === 1")
+    assert converts() == ["00001_0.png"]
+    assert (folder.parent / "aligned_trash" / "00000_0.png").read_bytes() == before
+    page.keyboard.press("Control+z")
+    page.wait_for_function("faces.grid.items.length === 2")
+    assert converts() == ["00000_0.png", "00001_0.png"]
+    assert (folder / "00000_0.png").read_bytes() == before
+
+
+def test_the_trash_gives_faces_back_after_a_reload(studio, visit):
+    folder = studio.workspace / "src" / "aligned"
+    page = opened(visit, studio, "src")
+    page.locator(".cell", has_text="00003_0").click()
+    page.locator(".cell", has_text="00005_0").click(modifiers=["Shift"])
+    page.locator("#trash").click()
+    page.wait_for_function("faces.state.names.length === 297")
+    assert not (folder / "00004_0.png").exists()
+    page.reload()
+    page.wait_for_selector("#studio-main[data-ready]")
+    page.get_by_label("faceset").select_option("src-trash")
+    page.wait_for_function("faces.grid.items.length === 3")
+    page.keyboard.press("Control+a")
+    page.locator("#trash").click()
+    page.wait_for_function("faces.state.names.length === 0")
+    assert len(list(folder.glob("*.png"))) == COUNT
+
+
+def test_choosing_with_mouse_and_keys(studio, visit):
+    page = opened(visit, studio, "src")
+    cell = lambda name: page.locator(".cell", has_text=name)  # noqa: E731
+    cell("00002_0").click()
+    cell("00004_0").click(modifiers=["Shift"])
+    assert chosen(page) == [f"0000{i}_0.png" for i in (2, 3, 4)]
+    cell("00003_0").click(modifiers=["Control"])
+    assert chosen(page) == ["00002_0.png", "00004_0.png"]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    assert chosen(page) == ["00004_0.png", "00005_0.png"]
+    page.keyboard.press("Control+a")
+    assert len(chosen(page)) == COUNT
+    page.keyboard.press("Escape")
+    page.keyboard.press("End")
+    assert chosen(page) == ["00299_0.png"]
+    page.locator(".cell.cursor", has_text="00299_0").wait_for()
+    assert page.locator(".cell").count() < 150  # the others are no elements
+
+
+def test_the_pose_map_filters(studio, visit):
+    page = opened(visit, studio, "dst")  # yaw -34.7 and 18.4
+    canvas = page.get_by_label("map of yaw and pitch")
+    box = canvas.bounding_box()
+    x = lambda yaw: box["x"] + box["width"] * (64 + (yaw / 90 + 1) / 2 * 556) / 632  # noqa: E731
+    page.mouse.move(x(-60), box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(x(-10), box["y"] + 180, steps=4)
+    page.mouse.up()
+    page.wait_for_function("faces.grid.items.length === 1")
+    (name,) = page.evaluate("faces.grid.items")
+    assert -60 < read_face(studio.workspace / "dst" / "aligned" / name).pose.yaw < -10
+    canvas.dblclick()
+    page.wait_for_function("faces.grid.items.length === 2")
+
+
+def test_a_face_enlarged_with_its_points_and_data(studio, visit):
+    page = opened(visit, studio, "dst")
+    page.locator(".cell", has_text="00000_0").dblclick()
+    page.wait_for_selector(".look[data-shown='00000_0.png']")
+    text = page.locator(".look table").inner_text()
+    face = read_face(studio.workspace / "dst" / "aligned" / "00000_0.png")
+    assert face.source.file in text and f"{face.pose.yaw:.1f}" in text
+    green = """() => { const c = document.querySelector('.look canvas');
+        const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;
+        for (let i = 0; i < d.length; i += 4) n += d[i] == 57 && d[i+1] == 255 && d[i+2] == 106;
+        return n; }"""
+    assert page.evaluate(green) > 500
+    page.keyboard.press("l")
+    assert page.evaluate(green) == 0
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".look[data-shown='00001_0.png']")
+    page.keyboard.press("Escape")
+    assert page.locator(".look").count() == 0
+
+
+def test_an_order_is_shown_then_made_then_taken_back(studio, visit):
+    folder = studio.workspace / "dst" / "aligned"
+    page = opened(visit, studio, "dst")
+    names = {p.name: read_face(p).source.file for p in folder.glob("*.png")}
+    page.get_by_label("order").select_option("face_yaw")
+    page.wait_for_function("faces.grid.items[0] === '00001_0.png'")
+    assert {p.name for p in folder.glob("*.png")} == set(names)
+    page.locator("#sheets").click()
+    page.wait_for_function("document.querySelector('.look .sheet')?.naturalWidth > 100")
+    page.keyboard.press("Escape")
+    page.locator("#sort").click()
+    page.wait_for_function("faces.state.names.join() === '00000.png,00001.png'")
+    assert read_face(folder / "00000.png").source.file == names["00001_0.png"]
+    page.locator("#unsort").click()
+    page.wait_for_function("faces.state.names.join() === '00000_0.png,00001_0.png'")
+    assert {p.name: read_face(p).source.file for p in folder.glob("*.png")} == names
+
+
+def test_a_bad_file_is_shown_as_bad(studio, visit):
+    bad = studio.workspace / "dst" / "aligned" / "bad.png"
+    bad.write_bytes(b"no picture")
+    try:
+        page = visit(f"{studio.url}/faces?side=dst")
+        page.locator(".cell", has_text="bad").click()
+        page.wait_for_function(
+            "document.querySelector('aside table').innerText.includes('not a PNG')"
+        )
+    finally:
+        bad.unlink()
+
+
+def test_thumbnails_are_kept_until_the_file_changes(tmp_path, write_faceset):
+    write_faceset(tmp_path / "faces", 2, size=200)
+    first, second = sorted((tmp_path / "faces").glob("*.png"))
+    made = thumbnail(first, tmp_path / "cache")
+    picture = cv2.imdecode(np.frombuffer(made, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (SIDE, SIDE, 3)
+    exact = cv2.resize(cv2.imread(str(first)), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    assert np.abs(picture.astype(int) - exact).mean() < 3
+    (kept,) = (tmp_path / "cache").rglob("*.jpg")
+    kept.write_bytes(b"kept")
+    assert thumbnail(first, tmp_path / "cache") == b"kept"
+    shutil.copy(second, first)
+    assert thumbnail(first, tmp_path / "cache") not in (made, b"kept")
+    wait_for(lambda: len(list((tmp_path / "cache").rglob("*.jpg"))) == 2)

@@ -1,0 +1,90 @@
+"""/train in Chromium over a real, tiny run in a process of its own."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from studios import PATIENCE, ROOT, environment, started, wait_for
+
+from odfs_jax.training import control, record
+from odfs_jax.training.checkpoint import Checkpoints
+
+TINY = (
+    "model=h64", "model.width=0.03125", "model.resolution=32", "batch_size=4", "log_every=5",
+    "preview_every=0", "save_minutes=1000", "hardware.compilation_cache=null",
+)  # fmt: skip
+
+
+def steps(folder):
+    found = (folder / "checkpoints").glob("*")
+    return sorted(int(path.name) for path in found if path.name.isdigit())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, write_faceset):
+    """(model's folder, process of a run, function that starts another)."""
+    workspace = tmp_path_factory.mktemp("trained")
+    for side, seed in (("src", 0), ("dst", 1)):
+        write_faceset(workspace / side / "aligned", 6, seed=seed)
+    log = (workspace.parent / "train.log").open("wb")
+
+    def start(*more):
+        command = [sys.executable, str(ROOT / "train.py"), f"workspace={workspace}", *TINY, *more]
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment())
+
+    process = start()
+    folder = workspace / "models" / "h64"
+    wait_for(lambda: len(record.read_losses(folder)) > 1 or process.poll() is not None)
+    assert process.poll() is None, (workspace.parent / "train.log").read_text()
+    yield folder, process, start
+    process.kill()
+    process.wait()
+    log.close()
+
+
+def test_the_page_steers_a_run_that_does_not_need_it(run, visit):
+    """Buttons and keys; the studio is killed half way and the run goes on; stop can be resumed."""
+    folder, process, start = run
+    workspace = folder.parents[1]
+    with started(workspace, workspace.parent / "studio.log") as first:
+        page = visit(f"{first.url}/train")
+        page.locator(".state.training").wait_for()
+        page.locator("[data-command=refresh]").click()
+        wait_for(lambda: record.preview_files(folder))
+        page.wait_for_function("document.querySelector('.preview img')?.naturalWidth > 0")
+        assert not steps(folder)
+        page.keyboard.press("s")
+        wait_for(lambda: steps(folder))
+        page.keyboard.press(" ")
+        wait_for(lambda: len(record.preview_files(folder)) >= 3)
+        facts = {
+            name: page.locator(f"[data-fact='{name}']").inner_text()
+            for name in ("iteration", "samples/s", "device", "memory", "batch", "time left")
+        }
+        assert int(facts["iteration"].replace(",", "")) > 0 and facts["batch"] == "4"
+        assert "cpu" in facts["device"] and "GB" in facts["memory"]
+        page.wait_for_function("document.querySelector('.chart canvas, .chart svg')")
+        slider = page.get_by_label("preview history")
+        last = page.locator(".history .mute").inner_text()
+        slider.focus()
+        page.keyboard.press("Home")
+        page.wait_for_function(f"document.querySelector('.history .mute').innerText !== '{last}'")
+        first.end(signal.SIGKILL)
+    before = record.read_losses(folder)[-1]["step"]
+    wait_for(lambda: record.read_losses(folder)[-1]["step"] > before)
+    assert process.poll() is None and control.is_running(folder)
+    with started(workspace, workspace.parent / "studio.log") as second:
+        page = visit(f"{second.url}/train")
+        page.locator(".state.training").wait_for()
+        page.keyboard.press("Enter")
+        assert process.wait(PATIENCE) == 0
+        page.locator(".state.not-running").wait_for()
+        assert page.locator("[data-command=save]").is_disabled()
+    stopped = max(steps(folder))
+    assert stopped == record.read_losses(folder)[-1]["step"]
+    again = start(f"iterations={stopped + 3}")
+    assert again.wait(PATIENCE) == 0
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.latest() == stopped + 3
+    checkpoints.close()
