@@ -200,6 +200,8 @@ class ExtractConfig:
     size: int = MISSING
     face_type: str = MISSING
     max_faces: int | None = None
+    identity: str | None = None
+    identity_limit: float = MISSING
     filters: FiltersConfig = field(default_factory=FiltersConfig)
     frames: str | None = None
     every: int = 1

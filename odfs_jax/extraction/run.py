@@ -23,6 +23,7 @@ from odfs_jax.extraction.debug import debug_folder
 from odfs_jax.extraction.filters import Keep, build_filters
 from odfs_jax.extraction.journal import Done, Journal
 from odfs_jax.extraction.lists import write_lists
+from odfs_jax.extraction.person import build_person
 from odfs_jax.extraction.pipeline import FaceWriter, Finder, Outcome, extract_frames
 from odfs_jax.extraction.resume import Plan, Selection, check_same, parse_selection, prepare
 from odfs_jax.extraction.smoothing import Smoother, build_smoother
@@ -74,6 +75,10 @@ def extract(config: DictConfig) -> None:
         # a mistake in the second side must show before the first has run
         jobs = [_job(side, config, stack) for side in config.data.sides]
         finders = _finders(config)
+        if config.identity is not None:
+            first = finders[0]
+            examples, limit = Path(config.identity), config.identity_limit
+            filters.append(build_person(examples, limit, first.detector, first.landmarker))
         for job in jobs:
             _run(job, config, selection, face_type, finders, filters, smoother)
 
@@ -103,7 +108,10 @@ def _faces_in(folder: Path) -> dict[Path, FaceData]:
 
 def _settings(config: DictConfig, source: FrameSource) -> dict[str, Any]:
     """What the faces depend on, as JSON gives it back: two runs that differ in it do not mix."""
-    names = ("face_type", "size", "max_faces", "filters", "detector", "landmarks", "smoothing")
+    names = (
+        "face_type", "size", "max_faces", "filters", "detector", "landmarks", "smoothing",
+        "identity", "identity_limit",
+    )  # fmt: skip
     settings = OmegaConf.to_container(OmegaConf.masked_copy(config, list(names)), resolve=True)
     settings["detector"].pop("batch_size")
     clip = None if source.is_folder else source.path

@@ -1,0 +1,81 @@
+"""Only the person of the examples is kept, and the distance is written down."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from odfs_jax.data.aligned import write_face
+from odfs_jax.data.frames import Frame
+from odfs_jax.errors import UserError
+from odfs_jax.extraction.person import NOTE, TYPICAL, Person, build_person, person_of
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="module")
+def found(frames, detector, landmarker):
+    """(frame, faces with landmarks) of a test picture."""
+
+    def find(name):
+        frame = Frame(name, 0, None, frames[name])
+        (faces,) = detector([frame])
+        points = landmarker([frame.image] * len(faces), faces)
+        return frame, [replace(f, landmarks=p) for f, p in zip(faces, points, strict=True)]
+
+    return find
+
+
+@pytest.mark.parametrize("kind", ["aligned", "picture"])
+def test_one_person_of_two_is_kept(tmp_path, found, actor_faces, detector, landmarker, kind):
+    if kind == "aligned":
+        for name in ("ben_010", "ben_100"):
+            write_face(tmp_path / f"{name}.png", *actor_faces[name])
+        path = tmp_path
+    else:
+        path = shutil.copy(DATA / "ben_100.jpg", tmp_path / "ben.jpg")
+    person = build_person(Path(path), 1.5, detector, landmarker)
+    frame, faces = found("two_faces.jpg")
+    kept, dropped = person(frame, faces)
+    assert len(kept) == len(dropped) == 1 and "another" in dropped[0].reason
+    assert kept[0].box[0] > 200  # ben is the small one, below right
+    note = kept[0].notes[NOTE]
+    assert note["relative"] < 1.5 and note["distance"] == pytest.approx(
+        note["relative"] * person.spread, abs=1e-3
+    )
+    frame, faces = found("ada_000.jpg")
+    kept, dropped = person(frame, faces)
+    assert kept == [] and "another person" in dropped[0].reason
+    assert person(frame, []) == ([], [])
+
+
+def test_a_person_is_once_in_a_frame(found):
+    frame, faces = found("ben_010.jpg")
+    person = Person(np.zeros(128), 1.0, 100.0)
+    kept, dropped = person(frame, [faces[0], faces[0]])
+    assert len(kept) == 1 and "nearer to the examples" in dropped[0].reason
+
+
+def test_the_measure_is_the_examples_own_spread():
+    vectors = np.random.default_rng(0).normal(0, 1, (9, 128))
+    person = person_of(vectors, 2.0)
+    expected = [np.linalg.norm(v - np.delete(vectors, i, 0).mean(0)) for i, v in enumerate(vectors)]
+    assert person.spread == pytest.approx(np.mean(expected))
+    assert person_of(vectors[:1], 2.0).spread == person_of(vectors * 1e-3, 2.0).spread == TYPICAL
+
+
+def test_examples_that_cannot_be_used_are_named(tmp_path, detector, landmarker):
+    def build(path, limit=1.5):
+        return build_person(path, limit, detector, landmarker)
+
+    with pytest.raises(UserError, match=r"identity=.*gone: no such file"):
+        build(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"identity=.*: no pictures in this folder"):
+        build(tmp_path)
+    with pytest.raises(UserError, match=r"identity_limit=0: expected"):
+        build(tmp_path, 0)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"text.png: not a picture"):
+        build(tmp_path)
