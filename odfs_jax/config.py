@@ -103,12 +103,15 @@ class AugmentConfig:
 class DetectorConfig:
     name: str = MISSING
     batch_size: int = MISSING
+    rotations: list[int] = field(default_factory=list)
     args: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class LandmarksConfig:
     name: str = MISSING
+    average: int = 1
+    second_pass: bool = False
     args: dict[str, Any] = field(default_factory=dict)
 
 

@@ -7,10 +7,13 @@ import numpy as np
 Overlap = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def union_overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of `box` [4] with each of `others` [n, 4]."""
-    shared = _intersection(box, others, 0)
-    return shared / (_area(box, 0) + _area(others, 0) - shared)
+def union_overlap(box: np.ndarray, others: np.ndarray, margin: int = 0) -> np.ndarray:
+    """Intersection over union of `box` [4] with each of `others` [n, 4].
+
+    With `margin` 1 both ends of a box count as inside it.
+    """
+    shared = _intersection(box, others, margin)
+    return shared / (_area(box, margin) + _area(others, margin) - shared)
 
 
 def smaller_overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:

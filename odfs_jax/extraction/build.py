@@ -1,60 +1,56 @@
 """Detectors and landmarkers by name. A new one is a file, a line here and a YAML."""
 
-import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from odfs_jax.errors import UserError
+from odfs_jax.extraction import fan, given, landmarks, mmod, mtcnn, sfd
 from odfs_jax.extraction.detection import Detector, Landmarker
-from odfs_jax.extraction.landmarks import Dlib68
-from odfs_jax.extraction.mtcnn import Mtcnn, Settings
+from odfs_jax.extraction.refine import Averaged, Twice
+from odfs_jax.extraction.settings import read_settings
+from odfs_jax.extraction.turned import Turned
 
-DETECTORS = ("mtcnn",)
-LANDMARKERS = {"dlib68": Dlib68}
+DETECTORS = {
+    "mtcnn": (mtcnn.Settings, mtcnn.Mtcnn),
+    "dlib": (mmod.Settings, mmod.Mmod),
+    "sfd": (sfd.Settings, sfd.Sfd),
+    "file": (given.Settings, given.Given),
+}
+LANDMARKERS = {
+    "dlib68": (landmarks.Settings, landmarks.Dlib68),
+    "fan": (fan.Settings, fan.Fan),
+}
+MOST_CROPS = 64  # that landmarks may be averaged over
 
 
 def build_detector(config: Mapping[str, Any]) -> Detector:
     """The detector of a `DetectorConfig`. Raises UserError."""
-    if config["name"] not in DETECTORS:
-        raise UserError(f"detector.name={config['name']}: expected one of {', '.join(DETECTORS)}")
+    kind, detector = _entry(DETECTORS, "detector", config)
     if config["batch_size"] < 1:
         raise UserError(f"detector.batch_size={config['batch_size']}: expected at least 1")
-    return Mtcnn(_settings(config["args"]), config["batch_size"])
+    degrees = list(config["rotations"])
+    if len(set(degrees)) < len(degrees) or not {90, 180, 270}.issuperset(degrees):
+        raise UserError(f"detector.rotations={degrees}: expected some of 90, 180, 270, each once")
+    if degrees and config["name"] == "file":
+        raise UserError(f"detector.rotations={degrees}: a file of faces needs none")
+    source = f"configs/detector/{config['name']}.yaml"
+    settings = read_settings(kind, "detector.args", config["args"], source)
+    built = detector(settings, config["batch_size"])
+    return Turned(built, degrees) if degrees else built
 
 
 def build_landmarker(config: Mapping[str, Any]) -> Landmarker:
     """The landmarker of a `LandmarksConfig`. Raises UserError."""
-    if config["name"] not in LANDMARKERS:
-        expected = ", ".join(LANDMARKERS)
-        raise UserError(f"landmarks.name={config['name']}: expected one of {expected}")
-    for key in config["args"]:
-        raise UserError(f"landmarks.args.{key}: {config['name']} has no such setting")
-    return LANDMARKERS[config["name"]]()
+    kind, landmarker = _entry(LANDMARKERS, "landmarks", config)
+    if not 1 <= config["average"] <= MOST_CROPS:
+        raise UserError(f"landmarks.average={config['average']}: expected 1 to {MOST_CROPS}")
+    source = f"configs/landmarks/{config['name']}.yaml"
+    built = landmarker(read_settings(kind, "landmarks.args", config["args"], source))
+    final = Averaged(built, config["average"]) if config["average"] > 1 else built
+    return Twice(built, final) if config["second_pass"] else final
 
 
-def _settings(args: Mapping[str, Any]) -> Settings:
-    known = [field.name for field in dataclasses.fields(Settings)]
-    for key in args:
-        if key not in known:
-            raise UserError(f"detector.args.{key}: no such setting; known: {', '.join(known)}")
-    for key in known:
-        if key not in args:
-            raise UserError(f"detector.args.{key}: no value; take configs/detector/mtcnn.yaml")
-        _check(key, args[key])
-    return Settings(**args)
-
-
-def _check(key: str, value: Any) -> None:
-    """Raises UserError unless `value` is a number in the range that the setting `key` takes."""
-    low, high = {
-        "min_face": (1, math.inf),
-        "min_face_share": (0, 1),
-        "factor": (0.1, 0.99),  # at 1 the pyramid would never end
-        "candidates": (1, 1 << 20),
-    }.get(key, (0, 1))
-    whole = key == "candidates"
-    kind = int if whole else int | float
-    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-        what = "a whole number" if whole else "a number"
-        raise UserError(f"detector.args.{key}={value}: expected {what} from {low} to {high}")
+def _entry(known: Mapping[str, tuple], group: str, config: Mapping[str, Any]) -> tuple[type, type]:
+    if config["name"] not in known:
+        raise UserError(f"{group}.name={config['name']}: expected one of {', '.join(known)}")
+    return known[config["name"]]

@@ -1,12 +1,14 @@
 """What every detector finds, and what detectors and landmarkers must keep to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from odfs_jax.data.frames import Frame
+
+MAX_PIXELS = 16 << 20  # of all frames of a call; an integral image takes 12 bytes a pixel
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class Detection:
     `box` is (left, top, right, bottom); `points` [5,2] are the eye at the picture's left, the other
     eye, nose, corners of the mouth likewise, or None where the detector has none; `score` is 0..1.
     `landmarks` [68,2] (float64) and the name of their `landmarker` are there once they are found.
+    `turned` tells by how many degrees (0, 90, 180, 270) the picture had to be turned, against the
+    clock, for the detector to see this face upright.
     """
 
     box: np.ndarray
@@ -24,6 +28,7 @@ class Detection:
     landmarks: np.ndarray | None = None
     landmarker: str | None = None
     notes: dict[str, Any] = field(default_factory=dict)  # for the data of the aligned PNG
+    turned: int = 0
 
 
 class Detector(Protocol):
@@ -54,3 +59,13 @@ class Landmarker(Protocol):
         where a face cannot be one: without extent, or with eyes and mouth in one place.
         """
         ...
+
+
+def batch_within(batch_size: int, height: int, width: int) -> int:
+    """`batch_size`, or as many frames of `height` x `width` as MAX_PIXELS allow; at least 1."""
+    return max(1, min(batch_size, MAX_PIXELS // (height * width)))
+
+
+def largest_first(faces: Iterable[Detection]) -> list[Detection]:
+    """`faces` by falling area of their boxes."""
+    return sorted(faces, key=lambda face: float(np.prod(face.box[2:] - face.box[:2])), reverse=True)

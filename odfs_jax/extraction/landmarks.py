@@ -1,27 +1,43 @@
 """The 68 points of detected faces, by dlib."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import dlib
 import numpy as np
 
 from odfs_jax.extraction.detection import Detection
+from odfs_jax.extraction.upright import axis_of, axis_of_points, centred_crop
 from odfs_jax.extraction.weights import dlib68_path
 from odfs_jax.faces import align
 from odfs_jax.faces.align import INNER
 from odfs_jax.faces.crop import cut
 
-# dlib's predictor starts from a box and was trained on boxes of dlib's own detector, so MTCNN's
-# five points are turned into a square of that kind. The constants gave the least error over all
+# dlib's predictor starts from a box and was trained on boxes of dlib's own detector, so what is
+# known of a face is turned into a square of that kind. The constants gave the least error over all
 # frames of the synthetic actors (docs/accuracy.md).
 BOX_PER_FACE = 1.65  # side of the box / distance from the eyes' to the mouth's centre
 AGAINST_NOSE = 0.25  # share by which the box moves back from the nose of a turned head
+# The same for the eyes and mouth of landmarks, when they are looked for a second time.
+BOX_PER_LANDMARKS = 2.4
 # MTCNN misplaces the mouth of a head in profile, and from a wrong box the predictor goes astray. So
 # it starts from boxes of several sizes, eyes kept in place, and the two results nearest to each
 # other are averaged: good starts end up together, bad ones do not.
 BOX_SIZES = (1.15, 1.0, 0.87, 0.75)
+# A box alone tells neither where the nose points nor how the head is tilted. So there the starts go
+# over both, the five results nearest to each other are averaged, and the predictor starts once more
+# from those.
+BOX_SHIFTS = (-0.2, -0.1, 0.0, 0.1, 0.2)  # sides of the box, along the eyes
+BOX_TILTS = (-15, 0, 15)  # degrees
+TILTED_SIZES = (0.9, 1.1)
+BELOW = 0.15  # sides by which the predictor's box lies below the given one's middle
 CROP = 300  # pixels of the upright square that dlib sees
 BOX = 160  # pixels of the box in its middle
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Nothing can be set; the constants above are measured."""
 
 
 class Dlib68:
@@ -33,7 +49,7 @@ class Dlib68:
 
     name = "dlib68"
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._predict = dlib.shape_predictor(str(dlib68_path()))
 
     def __call__(
@@ -43,45 +59,67 @@ class Dlib68:
 
     def _points(self, image: np.ndarray, face: Detection) -> np.ndarray:
         try:
-            matrix = crop_matrix(face.points)
+            if face.points is None and face.landmarks is None:
+                face = replace(face, landmarks=self._from_box_alone(image, face))
+            matrix, eyes = start(face)
         except ValueError:
             return np.full((68, 2), np.nan)
-        crop = cut(image, matrix, CROP)
-        eyes = align.transform(matrix, face.points[:2].astype(np.float64).mean(axis=0))
-        shapes = np.stack([self._from_box(crop, eyes, size) for size in BOX_SIZES])
-        return align.transform(align.invert(matrix), agreed(shapes))
+        crop, middle = cut(image, matrix, CROP), (CROP - 1) / 2
+        boxes = [(eyes + (middle - eyes) * size, BOX * size) for size in BOX_SIZES]
+        shapes = np.stack([self._from_box(crop, *box) for box in boxes])
+        return align.transform(align.invert(matrix), agreed(shapes, 2))
 
-    def _from_box(self, crop: np.ndarray, eyes: np.ndarray, size: float) -> np.ndarray:
-        """Points [68,2] in `crop` from a box `size` times the usual one, scaled about `eyes`."""
-        centre = eyes + ((CROP - 1) / 2 - eyes) * size
-        low = np.rint(centre - (BOX * size - 1) / 2).astype(int)
-        high = low + round(BOX * size) - 1
+    def _from_box_alone(self, image: np.ndarray, face: Detection) -> np.ndarray:
+        centre = (face.box[:2] + face.box[2:]).astype(np.float64) / 2
+        side, axis = float((face.box[2:] - face.box[:2]).mean()), axis_of(face)
+        if not side > 1:
+            raise ValueError("a box without extent")
+        shapes = []
+        for tilt in np.radians(BOX_TILTS):
+            tilted = np.cos(tilt) * axis + np.sin(tilt) * np.array([-axis[1], axis[0]])
+            matrix = centred_crop(centre, tilted, BOX / side, CROP)
+            crop, back = cut(image, matrix, CROP), align.invert(matrix)
+            for shift in BOX_SHIFTS:
+                middle = (CROP - 1) / 2 + np.array([shift, BELOW]) * BOX
+                for size in TILTED_SIZES:
+                    shapes.append(align.transform(back, self._from_box(crop, middle, BOX * size)))
+        return agreed(np.stack(shapes), 5)
+
+    def _from_box(self, crop: np.ndarray, centre: np.ndarray, side: float) -> np.ndarray:
+        """Points [68,2] in `crop` from the box of `side` pixels about `centre`."""
+        low = np.rint(centre - (side - 1) / 2).astype(int)
+        high = low + round(side) - 1
         shape = self._predict(crop, dlib.rectangle(*low.tolist(), *high.tolist()))
         return np.array([(p.x, p.y) for p in shape.parts()], np.float64)
 
 
-def agreed(shapes: np.ndarray) -> np.ndarray:
-    """The mean [68,2] of the two of `shapes` [k,68,2] that are nearest to each other."""
+def agreed(shapes: np.ndarray, count: int) -> np.ndarray:
+    """The mean [68,2] of the `count` of `shapes` [k,68,2] that lie nearest to one of them."""
     distance = np.linalg.norm(shapes[:, None] - shapes[None], axis=-1)[..., INNER].mean(axis=-1)
-    distance[np.diag_indices(len(shapes))] = np.inf
-    i, j = np.unravel_index(distance.argmin(), distance.shape)
-    return (shapes[i] + shapes[j]) / 2
+    nearest = np.argsort(distance, axis=1)[:, :count]  # the shape itself among them
+    spread = np.take_along_axis(distance, nearest, axis=1).sum(axis=1)
+    return shapes[nearest[spread.argmin()]].mean(axis=0)
 
 
-def crop_matrix(points: np.ndarray) -> np.ndarray:
-    """Matrix [2,3] from the frame of MTCNN's five `points` to the upright crop around the face.
+def start(face: Detection) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix [2,3] from the frame to the upright crop around `face`, and the eyes [2] in the crop.
 
-    Raises ValueError when eyes and mouth coincide.
+    From landmarks if it has them, else from its five points. Raises ValueError when eyes and mouth
+    coincide.
     """
-    left, right, nose, *mouth = points.astype(np.float64)
-    across, down = right - left, np.mean(mouth, axis=0) - (left + right) / 2
-    length, width = np.linalg.norm(down), np.linalg.norm(across)
-    if min(length, width) < 1:
-        raise ValueError("eyes and mouth coincide")
-    # both axes vote for what is upright: a turned head tilts one of them
-    x_axis = across / width + np.array([down[1], -down[0]]) / length
-    x_axis *= BOX / (BOX_PER_FACE * length * np.linalg.norm(x_axis))
-    linear = np.array([x_axis, [-x_axis[1], x_axis[0]]])
-    nose_offset = linear @ (nose - (left + right + mouth[0] + mouth[1]) / 4)
-    centre = linear @ points.mean(axis=0) - (AGAINST_NOSE * nose_offset[0], 0)
-    return np.concatenate([linear, ((CROP - 1) / 2 - centre)[:, None]], axis=1)
+    known = face.landmarks is not None
+    five = five_points(face.landmarks) if known else face.points.astype(np.float64)
+    axis = axis_of_points(five)
+    left, right, nose, *mouth = five
+    eyes, mouth = (left + right) / 2, np.mean(mouth, axis=0)
+    nose_offset = (nose - (eyes + mouth) / 2) @ axis
+    centre = five.mean(axis=0) - AGAINST_NOSE * nose_offset * axis
+    per_face = BOX_PER_LANDMARKS if known else BOX_PER_FACE
+    matrix = centred_crop(centre, axis, BOX / (per_face * np.linalg.norm(mouth - eyes)), CROP)
+    return matrix, align.transform(matrix, eyes)
+
+
+def five_points(landmarks: np.ndarray) -> np.ndarray:
+    """Eyes, tip of the nose and corners of the mouth [5,2] of `landmarks` [68,2]."""
+    eyes = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
+    return np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])

@@ -17,7 +17,8 @@ import numpy as np
 
 from odfs_jax.data.frames import Frame
 from odfs_jax.extraction import area, boxes
-from odfs_jax.extraction.detection import Detection
+from odfs_jax.extraction.detection import Detection, batch_within, largest_first
+from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.weights import mtcnn_params
 from odfs_jax.nets import mtcnn as nets
 
@@ -25,20 +26,19 @@ log = logging.getLogger(__name__)
 
 RNET_CHUNK = 128  # candidates a call
 ONET_CHUNK = 32
-MAX_PIXELS = 16 << 20  # of all frames of a call; their integral images take 12 bytes a pixel
 
 
 @dataclass(frozen=True)
 class Settings:
     """What `configs/detector/mtcnn*.yaml` sets under `args`; the meanings stand there."""
 
-    min_face: float
-    min_face_share: float
-    factor: float
-    pnet_threshold: float
-    rnet_threshold: float
-    onet_threshold: float
-    candidates: int
+    min_face: float = within(1)
+    min_face_share: float = within(0, 1)
+    factor: float = within(0.1, 0.99)  # at 1 the pyramid would never end
+    pnet_threshold: float = within(0, 1)
+    rnet_threshold: float = within(0, 1)
+    onet_threshold: float = within(0, 1)
+    candidates: int = within(1, 1 << 20)
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Mtcnn:
 
     def frames_per_call(self, height: int, width: int) -> int:
         """How many frames of this size a call takes: `batch_size`, fewer of very large ones."""
-        return max(1, min(self.batch_size, MAX_PIXELS // (height * width)))
+        return batch_within(self.batch_size, height, width)
 
     def __call__(self, frames: Sequence[Frame]) -> list[list[Detection]]:
         """The faces of each of at most `frames_per_call` frames of one size, the largest first."""
@@ -132,7 +132,7 @@ class Mtcnn:
         for i in found.suppressed(0.7, boxes.smaller_overlap):
             face = Detection(found.boxes[i], points[i], float(found.scores[i]))
             result[found.frame[i]].append(face)
-        return [sorted(faces, key=_box_area, reverse=True) for faces in result]
+        return [largest_first(faces) for faces in result]
 
     def _classify(
         self, net: str, integrals: jax.Array, found: _Candidates, chunk: int
@@ -214,7 +214,3 @@ def _normalise(pixels: jax.Array) -> jax.Array:
 def _padded(values: np.ndarray, length: int) -> np.ndarray:
     padding = [(0, length - len(values))] + [(0, 0)] * (values.ndim - 1)
     return np.pad(values.astype(np.int32), padding, mode="edge" if len(values) else "constant")
-
-
-def _box_area(face: Detection) -> float:
-    return float(np.prod(face.box[2:] - face.box[:2]))

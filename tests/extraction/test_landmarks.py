@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.landmarks import BOX, BOX_PER_FACE, CROP, agreed, crop_matrix
+from odfs_jax.extraction.landmarks import BOX, BOX_PER_FACE, CROP, agreed, five_points, start
 from odfs_jax.faces import align, pose
 
 DATA = Path(__file__).parent / "data"
@@ -50,29 +50,43 @@ def test_points_turn_with_the_picture(frames, landmarker):
         assert error.mean() < 3  # pixels; the face is 230 high
 
 
-def test_crop_matrix_is_upright_and_of_one_scale(frames):
-    points = detection("ada_070.jpg").points
-    seen = align.transform(crop_matrix(points), points)
-    eyes, mouth = seen[:2].mean(0), seen[3:].mean(0)
-    assert np.linalg.norm(mouth - eyes) == pytest.approx(BOX / BOX_PER_FACE)
+def test_the_crop_is_upright_and_of_one_scale():
+    face = detection("ada_070.jpg")
+    matrix, eyes = start(face)
+    seen = align.transform(matrix, face.points)
+    np.testing.assert_allclose(eyes, seen[:2].mean(0))
+    assert np.linalg.norm(seen[3:].mean(0) - eyes) == pytest.approx(BOX / BOX_PER_FACE)
     assert np.abs(seen.mean(0) - (CROP - 1) / 2).max() < BOX / 10
     assert abs(seen[1, 1] - seen[0, 1]) < 5 and seen[1, 0] > seen[0, 0]
 
 
-def test_crop_matrix_refuses_points_that_coincide():
-    with pytest.raises(ValueError, match="coincide"):
-        crop_matrix(np.full((5, 2), 7.0))
+@pytest.mark.parametrize("name", sorted(TRUTH))
+def test_points_from_a_box_alone_and_from_landmarks(frames, landmarker, name):
+    face, exact = detection(name), np.array(TRUTH[name]["landmarks"])
+    alone = Detection(face.box, None, face.score)
+    again = Detection(face.box, None, face.score, landmarks=exact)
+    for points in landmarker([frames[name]] * 2, [alone, again]):
+        error = np.linalg.norm(points - exact, axis=1) / np.linalg.norm(exact[30] - exact[8])
+        assert error[17:].mean() < 0.08
+
+
+def test_five_points_of_landmarks_are_where_the_detector_has_them():
+    for name, truth in TRUTH.items():
+        found, points = detection(name).points, five_points(np.array(truth["landmarks"]))
+        assert np.linalg.norm(found - points, axis=1).mean() < 12  # pixels; the face is 230 high
 
 
 def test_points_that_coincide_give_no_landmarks(frames, landmarker):
     good = detection("ada_070.jpg")
     bad = Detection(good.box, np.full((5, 2), 7.0), good.score)
-    first, second = landmarker([frames["ada_070.jpg"]] * 2, [bad, good])
-    assert np.isnan(first).all() and np.isfinite(second).all()
+    empty = Detection(np.full(4, 9.0), None, 1.0)
+    found = landmarker([frames["ada_070.jpg"]] * 3, [bad, good, empty])
+    assert [np.isfinite(points).all() for points in found] == [False, True, False]
 
 
 def test_the_two_shapes_that_agree_win():
     rng = np.random.default_rng(0)
     good = rng.uniform(0, 100, (68, 2))
     shapes = np.stack([good + 30, good + 0.5, good - 40, good - 0.5])
-    np.testing.assert_allclose(agreed(shapes), good)
+    np.testing.assert_allclose(agreed(shapes, 2), good)
+    np.testing.assert_allclose(agreed(shapes[[1, 0, 3, 2]], 2), good)

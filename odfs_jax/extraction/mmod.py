@@ -1,0 +1,93 @@
+"""dlib's MMOD CNN as a detector, in processes of its own: dlib keeps Python's lock while it works.
+
+Source: King, "Max-margin object detection", arXiv:1502.00046; the network comes with
+face-recognition-models.
+"""
+
+import functools
+import multiprocessing
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import dlib
+import numpy as np
+
+from odfs_jax.data.frames import Frame
+from odfs_jax.extraction.detection import Detection, batch_within, largest_first
+from odfs_jax.extraction.reduce import reduced
+from odfs_jax.extraction.settings import within
+from odfs_jax.extraction.weights import package_file
+
+Found = list[tuple[tuple[float, float, float, float], float]]  # boxes and confidences
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `configs/detector/dlib.yaml` sets under `args`; the meanings stand there."""
+
+    upsample: int = within(0, 3)
+    max_side: int = within(64, 1 << 14)
+    threshold: float = within(0)
+
+
+class Mmod:
+    """The detector: boxes without points, one frame a process at a time."""
+
+    name = "dlib"
+
+    def __init__(self, settings: Settings, batch_size: int) -> None:
+        self.settings = settings
+        self.batch_size = batch_size
+        spawn = multiprocessing.get_context("spawn")  # a fork of a process that runs JAX may hang
+        self._pool = ProcessPoolExecutor(_cores(), spawn, _end_with_parent)
+
+    def frames_per_call(self, height: int, width: int) -> int:
+        """How many frames of this size a call takes: `batch_size`, fewer of very large ones."""
+        return batch_within(self.batch_size, height, width)
+
+    def __call__(self, frames: Sequence[Frame]) -> list[list[Detection]]:
+        """The faces of each of the `frames`, the largest first. Scores above 1 become 1."""
+        pictures, scales = zip(
+            *(reduced(f.image, self.settings.max_side) for f in frames), strict=True
+        )
+        found = self._pool.map(functools.partial(find, upsample=self.settings.upsample), pictures)
+        return [
+            largest_first(
+                Detection(np.array(box, np.float32) / scale, None, min(score, 1.0))
+                for box, score in faces
+                if score >= self.settings.threshold
+            )
+            for faces, scale in zip(found, scales, strict=True)
+        ]
+
+
+def find(image: np.ndarray, upsample: int) -> Found:
+    """What the network finds in `image` (uint8 RGB [H,W,3]), doubled in size `upsample` times."""
+    found = _network()(np.ascontiguousarray(image), upsample)
+    edges = [(r.rect.left(), r.rect.top(), r.rect.right(), r.rect.bottom()) for r in found]
+    return [(edge, float(r.confidence)) for edge, r in zip(edges, found, strict=True)]
+
+
+@functools.cache
+def _network() -> dlib.cnn_face_detection_model_v1:
+    inner = "models/mmod_human_face_detector.dat"
+    return dlib.cnn_face_detection_model_v1(str(package_file("face_recognition_models", inner)))
+
+
+def _cores() -> int:
+    if dlib.DLIB_USE_CUDA:
+        return 1  # one card serves one process best
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent is killed: it would wait for work for ever."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
