@@ -132,13 +132,29 @@ class SmoothingConfig:
 
 
 @dataclass
+class DegradeConfig:
+    bicubic: float = 0.0
+    denoise: float = 0.0
+    jpeg: float = 0.0
+
+
+@dataclass
 class MergeConfig:
     mode: str = MISSING
+    anchor: str = "face"
+    scale: float = 0.0
+    mask: str = "predicted"
+    keep: list[str] = field(default_factory=list)
     erode: float = 0.0
     blur: float = 0.0
     feather: str = "linear"
-    anchor: str = "face"
+    opacity: float = 100.0
     color: str = "none"
+    color_smoothing: int = 12
+    sharpen: float = 0.0
+    sharpen_by: str = "gaussian"
+    motion_blur: float = 0.0
+    degrade: DegradeConfig = field(default_factory=DegradeConfig)
     args: dict[str, Any] = field(default_factory=dict)
 
 

@@ -6,6 +6,7 @@ pixel further up and left, as OpenCV's do.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,32 +38,47 @@ class MaskSettings:
         return int(max(self.blur, 0.0) * 0.01 * 0.10 * region) + 1
 
 
-def blend_weights(
-    masks: jax.Array, matrices: jax.Array, resolution: int, settings: MaskSettings
-) -> tuple[jax.Array, jax.Array]:
-    """(weights of the new face [N, S, S], side of the solid mask [N] in pixels, 0: no face).
+class Coverage(NamedTuple):
+    """How much of each pixel of the regions is new face, float32 [N, S, S], and its size."""
 
-    `masks` are the predicted ones in frame pixels, `matrices` [N, 2, 3] map region to face. The
-    weights are 0 outside the face square and fall to 0 towards its edge, whatever the settings, so
-    that no straight edge can show. A face whose mask is nowhere solid has weight 0.
+    mask: jax.Array  # the spec's warped mask: faint parts dropped, nothing else done to it
+    solid: jax.Array  # eroded (or dilated), its edge not yet blurred; 0 outside the face square
+    weights: jax.Array  # of the blend: eroded, blurred, faded out towards the square's edge
+    square: jax.Array  # 1 in the face square, 0 outside
+    side: jax.Array  # int32 [N]: the solid mask's shorter side in pixels, 0: no face
+
+
+def cover(
+    masks: jax.Array, matrices: jax.Array, resolution: int, settings: MaskSettings
+) -> Coverage:
+    """The coverage by new faces whose `masks` [N, S, S] lie in the regions already.
+
+    `matrices` [N, 2, 3] map region to face. The weights are 0 outside the face square and fall to
+    0 towards its edge, whatever the settings, so that no straight edge can show. A face whose mask
+    is nowhere solid has weight 0.
     """
     region = masks.shape[-1]
     masks = jnp.where(masks <= WARPED_FLOOR, 0.0, masks)
     side = solid_side(masks)
     erode_size, blur_size = kernel_sizes(side, settings)
+    solid = masks
     if settings.erode:
         reshape = erode if settings.erode > 0 else dilate
-        masks = reshape(masks, erode_size, settings.max_erode(region))
+        solid = reshape(masks, erode_size, settings.max_erode(region))
+    weights = solid
     if settings.blur > 0:
-        masks = box_blur(masks, blur_size, settings.max_blur(region))
+        weights = box_blur(solid, blur_size, settings.max_blur(region))
     depth, scale = jax.vmap(lambda m: _depth(m, region, resolution))(matrices)
     in_frame = depth / scale[:, None, None]
-    masks = jnp.minimum(masks, in_frame / jnp.maximum(blur_size / 2, 1.0)[:, None, None])
+    weights = jnp.minimum(weights, in_frame / jnp.maximum(blur_size / 2, 1.0)[:, None, None])
     if settings.border > 0:
-        masks = masks * jnp.minimum(depth / (settings.border * resolution), 1.0)
-    seen = (side[:, None, None] > 0) & (masks > INVISIBLE)
-    masks = jnp.where(seen, jnp.minimum(masks, 1.0), 0.0)
-    return (masks * masks * (3 - 2 * masks) if settings.smooth else masks), side
+        weights = weights * jnp.minimum(depth / (settings.border * resolution), 1.0)
+    seen = (side[:, None, None] > 0) & (weights > INVISIBLE)
+    weights = jnp.where(seen, jnp.minimum(weights, 1.0), 0.0)
+    if settings.smooth:
+        weights = weights * weights * (3 - 2 * weights)
+    square = (depth > 0).astype(jnp.float32)
+    return Coverage(masks, solid * square, weights, square, side)
 
 
 def solid_side(masks: jax.Array) -> jax.Array:

@@ -1,62 +1,224 @@
-"""One jitted call for a batch of faces: crop, network, colour, mask, blend."""
+"""A batch of faces through the network, and then into their frames: two jitted calls.
+
+Between the two, what was measured of colours may be averaged along each face's track.
+"""
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.config import MergeConfig
-from odfs_jax.conversion.masks import PREDICTED_FLOOR, SOLID, MaskSettings, blend_weights
+from odfs_jax.conversion.colours import TRANSFERS
+from odfs_jax.conversion.colours.base import Measured, Measurements, Transfer, recoloured
+from odfs_jax.conversion.finishing import Finish, degraded, sharpened
+from odfs_jax.conversion.masks import PREDICTED_FLOOR, SOLID, Coverage, MaskSettings, cover
 from odfs_jax.conversion.modes import Mode, build_mode
-from odfs_jax.conversion.transfer import TRANSFERS
-from odfs_jax.errors import UserError
+from odfs_jax.conversion.modes.base import Scene, Swap
+from odfs_jax.conversion.settings import check_merge, mask_settings, reach, scaled
 from odfs_jax.faces.align import invert
 from odfs_jax.faces.view import View, between
 from odfs_jax.faces.warp import compose
 from odfs_jax.inference import Params, Swapper, crop_faces, paste_faces
 
-ERODE_RANGE = (-100, 100)  # the user's share, in per cent of the spec's formula
-BLUR_RANGE = (-100, 200)
-FEATHERS = ("linear", "smooth")
 ENLARGE = 4  # bilinear reads between pixels so enlarged are as good as Lanczos reads
+EXPOSURES = 9  # pictures of a moving face that make up a blurred one
 
-# (params, regions uint8 [N, S, S, 3], matrices [N, 2, 3] region -> face)
-#   -> (merged regions uint8, shorter side of each solid mask in pixels int32 [N], 0: not merged)
-Merge = Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+class Places(NamedTuple):
+    """Where the faces of a batch are in their regions; float32 unless said."""
+
+    matrices: jax.Array  # [N, 2, 3]: region to the model's pixels of the dst face
+    motion: jax.Array | None  # [N, 2, 3]: their change in the time of a frame; None: at rest
+    outlines: jax.Array | None  # uint8 [N, R, R, 2] of dst's points, see `outline.outlines`
+
+
+class Predicted(NamedTuple):
+    """What the network gave for a batch, and what was measured of it."""
+
+    faces: jax.Array  # float32 [N, R, R, 3]
+    masks: jax.Array  # float32 [N, R, R, 1]
+    measured: tuple[Measured, ...]
+
+
+class Merged(NamedTuple):
+    """The regions with the new faces in them."""
+
+    pixels: jax.Array  # uint8 [N, S, S, 3]
+    weights: jax.Array  # uint8 [N, S, S]: by how much, 255 fully
+    side: jax.Array  # int32 [N]: shorter side of each solid mask in pixels, 0: not merged
+
+
+@dataclass(frozen=True)
+class Merge:
+    """How faces are merged. `predict` and `lay` compile once a region size.
+
+    Regions are uint8 [N, S, S, 3], cut with `reach` for what the model makes; what it sees is cut
+    out of the same ones. `lay` takes them again, for other faces may have been merged meanwhile. A
+    pixel of weight 0 comes back bit for bit.
+    """
+
+    predict: Callable[[Params, jax.Array, Places], Predicted]
+    lay: Callable[[jax.Array, Places, Predicted], Merged]
+    config: MergeConfig
+    reach: float  # of the regions, see `regions.face_region`
+    black: bool  # the rest of every frame is black, not dst's
+    smoothing: int  # frames before and after over which `Predicted.measured` is averaged
+
+    @property
+    def moved(self) -> bool:
+        """True when `Places.motion` is needed."""
+        return self.config.motion_blur > 0
+
+    @property
+    def outlined(self) -> bool:
+        """True when `Places.outlines` are needed."""
+        return self.config.mask != "predicted" or bool(self.config.keep)
+
+    @property
+    def window(self) -> int:
+        """How many frames before and after one play a part in its merge."""
+        return max(self.smoothing, int(self.moved))
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """All that is fixed while a merge is compiled."""
+
+    swapper: Swapper
+    config: MergeConfig
+    placement: np.ndarray | None
+    transfer: Transfer | None
+    mode: Mode
+    masks: MaskSettings
+    finish: Finish
 
 
 def build_merge(
     swapper: Swapper, config: MergeConfig, placement: np.ndarray | None = None
 ) -> Merge:
-    """The jitted merge of `swapper`'s faces as `config` asks; one compilation a region size.
+    """The merge of `swapper`'s faces as `config` asks.
 
-    Regions are cut for what the model makes; what it sees is cut out of the same ones.
     `placement` [2, 3] maps the new face's pixels to those of the dst face that it is laid on; None:
-    they are the same. A pixel of weight 0 comes back bit for bit. Raises UserError for a setting
-    out of range.
+    they are the same. Raises UserError for a setting out of range.
     """
-    if config.color not in TRANSFERS:
-        raise UserError(f"merge.color={config.color}: expected one of {', '.join(TRANSFERS)}")
-    transfer = TRANSFERS[config.color]
-    mode = build_mode(config, {"masked": swapper.masked_hist_match})
-    settings = mask_settings(swapper, config)
-    made, to_seen = swapper.made, between(swapper.made, swapper.seen)
-    same = replace(made, grey=False) == replace(swapper.seen, grey=False)  # pixel by pixel
+    check_merge(config)
+    degrade = config.degrade
+    placement = scaled(placement, config.scale, swapper.made.resolution)
+    recipe = _Recipe(
+        swapper,
+        config,
+        placement,
+        TRANSFERS[config.color],
+        build_mode(config, {"masked": swapper.masked_hist_match}),
+        mask_settings(swapper, config),
+        Finish(
+            config.sharpen / 100,
+            config.sharpen_by,
+            *(p / 100 for p in (degrade.bicubic, degrade.denoise, degrade.jpeg)),
+        ),
+    )
+    return Merge(
+        jax.jit(partial(_predict, recipe)),
+        jax.jit(partial(_lay, recipe)),
+        config,
+        reach(placement, swapper.made.resolution),
+        recipe.mode.black,
+        config.color_smoothing if recipe.mode.measures or recipe.transfer else 0,
+    )
 
-    def merge(
-        params: Params, regions: jax.Array, matrices: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        dst = _crop(regions, matrices, made)
-        seen = dst if same else _crop(regions, _after(to_seen, matrices), swapper.seen)
-        faces, masks = swapper.predict(params, seen)
-        faces = transfer(faces, dst, masks > SOLID)
-        placed = matrices if placement is None else _after(invert(placement), matrices)
-        return _lay_back(mode, settings, regions, placed, (faces, dst, masks))
 
-    return jax.jit(merge)
+def _predict(recipe: _Recipe, params: Params, regions: jax.Array, places: Places) -> Predicted:
+    """The network's faces; what the colours need is measured as they are merged, by the way."""
+    swapper = recipe.swapper
+    made, seen = swapper.made, swapper.seen
+    dst = _crop(regions, places.matrices, made)
+    if replace(made, grey=False) != replace(seen, grey=False):  # not pixel by pixel the same
+        cut = _crop(regions, _after(between(made, seen), places.matrices), seen)
+    else:
+        cut = dst
+    faces, masks = swapper.predict(params, cut)
+    measurements = Measurements()
+    _render(recipe, regions, places, Swap(faces, masks, dst), measurements)
+    return Predicted(faces, masks, tuple(measurements.made))
+
+
+def _lay(recipe: _Recipe, regions: jax.Array, places: Places, predicted: Predicted) -> Merged:
+    swap = Swap(predicted.faces, predicted.masks, None)
+    layer, coverage, weights = _render(
+        recipe, regions, places, swap, Measurements(predicted.measured)
+    )
+    weights = weights[..., None]
+    below = regions.astype(jnp.float32) / 255
+    merged = below + weights * (layer - below)
+    pixels = jnp.where(weights > 0, _bytes(merged), regions)
+    return Merged(pixels, _bytes(weights[..., 0]), coverage.side)
+
+
+def _render(
+    recipe: _Recipe, regions: jax.Array, places: Places, swap: Swap, measurements: Measurements
+) -> tuple[jax.Array, Coverage, jax.Array]:
+    """(the layer [N, S, S, 3], what it covers, by how much [N, S, S])."""
+    mode, size = recipe.mode, recipe.swapper.made.resolution
+    swap = swap._replace(masks=jnp.where(swap.masks < PREDICTED_FLOOR, 0.0, swap.masks))
+    if recipe.transfer is not None:
+        measured = measurements.take(recipe.transfer, swap.faces, swap.dst, swap.masks > SOLID)
+        swap = swap._replace(faces=recoloured(recipe.transfer, swap.faces, measured))
+    swap = swap._replace(faces=mode.recolour(swap, measurements))
+    layers = jnp.concatenate([sharpened(swap.faces, recipe.finish), swap.masks], axis=-1)
+    layers, matrices = _pasted(recipe, layers, places, regions.shape[1])
+    faces = degraded(layers[..., :3], recipe.finish)
+    masks, kept = _masked(recipe, layers[..., 3], places)
+    coverage = cover(masks, matrices, size, recipe.masks)
+    coverage = coverage._replace(weights=coverage.weights * kept)
+    scene = Scene(regions.astype(jnp.float32) / 255, matrices, coverage)
+    layer = mode.layer(scene, faces, swap, measurements)
+    return layer, coverage, mode.weigh(coverage) * (recipe.config.opacity / 100)
+
+
+def _pasted(
+    recipe: _Recipe, layers: jax.Array, places: Places, region: int
+) -> tuple[jax.Array, jax.Array]:
+    """(`layers` [N, R, R, C] laid into regions [N, S, S, C], the matrices region to new face)."""
+    reads = _paste_reads(region, layers.shape[1])
+
+    def placed(matrices: jax.Array) -> jax.Array:
+        return matrices if recipe.placement is None else _after(invert(recipe.placement), matrices)
+
+    def paste(matrices: jax.Array) -> jax.Array:
+        return paste_faces(layers, placed(matrices), region, region, **reads)
+
+    shutter = recipe.config.motion_blur
+    if not shutter or places.motion is None:
+        return paste(places.matrices), placed(places.matrices)
+    times = jnp.linspace(-shutter / 2, shutter / 2, EXPOSURES)
+    shots = jax.lax.map(lambda time: paste(places.matrices + time * places.motion), times)
+    return shots.mean(0), placed(places.matrices)
+
+
+def _masked(
+    recipe: _Recipe, predicted: jax.Array, places: Places
+) -> tuple[jax.Array, jax.Array | float]:
+    """(the mask that `merge.mask` asks for, what `merge.keep` leaves of the weights) [N, S, S]."""
+    kind, region = recipe.config.mask, predicted.shape[1]
+    if places.outlines is None:
+        return predicted, 1.0
+    outlines = places.outlines.astype(jnp.float32) / 255
+    reads = _paste_reads(region, outlines.shape[1])
+    laid = paste_faces(outlines, places.matrices, region, region, **reads)
+    hull, kept = laid[..., 0], 1 - laid[..., 1]
+    masks = {
+        "predicted": predicted,
+        "hull": hull,
+        "product": predicted * hull,
+        "sum": jnp.minimum(predicted + hull, 1.0),
+    }
+    return masks[kind], kept
 
 
 def _after(outer: np.ndarray, matrices: jax.Array) -> jax.Array:
@@ -69,43 +231,8 @@ def _crop(regions: jax.Array, matrices: jax.Array, view: View) -> jax.Array:
     return crop_faces(regions, matrices, view.resolution, _crop_reads(regions.shape[1], view))
 
 
-def mask_settings(swapper: Swapper, config: MergeConfig) -> MaskSettings:
-    """The model's modifiers and the user's together. Raises UserError."""
-    for name, value, (low, high) in (
-        ("erode", config.erode, ERODE_RANGE),
-        ("blur", config.blur, BLUR_RANGE),
-    ):
-        if not low <= value <= high:
-            raise UserError(f"merge.{name}={value:g}: expected {low}..{high}")
-    if config.feather not in FEATHERS:
-        raise UserError(f"merge.feather={config.feather}: expected {' or '.join(FEATHERS)}")
-    return MaskSettings(
-        erode=swapper.erode_modifier + config.erode,
-        blur=swapper.blur_modifier + config.blur,
-        border=swapper.border,
-        smooth=config.feather == "smooth",
-    )
-
-
-def _lay_back(
-    mode: Mode,
-    settings: MaskSettings,
-    regions: jax.Array,
-    matrices: jax.Array,
-    predicted: tuple[jax.Array, jax.Array, jax.Array],
-) -> tuple[jax.Array, jax.Array]:
-    """`regions` with the (faces, dst, masks) [N, R, R, ...] of the network merged in."""
-    faces, dst, masks = predicted
-    masks = jnp.where(masks < PREDICTED_FLOOR, 0.0, masks)
-    faces = mode.recolour(faces, dst, masks)
-    region, size = regions.shape[1], faces.shape[1]
-    layers = jnp.concatenate([faces, masks], axis=-1)
-    layers = paste_faces(layers, matrices, region, region, **_paste_reads(region, size))
-    weights, side = blend_weights(layers[..., 3], matrices, size, settings)
-    weights = weights[..., None]
-    merged = mode.blend(regions.astype(jnp.float32) / 255, layers[..., :3], weights)
-    merged = jnp.round(jnp.clip(merged, 0.0, 1.0) * 255).astype(jnp.uint8)
-    return jnp.where(weights > 0, merged, regions), side
+def _bytes(values: jax.Array) -> jax.Array:
+    return jnp.round(jnp.clip(values, 0.0, 1.0) * 255).astype(jnp.uint8)
 
 
 # The face square takes a third to all of its region's side (`regions.SIDES`, any rotation, and a

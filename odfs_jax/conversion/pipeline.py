@@ -1,4 +1,8 @@
-"""Frames in, swapped frames out: faces of several frames share a batch on the device."""
+"""Frames in, swapped frames out: faces of several frames share a batch on the device.
+
+The network sees dst's own frames. Frames wait until those after them are seen too, as far as
+colours are averaged along a face's track; then their faces are merged, far ones first.
+"""
 
 import dataclasses
 from collections.abc import Generator
@@ -6,17 +10,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 
+import jax
 import numpy as np
 
-from odfs_jax.conversion.merge import Merge
+from odfs_jax.conversion.merge import Merge, Places
+from odfs_jax.conversion.outline import outlines
 from odfs_jax.conversion.regions import SIDES, Region, read_region, write_region
 from odfs_jax.conversion.targets import Targets
+from odfs_jax.conversion.tracks import Face, Tracker
 from odfs_jax.data.frames import Frame
 from odfs_jax.inference import Swapper
 
 FULL_BATCH_SIDE = 512  # larger regions go in smaller batches, so that memory stays bounded
 
-Job = tuple[np.ndarray, Region]  # a frame's pixels, changed in place, and one face in them
+Job = tuple[np.ndarray, Face]  # a frame's pixels and one face in them
 
 
 @dataclass
@@ -30,6 +37,14 @@ class Counts:
 
 
 @dataclass
+class _Held:
+    """A frame that waits, and its faces, far ones first."""
+
+    frame: Frame
+    faces: list[Face]
+
+
+@dataclass
 class FaceMerger:
     """Merges the faces of many frames in batches of fixed shapes."""
 
@@ -39,52 +54,115 @@ class FaceMerger:
     counts: Counts = dataclasses.field(default_factory=Counts)
 
     def frames(self, frames: Generator[Frame], targets: Targets) -> Generator[Frame]:
-        """`frames` in their order, with the faces in `targets` swapped; the others as they came."""
+        """`frames` in their order, with the faces in `targets` swapped; the others as they came.
+
+        To give a frame what it gets in its clip, `merge.window` frames before it must come too.
+        """
+        held: list[_Held] = []
+        tracker = Tracker()
         with closing(frames):
             while chunk := list(islice(frames, self.batch_size)):
-                yield from self._chunk(chunk, targets)
+                held += self._seen(chunk, targets, tracker)
+                while len(held) - self.merge.window >= self.batch_size:
+                    yield from self._laid(held)
+                tracker.forget(len(held) + self.merge.window)
+        while held:
+            yield from self._laid(held)
 
-    def _chunk(self, chunk: list[Frame], targets: Targets) -> list[Frame]:
+    def _seen(self, chunk: list[Frame], targets: Targets, tracker: Tracker) -> list[_Held]:
+        """The frames of `chunk` with their faces, as the network makes them."""
         made = self.swapper.made
-        regions = [targets.take(frame, made.face_type, made.resolution) for frame in chunk]
-        changed = [
-            dataclasses.replace(frame, image=frame.image.copy()) if faces else frame
-            for frame, faces in zip(chunk, regions, strict=True)
-        ]
-        # A near face is cut out after the far ones of its frame are merged: one a round.
-        for faces in zip_longest(*regions):
-            pairs = zip(changed, faces, strict=True)
-            self._round([(frame.image, region) for frame, region in pairs if region])
-        self.counts.frames += len(chunk)
-        self.counts.empty += sum(not faces for faces in regions)
-        return changed
+        taken = []
+        for frame in chunk:
+            regions = targets.take(frame, made.face_type, made.resolution, self.merge.reach)
+            taken.append(_Held(frame, tracker.follow(frame.image, regions)))
+        self._predict([(one.frame.image, face) for one in taken for face in one.faces])
+        self.counts.frames += len(taken)
+        self.counts.empty += sum(not one.faces for one in taken)
+        return taken
 
-    def _round(self, jobs: list[Job]) -> None:
-        """Merges `jobs`, at most one a frame."""
+    def _predict(self, jobs: list[Job]) -> None:
+        """Lets the network see the faces of `jobs`; what it says of each is kept on the host."""
         running = []
         for side, batch in _batches(jobs, self.batch_size):
-            batch = [(image, region.widened(side)) for image, region in batch]
-            pixels = [read_region(image, region) for image, region in batch]
-            matrices = [region.matrix for _, region in batch]
-            missing = _capacity(side, self.batch_size) - len(batch)  # shapes stay the same
-            stacked = (np.stack(a + [a[-1]] * missing) for a in (pixels, matrices))
-            running.append((batch, self.merge(self.swapper.params, *stacked)))
-        for batch, (merged, sides) in running:
-            merged, sides = np.asarray(merged), np.asarray(sides)[: len(batch)]
-            for index, (image, region) in enumerate(batch):
-                write_region(image, region, merged[index])
-            self.counts.faces += int((sides > 0).sum())
-            self.counts.unclear += int((sides == 0).sum())
+            pixels, places = self._stacked(side, batch, moving=False)
+            running.append((batch, self.merge.predict(self.swapper.params, pixels, places)))
+        for batch, predicted in running:
+            predicted = jax.device_get(predicted)
+            for index, (_, face) in enumerate(batch):
+                face.predicted = jax.tree.map(lambda a, i=index: a[i], predicted)
+
+    def _laid(self, held: list[_Held]) -> list[Frame]:
+        """The first frames of `held`, which are taken out, with their faces merged in."""
+        ready = held[: self.batch_size]
+        del held[: self.batch_size]
+        frames = [self._opened(one) for one in ready]
+        # A near face is merged after the far ones of its frame: one of each frame a round.
+        for faces in zip_longest(*(one.faces for one in ready)):
+            pairs = zip(frames, faces, strict=True)
+            self._round([(frame, face) for frame, face in pairs if face])
+        return frames
+
+    def _opened(self, one: _Held) -> Frame:
+        """The frame of `one` with pixels of its own, where they are going to change."""
+        image = one.frame.image
+        changes = {"weights": np.zeros(image.shape[:2], np.uint8)} if one.faces else {}
+        if self.merge.black:  # what was stored is not what is below the face
+            changes |= {name: np.zeros_like(image) for name in ("image", "plate")}
+            changes["stored"] = None
+        elif one.faces:
+            changes["image"] = image.copy()
+        return dataclasses.replace(one.frame, **changes) if changes else one.frame
+
+    def _round(self, pairs: list[tuple[Frame, Face]]) -> None:
+        """Merges the faces of `pairs`, at most one a frame, into the frames."""
+        frames = {id(face): frame for frame, face in pairs}
+        running = []
+        for side, batch in _batches([(f.image, face) for f, face in pairs], self.batch_size):
+            pixels, places = self._stacked(side, batch, moving=True)
+            faces = [face for _, face in batch]
+            predicted = self._filled(side, [face.steady(self.merge.smoothing) for face in faces])
+            predicted = jax.tree.map(lambda *arrays: np.stack(arrays), *predicted)
+            running.append((side, faces, self.merge.lay(pixels, places, predicted)))
+        for side, faces, merged in running:
+            merged = jax.device_get(merged)
+            for index, face in enumerate(faces):
+                region = face.region.widened(side)
+                _write(frames[id(face)], region, merged.pixels[index], merged.weights[index])
+                face.predicted = face.predicted._replace(faces=None, masks=None)  # not needed again
+            unclear = int((merged.side[: len(faces)] == 0).sum())
+            self.counts.faces += len(faces) - unclear
+            self.counts.unclear += unclear
+
+    def _stacked(self, side: int, jobs: list[Job], *, moving: bool) -> tuple[np.ndarray, Places]:
+        """(regions uint8 [N, side, side, 3], where the faces are in them), filled up."""
+        regions = [face.region.widened(side) for _, face in jobs]
+        pixels = [read_region(job[0], region) for job, region in zip(jobs, regions, strict=True)]
+        motion = lines = None
+        if self.merge.moved and moving:
+            motion = [job[1].motion(region) for job, region in zip(jobs, regions, strict=True)]
+        if self.merge.outlined:
+            size, keep = self.swapper.made.resolution, tuple(self.merge.config.keep)
+            lines = [outlines(region.points, size, keep) for region in regions]
+        stacks = [pixels, [region.matrix for region in regions], motion, lines]
+        pixels, *places = (
+            None if stack is None else np.stack(self._filled(side, stack)) for stack in stacks
+        )
+        return pixels, Places(*places)
+
+    def _filled(self, side: int, values: list) -> list:
+        """`values` with the last repeated, so that shapes stay the same."""
+        return values + [values[-1]] * (_capacity(side, self.batch_size) - len(values))
 
 
 def _batches(jobs: list[Job], batch_size: int) -> Generator[tuple[int, list[Job]]]:
     """(region side, jobs) of each device call: a face may share one that is a size too large."""
-    waiting = sorted(jobs, key=lambda job: job[1].side)
+    waiting = sorted(jobs, key=lambda job: job[1].region.side)
     while waiting:
-        side = waiting[-1][1].side
+        side = waiting[-1][1].region.side
         smallest = SIDES[max(SIDES.index(side) - 1, 0)]
         room = _capacity(side, batch_size)
-        batch = [job for job in waiting if job[1].side >= smallest][-room:]
+        batch = [job for job in waiting if job[1].region.side >= smallest][-room:]
         waiting = waiting[: len(waiting) - len(batch)]
         yield side, batch
 
@@ -92,3 +170,11 @@ def _batches(jobs: list[Job], batch_size: int) -> Generator[tuple[int, list[Job]
 def _capacity(side: int, batch_size: int) -> int:
     """Faces in a device call of regions of `side` pixels."""
     return max(1, min(batch_size, batch_size * FULL_BATCH_SIDE**2 // side**2))
+
+
+def _write(frame: Frame, region: Region, pixels: np.ndarray, weights: np.ndarray) -> None:
+    """Puts the merged `pixels` [S, S, 3] and, over those of other faces, `weights` [S, S]."""
+    write_region(frame.image, region, pixels)
+    plane = frame.weights[..., None]
+    below, above = read_region(plane, region).astype(np.float32), weights[..., None] / 255
+    write_region(plane, region, np.rint(below + above * (255 - below)).astype(np.uint8))

@@ -3,7 +3,7 @@
 A region's size is one of `SIDES`, so there is one compilation a size, whatever the frame's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class Region:
     side: int
     matrix: np.ndarray  # float32 [2, 3]: region pixels to the model's face
     face_side: float  # of the face square, in frame pixels
+    points: np.ndarray  # float64 [68, 2]: the landmarks in the model's face pixels
 
     def touches(self, height: int, width: int) -> bool:
         """True when some of a `height` x `width` frame lies in the region."""
@@ -40,16 +41,19 @@ class Region:
         grow = (side - self.side) // 2
         matrix = self.matrix.copy()
         matrix[:, 2] -= matrix[:, :2].sum(1) * grow
-        return Region(self.left - grow, self.top - grow, side, matrix, self.face_side)
+        return replace(self, left=self.left - grow, top=self.top - grow, side=side, matrix=matrix)
 
 
-def face_region(landmarks: np.ndarray, face_type: FaceType, resolution: int) -> Region:
+def face_region(
+    landmarks: np.ndarray, face_type: FaceType, resolution: int, reach: float = 1.0
+) -> Region:
     """The region of the face with `landmarks` [68, 2] in frame pixels, for a model's face.
 
+    It holds the face square and as much more around it as `reach` (of the square's side) asks.
     Raises ValueError when the landmarks make no face or one beyond the largest region.
     """
     matrix = alignment_matrix(landmarks, face_type, resolution)
-    edge = np.array([-0.5, resolution - 0.5])
+    edge = (resolution - 1) / 2 + np.array([-0.5, 0.5]) * resolution * max(reach, 1.0)
     corners = transform(invert(matrix), np.stack(np.meshgrid(edge, edge), -1).reshape(4, 2))
     low, high = corners.min(0) - MARGIN, corners.max(0) + MARGIN
     needed = (high - low).max() + 1
@@ -64,6 +68,7 @@ def face_region(landmarks: np.ndarray, face_type: FaceType, resolution: int) -> 
         side=side,
         matrix=np.concatenate([matrix[:, :2], shift[:, None]], axis=1).astype(np.float32),
         face_side=resolution / np.sqrt(np.linalg.det(matrix[:, :2])),
+        points=transform(matrix, landmarks),
     )
 
 

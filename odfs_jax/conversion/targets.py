@@ -22,15 +22,18 @@ class Targets:
     by_frame: dict[str | int, list[tuple[Path, Source]]]
     skipped: list[BadFileError] = field(default_factory=list)
 
-    def take(self, frame: Frame, face_type: FaceType, resolution: int) -> list[Region]:
+    def take(
+        self, frame: Frame, face_type: FaceType, resolution: int, reach: float = 1.0
+    ) -> list[Region]:
         """The faces of `frame`, far (small) ones first; they are taken out of `by_frame`.
 
+        `reach` is that of `regions.face_region`.
         A PNG that does not fit the frame is named and counted in `skipped`.
         """
         regions = []
         for path, source in self.by_frame.pop(_key(frame.file, frame.index, frame.pts), []):
             try:
-                regions.append(_region(path, source, frame, face_type, resolution))
+                regions.append(_region(path, source, frame, face_type, resolution, reach))
             except BadFileError as error:
                 self.skip(error)
         return sorted(regions, key=lambda region: region.face_side)
@@ -81,7 +84,7 @@ def _key(file: str, index: int, pts: int | None) -> str | int:
 
 
 def _region(
-    path: Path, source: Source, frame: Frame, face_type: FaceType, resolution: int
+    path: Path, source: Source, frame: Frame, face_type: FaceType, resolution: int, reach: float
 ) -> Region:
     height, width = frame.image.shape[:2]
     if source.pts != frame.pts or (source.width, source.height) != (width, height):
@@ -91,7 +94,7 @@ def _region(
             f"but {frame.file} has it at {frame.pts} and {width}x{height}; extract again",
         )
     try:
-        region = face_region(source.landmarks, face_type, resolution)
+        region = face_region(source.landmarks, face_type, resolution, reach)
     except ValueError as error:
         raise BadFileError(path, f"its source.landmarks cannot be used: {error}") from error
     if not region.touches(height, width):

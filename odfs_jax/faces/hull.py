@@ -12,7 +12,9 @@ HULLS = (
     (*range(17, 27), 0, 27, 16, 33),
 )
 EYES = (range(36, 42), range(42, 48))
-EYES_MOUTH = (*EYES, range(48, 68))
+MOUTH = (range(48, 68),)
+EYES_MOUTH = (*EYES, *MOUTH)
+FEATURES = {"eyes": EYES, "mouth": MOUTH}
 EYE_CORNERS = (36, 45)  # the outer ones
 MARGIN = 0.08  # of their distance: lids and lips reach beyond their points
 
@@ -32,7 +34,15 @@ def eyes_mouth_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarra
 
     `landmarks` are [68, 2] pixels.
     """
-    mask = _filled(landmarks, EYES_MOUTH, height, width)
+    return feature_mask(landmarks, height, width, tuple(FEATURES))
+
+
+def feature_mask(
+    landmarks: np.ndarray, height: int, width: int, names: Iterable[str]
+) -> np.ndarray:
+    """As `eyes_mouth_mask`, of some of FEATURES by name."""
+    hulls = [hull for name in names for hull in FEATURES[name]]
+    mask = _filled(landmarks, hulls, height, width)
     left, right = landmarks[list(EYE_CORNERS)]
     radius = int(np.clip(MARGIN * np.linalg.norm(right - left), 1, height))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))

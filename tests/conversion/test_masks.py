@@ -8,8 +8,8 @@ import pytest
 
 from odfs_jax.conversion.masks import (
     MaskSettings,
-    blend_weights,
     box_blur,
+    cover,
     dilate,
     erode,
     kernel_sizes,
@@ -19,7 +19,7 @@ from odfs_jax.conversion.masks import (
 SIDE = 72
 SIZES = np.array([0, 1, 2, 7, 16, 33], np.int32)
 MAX_SIZE = 40
-weigh = jax.jit(blend_weights, static_argnums=(2, 3))
+weigh = jax.jit(cover, static_argnums=(2, 3))
 
 
 def random_masks() -> np.ndarray:
@@ -89,12 +89,13 @@ def test_weights_are_the_eroded_and_blurred_mask_away_from_the_square():
     mask = np.zeros((1, 128, 128), np.float32)
     cv2.ellipse(mask[0], (64, 64), (30, 40), 0, 0, 360, 1.0, -1)
     settings = MaskSettings(erode=100, blur=100, border=0.0, smooth=False)
-    weights, side = weigh(jnp.array(mask), upright(64, 110, 9), 64, settings)
-    length = float(side[0])
+    coverage = weigh(jnp.array(mask), upright(64, 110, 9), 64, settings)
+    length = float(coverage.side[0])
     erosion, blur = int(length * (0.126 - length * 0.00004551365)), int(length * 0.1)
     assert (length, erosion, blur) == (60, 7, 6)
     expected = cv2.blur(cv2.erode(mask[0], ellipse(erosion)), (blur, blur))
-    np.testing.assert_allclose(weights[0], expected, atol=2e-4)
+    np.testing.assert_allclose(coverage.weights[0], expected, atol=2e-4)
+    np.testing.assert_array_equal(coverage.solid[0], cv2.erode(mask[0], ellipse(erosion)))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_no_straight_edge_whatever_the_settings(erosion, blur, border):
     mask = np.zeros((1, 128, 128), np.float32)
     mask[0, square, square] = 1
     settings = MaskSettings(erosion, blur, border, smooth=False)
-    weights = np.asarray(weigh(jnp.array(mask), upright(64, 88, 20), 64, settings)[0][0])
+    weights = np.asarray(weigh(jnp.array(mask), upright(64, 88, 20), 64, settings).weights[0])
     outside = np.ones_like(mask[0], bool)
     outside[square, square] = False
     assert (weights[outside] == 0).all()
@@ -123,7 +124,8 @@ def test_faint_masks_are_dropped_and_no_solid_mask_means_no_face():
     masks[1, 16:48, 16:48] = 0.89
     plain = MaskSettings(erode=0, blur=0, border=0.0, smooth=False)
     matrices = np.tile(upright(64, 60, 2), (2, 1, 1))
-    weights, side = weigh(jnp.array(masks), matrices, 64, plain)
+    coverage = weigh(jnp.array(masks), matrices, 64, plain)
+    weights, side = coverage.weights, coverage.side
     assert side.tolist() == [31, 0]
     assert (np.asarray(weights[0, 50:56]) == 0).all()
     assert (np.asarray(weights[1]) == 0).all()
@@ -132,7 +134,7 @@ def test_faint_masks_are_dropped_and_no_solid_mask_means_no_face():
 def test_a_smooth_feather_has_the_same_reach():
     mask = face_masks()[:1]
     matrix = upright(64, 68, 2)
-    linear = weigh(jnp.array(mask), matrix, 64, MaskSettings(30, 100, 0.0, smooth=False))[0]
-    smooth = weigh(jnp.array(mask), matrix, 64, MaskSettings(30, 100, 0.0, smooth=True))[0]
+    linear = weigh(jnp.array(mask), matrix, 64, MaskSettings(30, 100, 0.0, smooth=False)).weights
+    smooth = weigh(jnp.array(mask), matrix, 64, MaskSettings(30, 100, 0.0, smooth=True)).weights
     np.testing.assert_array_equal(np.asarray(linear) > 1e-3, np.asarray(smooth) > 3e-6)
     np.testing.assert_allclose(smooth, linear**2 * (3 - 2 * linear), atol=1e-6)

@@ -97,16 +97,34 @@ def test_a_batch_gives_what_one_by_one_gives(inverter, source_of, smooth_picture
         assert np.abs(a.image.astype(int) - b.image).max() <= 2  # other reads in a wider region
 
 
-def test_the_near_face_is_merged_after_the_far_one(inverter, source_of):
-    """Inverted twice where they overlap: the near face must see the far one's result."""
+def test_the_near_face_is_merged_over_the_far_one(inverter, source_of):
+    """In whatever order they come; both are made from dst's own pixels, not from each other's."""
     far, near = source_of(0, (80, 75), 30.0), source_of(0, (100, 75), 45.0)
     frame = clip_frames(1)[0]
-    only_far, _ = swapped(inverter(4), [frame], [far])
-    both, _ = swapped(inverter(4), [frame], [near, far])
-    expected, _ = swapped(inverter(4), only_far, [near])
-    np.testing.assert_array_equal(both[0].image, expected[0].image)
-    reverse, _ = swapped(inverter(4), swapped(inverter(4), [frame], [near])[0], [far])
-    assert (reverse[0].image != expected[0].image).any()
+
+    def merged(*sources) -> Frame:
+        return swapped(inverter(4), [frame], sources)[0][0]
+
+    only_far, only_near = merged(far), merged(near)
+    alpha = only_near.weights
+    assert (alpha == 255).sum() > 1000
+    assert ((only_far.weights > 0) & (alpha == 255)).sum() > 100
+    for both in (merged(near, far), merged(far, near)):
+        np.testing.assert_array_equal(both.image[alpha == 0], only_far.image[alpha == 0])
+        on_top = both.image.astype(int) - only_near.image
+        assert np.abs(on_top[alpha == 255]).max() <= 1  # of a weight that is nearly 1
+        assert (both.weights >= np.maximum(alpha, only_far.weights)).all()
+
+
+def test_weights_say_where_a_frame_changed(inverter, source_of, smooth_picture):
+    frames = clip_frames(2, smooth_picture(HEIGHT, WIDTH))
+    result, empty = swapped(inverter(4), frames, [source_of(0, (80, 75), 30.0)])[0]
+    share = result.weights[..., None] / 255
+    laid = frames[0].image + share * (255.0 - 2.0 * frames[0].image)
+    changed = (result.image != frames[0].image).any(-1)
+    assert not changed[result.weights == 0].any() and changed[result.weights == 255].mean() > 0.99
+    assert np.abs(laid - result.image).max() <= 3
+    assert empty.weights is None
 
 
 def test_a_face_at_the_border_and_one_partly_outside(inverter, source_of):

@@ -7,10 +7,23 @@ from typing import Any
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.modes.base import Mode
 from odfs_jax.conversion.modes.hist_match import hist_match
+from odfs_jax.conversion.modes.hist_match_bw import hist_match_bw
 from odfs_jax.conversion.modes.overlay import overlay
+from odfs_jax.conversion.modes.raw import raw
+from odfs_jax.conversion.modes.raw_predict import raw_predict
+from odfs_jax.conversion.modes.seamless import seamless
+from odfs_jax.conversion.modes.seamless_hist_match import seamless_hist_match
 from odfs_jax.errors import UserError
 
-MODES = {"overlay": overlay, "hist_match": hist_match}
+MODES = {
+    "overlay": overlay,
+    "hist_match": hist_match,
+    "hist_match_bw": hist_match_bw,
+    "seamless": seamless,
+    "seamless_hist_match": seamless_hist_match,
+    "raw": raw,
+    "raw_predict": raw_predict,
+}
 
 
 def build_mode(merge: MergeConfig, own: Mapping[str, Any]) -> Mode:

@@ -1,0 +1,152 @@
+"""What makes the new face as sharp, as moved and as poor as the footage around it.
+
+Sharpening works in the model's pixels, which are what is soft; the rest in the frame's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from odfs_jax.faces.view import grey
+
+GAUSSIAN_SIGMA = 1.0  # model pixels
+UNSHARP_SIGMA = 2.5
+UNSHARP_THRESHOLD = 3 / 255  # of brightness: less is noise
+SMALLEST = 0.2  # of its size, at degrade.bicubic=100
+MOST_MEDIANS = 5  # one after the other, at degrade.denoise=100
+BLOCK = 8  # pixels
+# ITU-T T.81 (JPEG), table K.1: the luminance quantisation at quality 50.
+QUANTA = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    np.float32,
+)
+# BT.601 full range, as in JFIF: RGB to Y, Cb, Cr.
+YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Shares 0..1 of what `merge.*` gives in per cent."""
+
+    sharpen: float
+    sharpen_by: str
+    bicubic: float
+    denoise: float
+    jpeg: float
+
+
+def sharpened(faces: jax.Array, finish: Finish) -> jax.Array:
+    """`faces` [N, R, R, 3] with more of their fine detail."""
+    if not finish.sharpen:
+        return faces
+    return jnp.clip(faces + finish.sharpen * SHARPENERS[finish.sharpen_by](faces), 0.0, 1.0)
+
+
+def _detail(faces: jax.Array) -> jax.Array:
+    return faces - gaussian(faces, GAUSSIAN_SIGMA)
+
+
+def _bright_detail(faces: jax.Array) -> jax.Array:
+    luma = grey(faces)
+    detail = luma - gaussian(luma, UNSHARP_SIGMA)
+    # Continuous where it sets in: a step would draw contours.
+    return jnp.sign(detail) * jnp.maximum(jnp.abs(detail) - UNSHARP_THRESHOLD, 0.0)
+
+
+SHARPENERS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gaussian": _detail,
+    "unsharp": _bright_detail,
+}
+
+
+def degraded(pictures: jax.Array, finish: Finish) -> jax.Array:
+    """`pictures` [N, S, S, 3] with the losses of footage, in the order in which it has them."""
+    if finish.bicubic:
+        pictures = _resized(pictures, 1 - (1 - SMALLEST) * finish.bicubic)
+    if finish.denoise:
+        pictures = _denoised(pictures, finish.denoise)
+    if finish.jpeg:
+        pictures = _quantised(pictures, finish.jpeg)
+    return pictures
+
+
+def gaussian(pictures: jax.Array, sigma: float) -> jax.Array:
+    """`pictures` [N, h, w, C] blurred as by `cv2.GaussianBlur` of 6 sigma, edges replicated."""
+    reach = round(3 * sigma)
+    window = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    window = (window / window.sum()).astype(np.float32)
+    for axis in (1, 2):
+        size = pictures.shape[axis]
+        padding = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
+        padded = jnp.pad(pictures, padding, mode="edge")
+        pictures = sum(
+            w * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, w in enumerate(window)
+        )
+    return pictures
+
+
+def median(pictures: jax.Array) -> jax.Array:
+    """The median of 3 x 3 pixels, each channel for itself, edges replicated: `cv2.medianBlur` 3."""
+    padded = jnp.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    height, width = pictures.shape[1:3]
+    columns = [padded[:, y : y + height] for y in range(3)]
+    low, middle, high = _sorted3(*columns)
+    # Of the sorted columns: the greatest low, the middle of the middles, the least high.
+    low, middle, high = ([p[:, :, x : x + width] for x in range(3)] for p in (low, middle, high))
+    greatest_low = jnp.maximum(jnp.maximum(low[0], low[1]), low[2])
+    least_high = jnp.minimum(jnp.minimum(high[0], high[1]), high[2])
+    return _sorted3(greatest_low, _sorted3(*middle)[1], least_high)[1]
+
+
+def _sorted3(a: jax.Array, b: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    low, high = jnp.minimum(a, b), jnp.maximum(a, b)
+    return jnp.minimum(low, c), jnp.maximum(low, jnp.minimum(high, c)), jnp.maximum(high, c)
+
+
+def _resized(pictures: jax.Array, share: float) -> jax.Array:
+    count, height, width, channels = pictures.shape
+    small = (count, max(round(height * share), 1), max(round(width * share), 1), channels)
+    back = jax.image.resize(jax.image.resize(pictures, small, "cubic"), pictures.shape, "cubic")
+    return jnp.clip(back, 0.0, 1.0)
+
+
+def _denoised(pictures: jax.Array, share: float) -> jax.Array:
+    """Medians one after the other; the last counts as much as is left of `share`."""
+    whole, rest = divmod(share * MOST_MEDIANS, 1)
+    for weight in [1.0] * int(whole) + [rest] * (rest > 0):
+        pictures = pictures + weight * (median(pictures) - pictures)
+    return pictures
+
+
+def _quantised(pictures: jax.Array, share: float) -> jax.Array:
+    """What JPEG keeps at quality 100 - 95 `share`, colour at full size; sides padded to blocks."""
+    quality = 100 - 95 * share
+    scale = 50 / quality if quality < 50 else 2 - quality / 50
+    quanta = jnp.asarray(np.maximum(QUANTA * scale, 1.0) / 255)
+    index = np.arange(BLOCK)
+    cosines = np.cos(np.pi * (2 * index[None, :] + 1) * index[:, None] / (2 * BLOCK)) / 2
+    cosines[0] /= np.sqrt(2)
+    transform = jnp.asarray(cosines, jnp.float32)
+    count, height, width, _ = pictures.shape
+    padding = [(0, 0), (0, -height % BLOCK), (0, -width % BLOCK), (0, 0)]
+    ycc = jnp.einsum("dc,nyxc->nyxd", jnp.asarray(YCC, jnp.float32), pictures, precision="highest")
+    ycc = jnp.pad(ycc, padding, mode="edge")
+    blocks = ycc.reshape(count, ycc.shape[1] // BLOCK, BLOCK, ycc.shape[2] // BLOCK, BLOCK, 3)
+    waves = jnp.einsum("ui,naibjc,vj->naubvc", transform, blocks, transform, precision="highest")
+    waves = jnp.round(waves / quanta[:, None, :, None]) * quanta[:, None, :, None]
+    blocks = jnp.einsum("ui,naubvc,vj->naibjc", transform, waves, transform, precision="highest")
+    kept = blocks.reshape(ycc.shape)[:, :height, :width]
+    back = jnp.asarray(np.linalg.inv(YCC), jnp.float32)
+    return jnp.clip(jnp.einsum("dc,nyxc->nyxd", back, kept, precision="highest"), 0.0, 1.0)
