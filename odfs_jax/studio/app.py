@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from odfs_jax import devices
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.studio import extract_page, faces_page, train_page
+from odfs_jax.studio import debug_page, extract_page, faces_page, train_page
 from odfs_jax.studio.clips import Clips
 from odfs_jax.studio.heavy import Worker
 from odfs_jax.studio.jobs import Jobs
@@ -38,6 +38,7 @@ def build(room: Room, config: dict[str, Any]) -> FastAPI:
     faces_page.register(app, room, jobs, worker, indices)
     extract_page.register(app, room, clips, indices, config)
     train_page.register(app, room)
+    debug_page.register(app, room)
     ui.run_with(
         app,
         title="odfs-jax studio",

@@ -9,6 +9,7 @@ from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.sorting.rename import trash_of
 
 SIDES = ("src", "dst")
+PICTURES = (".jpg", ".png")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,20 @@ class Room:
 
     def face(self, side: str, name: str, trashed: bool = False) -> Path:
         """The face file `name`. Raises BadFileError for what is no plain file there."""
-        return _inside(self.faces(side, trashed), name, ".png")
+        return _inside(self.faces(side, trashed), name, (".png",))
+
+    def debug_folders(self) -> dict[str, Path]:
+        """The folders that `debug=true` of a command left pictures in, by their path in here."""
+        found = [trainings / "debug" for trainings in map(self.model, self.models())]
+        found += [path for side in ("", *SIDES) for path in (self.root / side).glob("*_debug")]
+        shown = {path.relative_to(self.root).as_posix(): path for path in found if path.is_dir()}
+        return dict(sorted(shown.items()))
+
+    def debug_picture(self, folder: str, name: str) -> Path:
+        """The picture `name` of one of them. Raises BadFileError."""
+        if folder not in self.debug_folders():
+            raise BadFileError(_shown(folder), "no folder of debug pictures")
+        return _inside(self.debug_folders()[folder], name, PICTURES)
 
     def models(self) -> list[str]:
         """The names of the training runs, by name."""
@@ -59,10 +73,10 @@ def checked_side(side: str) -> str:
     return side
 
 
-def _inside(folder: Path, name: str, suffix: str) -> Path:
+def _inside(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
     path = folder / name if _is_plain(name) else None
-    if path is None or path.suffix != suffix:
-        raise BadFileError(_shown(name), f"not the plain name of a {suffix} file")
+    if path is None or path.suffix not in suffixes:
+        raise BadFileError(_shown(name), f"not the plain name of a {' or '.join(suffixes)} file")
     if not path.is_file():
         raise BadFileError(path, "no such file")
     if path.resolve().parent != folder.resolve():

@@ -21,6 +21,7 @@ from odfs_jax.nets.base import SwapNet
 from odfs_jax.training import hosts
 from odfs_jax.training.checkpoint import Checkpoints
 from odfs_jax.training.control import Control, memory_in_use
+from odfs_jax.training.debug import make_debug
 from odfs_jax.training.journal import Journal
 from odfs_jax.training.plan import explained, is_out_of_memory, plan_batch
 from odfs_jax.training.preview import make_preview
@@ -68,7 +69,9 @@ def train(config: DictConfig) -> None:
             window(folder, config["preview"]),
         ):
             notes = config | {"src_eyes": _src_eyes(config, setup.net)}
-            parts = (state, step, batches, preview, journal, checkpoints, control)
+            debug = config["debug"] and hosts.leads()
+            draw = make_debug(folder, setup.net, config["augment"]) if debug else None
+            parts = (state, step, batches, preview, journal, checkpoints, control, draw)
             Loop(config, notes, *parts).run()
 
 
@@ -85,6 +88,7 @@ class Loop:
     journal: Journal
     checkpoints: Checkpoints
     control: Control
+    debug: Callable | None  # writes down what a step draws
     sample: int = 0  # of the preview
 
     def run(self) -> None:
@@ -121,7 +125,11 @@ class Loop:
         saved_at = time.monotonic()
         stop, turn = False, 0
         while not (stop or (target and number >= target)):
-            self.state, metrics = self.step(self.state, self.batches(number))
+            batch = self.batches(number)
+            if self.debug and (not turn or _due(number, steps, config["preview_every"])):
+                self.debug(number, self.state, batch)
+            self.state, metrics = self.step(self.state, batch)
+            del batch
             number, turn = number + steps, turn + 1
             journal.add(metrics)
             in_flight.append(metrics)

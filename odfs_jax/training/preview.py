@@ -38,7 +38,7 @@ def make_preview(net: SwapNet, facesets: dict[str, Faceset]) -> Callable[..., ja
         cells = []
         for side in ("src", "dst"):
             cells += [faces[side], *(rebuilt[name][0] for name in net.targets[side])]
-        return _grid([*cells, swap])
+        return grid([*cells, swap])
 
     def preview(params: dict, sample: int = 0) -> jax.Array:
         return render(jax.device_put(params, device), samples[sample % SAMPLES])
@@ -46,7 +46,7 @@ def make_preview(net: SwapNet, facesets: dict[str, Faceset]) -> Callable[..., ja
     return preview
 
 
-def _grid(columns: list[jax.Array]) -> jax.Array:
+def grid(columns: list[jax.Array]) -> jax.Array:
     """uint8 [rows * R, columns * R, 3] of pictures [rows, r, r, 1 or 3]; R is the largest r."""
     size = max(column.shape[1] for column in columns)
     shape = (len(columns[0]), size, size, 3)

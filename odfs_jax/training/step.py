@@ -38,8 +38,8 @@ def make_step(
     """
 
     def batch_loss(params: dict, batch: Batch, keys: dict[str, jax.Array]):
-        samples = {side: _samples(net, side, keys[side], *batch[side], settings) for side in batch}
-        (src, targets), (dst, targets_of_dst) = samples["src"], samples["dst"]
+        drawn = {side: samples(net, side, keys[side], *batch[side], settings) for side in batch}
+        (src, targets), (dst, targets_of_dst) = drawn["src"], drawn["dst"]
         return loss(net.apply({"params": params}, src, dst), targets | targets_of_dst)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -102,7 +102,14 @@ def _sample_keys(key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
     return keys
 
 
-def _samples(net: SwapNet, side: str, keys, images, cuts, settings):
+def samples(
+    net: SwapNet,
+    side: str,
+    keys: jax.Array,
+    images: jax.Array,
+    cuts: jax.Array,
+    settings: Mapping[str, Any],
+) -> tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]:
     """(faces as `net` sees them, {name of its output: (faces, masks) that it must give back})."""
     views = {"seen": net.inputs[side], "rebuilt": net.targets[side]}
 

@@ -1,0 +1,53 @@
+"""/debug in Chromium: the pictures of all three stages, and nothing else."""
+
+import urllib.error
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+from studios import started
+
+from odfs_jax.errors import BadFileError
+from odfs_jax.studio.room import Room
+
+FOLDERS = ("dst/aligned_debug", "models/h64/debug", "result_debug")
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """Three stages' folders; the pictures are as wide as their place in order."""
+    for number, folder in enumerate(FOLDERS):
+        (tmp_path / folder).mkdir(parents=True)
+        for at in range(2):
+            picture = np.full((20, 30 + 10 * number + at, 3), 99, np.uint8)
+            cv2.imwrite(str(tmp_path / folder / f"{at:05d}.jpg"), picture)
+    (tmp_path / "models" / "h64" / "config.yaml").touch()
+    (tmp_path / "result_debug" / "notes.txt").touch()
+    return tmp_path
+
+
+def test_each_stage_is_shown(workspace, visit):
+    with started(workspace, workspace.parent / "debug.log") as studio:
+        page = visit(f"{studio.url}/debug")
+        for number, folder in enumerate(FOLDERS):
+            page.get_by_role("button", name=f"{folder} (2)").click()
+            page.wait_for_selector(f"#studio-main[data-shown='{folder}/00000.jpg']")
+            page.keyboard.press("ArrowRight")
+            page.wait_for_selector(f"#studio-main[data-shown='{folder}/00001.jpg']")
+            width = page.evaluate("document.querySelector('img.frame').naturalWidth")
+            assert width == 31 + 10 * number
+        for folder in ("dst/aligned", "..", "", "models/h64"):
+            address = f"{studio.url}/api/debug/picture?folder={folder}&name=00000.jpg"
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(address, timeout=60)
+
+
+def test_a_room_shows_pictures_of_its_debug_folders_only(workspace):
+    room = Room(workspace)
+    assert tuple(room.debug_folders()) == FOLDERS
+    assert room.debug_picture("result_debug", "00001.jpg").is_file()
+    (workspace / "result_debug" / "out.jpg").symlink_to(workspace / "dst/aligned_debug/00000.jpg")
+    for name in ("notes.txt", "../result_debug/00000.jpg", "out.jpg", "00007.jpg", ""):
+        with pytest.raises(BadFileError):
+            room.debug_picture("result_debug", name)
