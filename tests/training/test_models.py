@@ -93,7 +93,7 @@ def swap(monkeypatch):
         OmegaConf.resolve(config)
         conversion.convert(config)
         result = workspace / "result"
-        frames = {file.stem: cv2.imread(str(file)) for file in result.iterdir()}
+        frames = {file.stem: cv2.imread(str(file)) for file in result.glob("*.png")}
         shutil.rmtree(result)
         return frames
 

@@ -1,0 +1,214 @@
+"""Every merge on the actors: ada's true face, which a perfect network would give, laid on ben."""
+
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from skimage.exposure import match_histograms
+
+from odfs_jax.config import MergeConfig
+from odfs_jax.conversion.colours import TRANSFERS
+from odfs_jax.conversion.colours.base import Measurements, recoloured
+from odfs_jax.conversion.colours.histogram import hist
+from odfs_jax.conversion.masks import box_blur, dilate, erode
+from odfs_jax.conversion.merge import Places, build_merge
+from odfs_jax.conversion.modes import MODES
+from odfs_jax.conversion.outline import MASKS, outlines
+from odfs_jax.conversion.poisson import clone
+from odfs_jax.conversion.regions import SIDES, face_region, read_region
+from odfs_jax.evaluation import LUMA, Truth, frames_at, load_truth, ssim_map
+from odfs_jax.faces.align import alignment_matrix, transform
+from odfs_jax.faces.crop import cut
+from odfs_jax.faces.hull import hull_mask
+from odfs_jax.faces.types import FaceType
+from odfs_jax.faces.view import View
+from odfs_jax.inference import Swapper, paste_faces
+
+DEMO = Path(__file__).parents[2] / "assets" / "demo"
+FACE = FaceType.FULL
+# Each mode, each transfer and each mask at least once; the slow test runs all of all.
+SOME = [
+    ("overlay", "none", "predicted"),
+    ("overlay", "rct", "hull"),
+    ("hist_match", "lct", "product"),
+    ("hist_match_bw", "mkl", "sum"),
+    ("seamless", "idt", "predicted"),
+    ("seamless_hist_match", "sot", "hull"),
+    ("raw", "hist", "product"),
+    ("raw_predict", "light", "sum"),
+]
+ALL = sorted(set(product(MODES, TRANSFERS, MASKS)) - set(SOME))
+
+
+class Scenes(NamedTuple):
+    """A batch of dst's frames, what a perfect network makes of them, and the truth."""
+
+    truth: list[Truth]
+    regions: np.ndarray  # uint8 [N, S, S, 3] of dst
+    places: Places
+    faces: np.ndarray  # float32 [N, R, R, 3] of the truth
+    masks: np.ndarray  # float32 [N, R, R, 1]
+
+    def true_regions(self) -> np.ndarray:
+        regions = [face_region(t.landmarks, FACE, self.faces.shape[1]) for t in self.truth]
+        side = self.regions.shape[1]
+        return np.stack(
+            [
+                read_region(t.image, r.widened(side))
+                for t, r in zip(self.truth, regions, strict=True)
+            ]
+        )
+
+
+def scenes(resolution: int, count: int) -> Scenes:
+    """`count` frames of the clip; the network has `resolution` pixels."""
+    truth = load_truth(DEMO)[:: 30 // count][:count]
+    frames = frames_at(DEMO / "dst.mp4", [t.frame for t in truth])
+    cuts, masks = [], []
+    for t in truth:
+        matrix = alignment_matrix(t.landmarks, FACE, resolution)
+        points = transform(matrix, t.landmarks)
+        cuts.append(cut(t.image, matrix, resolution) / np.float32(255))
+        masks.append(hull_mask(points, resolution, resolution)[..., None] / np.float32(255))
+    regions = [face_region(t.landmarks, FACE, resolution) for t in truth]
+    side = max(r.side for r in regions)
+    regions = [r.widened(side) for r in regions]
+    places = Places(
+        np.stack([r.matrix for r in regions]),
+        None,
+        np.stack([outlines(r.points, resolution, ("eyes",)) for r in regions]),
+    )
+    pixels = np.stack([read_region(f, r) for f, r in zip(frames, regions, strict=True)])
+    return Scenes(truth, pixels, places, np.stack(cuts), np.stack(masks))
+
+
+def all_knowing(resolution: int) -> Swapper:
+    """Its "parameters" are the faces and masks that it gives."""
+    view = View(FACE, resolution)
+    return Swapper(lambda known, _faces: known, {}, view, view)
+
+
+def merged(batch: Scenes, config: MergeConfig):
+    merge = build_merge(all_knowing(batch.faces.shape[1]), config)
+    known = (batch.faces, batch.masks)
+    predicted = merge.predict(known, batch.regions, batch.places)
+    return jax.device_get(merge.lay(batch.regions, batch.places, predicted))
+
+
+def test_a_perfect_face_is_the_truth_inside_the_mask():
+    """The network's part is perfect: all that is lost, cut, placing and blending have lost."""
+    batch = scenes(256, 6)
+    result = merged(batch, MergeConfig(mode="overlay"))
+    for new, weights, wanted in zip(
+        result.pixels, result.weights, batch.true_regions(), strict=True
+    ):
+        inside = weights == 255
+        assert inside.mean() > 0.1
+        likeness = ssim_map(new / 255 @ LUMA, wanted / 255 @ LUMA)
+        assert likeness[inside].mean() >= 0.97
+        assert np.abs(new.astype(int) - wanted)[inside].mean() < 2
+
+
+@pytest.fixture(scope="module")
+def small() -> Scenes:
+    return scenes(48, 2)
+
+
+@pytest.fixture(scope="module")
+def laid() -> tuple[Scenes, np.ndarray]:
+    """(scenes, their masks [N, S, S] laid into the regions) in real size."""
+    batch = scenes(160, 3)
+    side = batch.regions.shape[1]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    masks = [
+        cv2.warpAffine(mask, matrix, (side, side), flags=flags)
+        for mask, matrix in zip(batch.masks, batch.places.matrices, strict=True)
+    ]
+    return batch, np.stack(masks)
+
+
+def test_paste_equals_opencv(laid):
+    batch, _ = laid
+    side = batch.regions.shape[1]
+    pasted = jax.jit(paste_faces, static_argnums=(2, 3))(
+        batch.faces, batch.places.matrices, side, side
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    for face, matrix, picture in zip(batch.faces, batch.places.matrices, pasted, strict=True):
+        size = (side, side)
+        expected = cv2.warpAffine(face, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        away = np.abs(picture - expected)
+        assert away.mean() < 0.5 / 255 and away.max() < 6 / 255  # OpenCV rounds to 1/32 pixel
+
+
+def test_seamless_equals_opencv(laid):
+    """The bounds of 1 and 3 steps; OpenCV cuts decimals off, which is half a step by itself."""
+    batch, masks = laid
+    faces, inside = batch.true_regions(), masks > 0.9
+    clones = jax.jit(clone)(batch.regions / np.float32(255), faces / np.float32(255), inside)
+    for region, face, where, result in zip(batch.regions, faces, inside, clones, strict=True):
+        solid = where.astype(np.uint8) * 255
+        x, y, width, height = cv2.boundingRect(solid)
+        middle = (x + width // 2, y + height // 2)
+        expected = cv2.seamlessClone(face, region, solid, middle, cv2.NORMAL_CLONE)
+        away = np.abs(np.clip(np.asarray(result) * 255, 0, 255) - expected)[where]
+        assert away.mean() < 1 and np.percentile(away, 99.9) < 3
+
+
+def test_histograms_equal_scikit_image(laid):
+    batch, masks = laid
+    faces, dst, where = batch.true_regions(), batch.regions, masks[..., None] > 0.9
+    scaled = (faces / np.float32(255), dst / np.float32(255))
+    measured = jax.jit(lambda *a: Measurements().take(hist, *a))(*scaled, where)
+    result = np.asarray(recoloured(hist, scaled[0], measured)) * 255
+    for i, channel in product(range(len(faces)), range(3)):
+        inside = where[i, ..., 0]
+        expected = match_histograms(faces[i, ..., channel][inside], dst[i, ..., channel][inside])
+        np.testing.assert_allclose(result[i, ..., channel][inside], expected, atol=0.05)
+
+
+def test_masks_equal_opencv(laid):
+    _, masks = laid
+    sizes, most = np.array([3, 8, 21], np.int32), 24
+    zeros = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0.0}
+    results = [jax.jit(f, static_argnums=2)(masks, sizes, most) for f in (erode, dilate, box_blur)]
+    for mask, size, eroded, dilated, blurred in zip(masks, sizes, *results, strict=True):
+        ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(size), int(size)))
+        np.testing.assert_array_equal(eroded, cv2.erode(mask, ellipse, **zeros))
+        np.testing.assert_array_equal(dilated, cv2.dilate(mask, ellipse, **zeros))
+        wide = cv2.copyMakeBorder(mask, *[most] * 4, cv2.BORDER_CONSTANT, value=0.0)
+        expected = cv2.blur(wide, (int(size), int(size)))[most:-most, most:-most]
+        np.testing.assert_allclose(blurred, expected, atol=2e-5)
+
+
+@pytest.fixture
+def quick_compiles():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "mask"),
+    [*SOME, *(pytest.param(*choice, marks=pytest.mark.slow) for choice in ALL)],
+)
+def test_every_merge_runs_on_the_actors(mode, color, mask, small, quick_compiles):
+    settings = MergeConfig(mode=mode, color=color, mask=mask, keep=["eyes"], blur=50)
+    result = merged(small, settings)
+    assert (result.side > 8).all()
+    assert small.regions.shape[1] in SIDES
+    changed = (result.pixels != small.regions).any(-1)
+    assert not changed[result.weights == 0].any()
+    for new, weights, old, wanted in zip(
+        result.pixels, result.weights, small.regions, small.true_regions(), strict=True
+    ):
+        assert 0.1 < (weights > 0).mean() < 0.9
+        edge = np.concatenate([weights[[0, -1]], weights[:, [0, -1]].T])
+        assert not edge.any()
+        inside = weights > 250
+        away = np.abs(new.astype(int) - wanted)[inside].mean()
+        assert away < 1.3 * np.abs(old.astype(int) - wanted)[inside].mean() + 4
