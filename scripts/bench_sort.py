@@ -5,7 +5,7 @@ python scripts/bench_sort.py [COUNT [REPORT.json [ORDER...]]]
 Makes COUNT (10000) faces of 256x256 in a temporary folder and sorts them with what the command
 calls. Reading alone, reading with measuring, ordering (compiling included) and renaming are timed
 apart; what is beyond reading is the time of the sort itself. `ssim` is left out unless named: it
-compares all pixels of all pairs and takes the better part of an hour.
+compares the windows of all pairs and takes many minutes.
 """
 
 import json

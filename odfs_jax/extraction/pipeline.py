@@ -108,15 +108,20 @@ def extract_frames(
     With a `smoother` all frames must be of one size; the order then is that of the frames, and
     else that of the batches. Close it (`contextlib.closing`) before `source` is closed.
     """
-    frames_per_call = finders[0].detector.frames_per_call
-    batches = prefetch(_same_size(source, frames_per_call), AHEAD)
-    detected = prefetch(spread(batches, [f.detect for f in finders]), AHEAD)
-    found = prefetch(spread(detected, [f.find_landmarks for f in finders]), AHEAD)
+    found = find_faces(source, finders)
     kept = prefetch(_keep(found, filters, smoother, write.plan), AHEAD)
     workers = os.cpu_count() or 2
     with closing(kept), ThreadPoolExecutor(workers, "faces") as pool:
         jobs = (pool.submit(write, found) for found in kept)
         yield from _in_order(jobs, 2 * workers)
+
+
+def find_faces(source: FrameSource, finders: Sequence[Finder]) -> Generator[Batch]:
+    """The frames of `source` in batches of one size, with all faces and their landmarks."""
+    frames_per_call = finders[0].detector.frames_per_call
+    batches = prefetch(_same_size(source, frames_per_call), AHEAD)
+    detected = prefetch(spread(batches, [f.detect for f in finders]), AHEAD)
+    return prefetch(spread(detected, [f.find_landmarks for f in finders]), AHEAD)
 
 
 def spread(items: Generator[T], works: Sequence[Callable[[T], R]]) -> Generator[R]:
