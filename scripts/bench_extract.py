@@ -5,8 +5,8 @@ python scripts/bench_extract.py CLIP [REPORT.json]
 Three ways over the same clip, taking turns so that a busy machine slows all of them:
 
   ours       the pipeline of the command: decoding, MTCNN, dlib's 68 points, filters; no writing
-  facenet    OpenCV's decoding, facenet-pytorch's MTCNN with the same weights and settings in batches of
-             the same size, dlib's predictor once on each box (in a square, as its users do)
+  facenet    OpenCV's decoding, facenet-pytorch's MTCNN, same weights and settings, batches
+             of the same size, dlib's predictor once on each box (in a square, as its users do)
   mtcnn      OpenCV's decoding, the `mtcnn` package frame by frame, dlib likewise; needs TensorFlow
 
 The clip at its own size and, enlarged or reduced, at 1080p. The first round, in which JAX compiles,
@@ -41,7 +41,7 @@ from odfs_jax.extraction.build import build_detector, build_landmarker
 from odfs_jax.extraction.filters import build_filters, keep_all_of
 from odfs_jax.extraction.weights import dlib68_path
 
-FRAMES, ROUNDS = 48, 5
+FRAMES, ROUNDS = 32, 3
 FULL_HD = (1920, 1080)
 TARGET = 2.0  # times the faster of the others
 
