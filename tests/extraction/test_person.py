@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from odfs_jax.data.aligned import write_face
+from odfs_jax.data.aligned import read_face, write_face
 from odfs_jax.data.frames import Frame
 from odfs_jax.errors import UserError
+from odfs_jax.extraction import run
 from odfs_jax.extraction.person import NOTE, TYPICAL, Person, build_person, person_of
 
 DATA = Path(__file__).parent / "data"
@@ -79,3 +80,23 @@ def test_examples_that_cannot_be_used_are_named(tmp_path, detector, landmarker):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(UserError, match=r"text.png: not a picture"):
         build(tmp_path)
+
+
+def test_the_command_keeps_one_person_and_notes_the_distance(
+    tmp_path, configure, actor_faces, detector, landmarker, monkeypatch, caplog
+):
+    (tmp_path / "src").mkdir()
+    for name in ("ada_000.jpg", "two_faces.jpg"):
+        shutil.copy(DATA / name, tmp_path / "src")
+    write_face(tmp_path / "ben" / "one.png", *actor_faces["ben_010"])
+    write_face(tmp_path / "ben" / "two.png", *actor_faces["ben_100"])
+    monkeypatch.setattr(run, "build_detector", lambda _: detector)
+    monkeypatch.setattr(run, "build_landmarker", lambda _: landmarker)
+    options = "data=src", "hardware.compilation_cache=null", f"workspace={tmp_path}"
+    run.extract(configure(*options, f"identity={tmp_path / 'ben'}"))
+    (path,) = (tmp_path / "src" / "aligned").glob("*.png")
+    face = read_face(path)
+    assert face.source.file == "two_faces.jpg" and face.source.rect[0] > 200
+    assert face.extra[NOTE]["relative"] < 1.5
+    left_out = (tmp_path / "src" / "left_out.txt").read_text()
+    assert left_out.count("another person") == 2 == caplog.text.count("another person")
