@@ -46,6 +46,16 @@ class Predicted(NamedTuple):
     measured: tuple[Measured, ...]
 
 
+class Rendered(NamedTuple):
+    """What is blended, and on the way to it; float32."""
+
+    recoloured: jax.Array  # [N, R, R, 3]: the face that is laid
+    faces: jax.Array  # [N, S, S, 3]: laid
+    layer: jax.Array  # [N, S, S, 3]: what the mode makes of it
+    coverage: Coverage
+    weights: jax.Array  # [N, S, S]
+
+
 class Merged(NamedTuple):
     """The regions with the new faces in them."""
 
@@ -65,6 +75,7 @@ class Merge:
 
     predict: Callable[[Params, jax.Array, Places], Predicted]
     lay: Callable[[jax.Array, Places, Predicted], Merged]
+    show: Callable[[jax.Array, Places, Predicted], dict[str, jax.Array]]  # what `lay` went through
     config: MergeConfig
     reach: float  # of the regions, see `regions.face_region`
     black: bool  # the rest of every frame is black, not dst's
@@ -126,6 +137,7 @@ def build_merge(
     return Merge(
         jax.jit(partial(_predict, recipe)),
         jax.jit(partial(_lay, recipe)),
+        jax.jit(partial(_show, recipe)),
         config,
         reach(placement, swapper.made.resolution),
         recipe.mode.black,
@@ -149,21 +161,46 @@ def _predict(recipe: _Recipe, params: Params, regions: jax.Array, places: Places
 
 
 def _lay(recipe: _Recipe, regions: jax.Array, places: Places, predicted: Predicted) -> Merged:
-    swap = Swap(predicted.faces, predicted.masks, None)
-    layer, coverage, weights = _render(
-        recipe, regions, places, swap, Measurements(predicted.measured)
-    )
-    weights = weights[..., None]
+    rendered = _rendered(recipe, regions, places, predicted)
+    weights = rendered.weights[..., None]
     below = regions.astype(jnp.float32) / 255
-    merged = below + weights * (layer - below)
+    merged = below + weights * (rendered.layer - below)
     pixels = jnp.where(weights > 0, _bytes(merged), regions)
-    return Merged(pixels, _bytes(weights[..., 0]), coverage.side)
+    return Merged(pixels, _bytes(rendered.weights), rendered.coverage.side)
+
+
+def _show(
+    recipe: _Recipe, regions: jax.Array, places: Places, predicted: Predicted
+) -> dict[str, jax.Array]:
+    """All pictures on the way, [N, h, w] or [N, h, w, 3], named, in their order."""
+    rendered = _rendered(recipe, regions, places, predicted)
+    coverage, merged = rendered.coverage, _lay(recipe, regions, places, predicted)
+    shown = [
+        ("dst", regions / 255),
+        ("dst face", _crop(regions, places.matrices, recipe.swapper.made)),
+        ("predicted", predicted.faces),
+        ("predicted mask", predicted.masks[..., 0]),
+        ("recoloured", rendered.recoloured),
+        ("laid", rendered.faces),
+        ("mask", coverage.mask),
+        ("eroded", coverage.solid),
+        ("weights", rendered.weights),
+        ("layer", rendered.layer),
+        ("merged", merged.pixels / 255),
+    ]
+    return {f"{number:02d} {name}": picture for number, (name, picture) in enumerate(shown)}
+
+
+def _rendered(
+    recipe: _Recipe, regions: jax.Array, places: Places, predicted: Predicted
+) -> Rendered:
+    swap = Swap(predicted.faces, predicted.masks, None)
+    return _render(recipe, regions, places, swap, Measurements(predicted.measured))
 
 
 def _render(
     recipe: _Recipe, regions: jax.Array, places: Places, swap: Swap, measurements: Measurements
-) -> tuple[jax.Array, Coverage, jax.Array]:
-    """(the layer [N, S, S, 3], what it covers, by how much [N, S, S])."""
+) -> Rendered:
     mode, size = recipe.mode, recipe.swapper.made.resolution
     swap = swap._replace(masks=jnp.where(swap.masks < PREDICTED_FLOOR, 0.0, swap.masks))
     if recipe.transfer is not None:
@@ -178,7 +215,8 @@ def _render(
     coverage = coverage._replace(weights=coverage.weights * kept)
     scene = Scene(regions.astype(jnp.float32) / 255, matrices, coverage)
     layer = mode.layer(scene, faces, swap, measurements)
-    return layer, coverage, mode.weigh(coverage) * (recipe.config.opacity / 100)
+    weights = mode.weigh(coverage) * (recipe.config.opacity / 100)
+    return Rendered(swap.faces, faces, layer, coverage, weights)
 
 
 def _pasted(

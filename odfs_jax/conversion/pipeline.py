@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice, zip_longest
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from odfs_jax.conversion.merge import Merge, Places
 from odfs_jax.conversion.outline import outlines
 from odfs_jax.conversion.regions import SIDES, Region, read_region, write_region
+from odfs_jax.conversion.sheets import write_sheet
 from odfs_jax.conversion.targets import Targets
 from odfs_jax.conversion.tracks import Face, Tracker
 from odfs_jax.data.frames import Frame
@@ -52,6 +54,7 @@ class FaceMerger:
     merge: Merge
     batch_size: int
     counts: Counts = dataclasses.field(default_factory=Counts)
+    sheets: Path | None = None  # the folder of a contact sheet of each face; None: none are drawn
 
     def frames(self, frames: Generator[Frame], targets: Targets) -> Generator[Frame]:
         """`frames` in their order, with the faces in `targets` swapped; the others as they came.
@@ -123,6 +126,8 @@ class FaceMerger:
             faces = [face for _, face in batch]
             predicted = self._filled(side, [face.steady(self.merge.smoothing) for face in faces])
             predicted = jax.tree.map(lambda *arrays: np.stack(arrays), *predicted)
+            if self.sheets:
+                self._draw(faces, frames, self.merge.show(pixels, places, predicted))
             running.append((side, faces, self.merge.lay(pixels, places, predicted)))
         for side, faces, merged in running:
             merged = jax.device_get(merged)
@@ -133,6 +138,14 @@ class FaceMerger:
             unclear = int((merged.side[: len(faces)] == 0).sum())
             self.counts.faces += len(faces) - unclear
             self.counts.unclear += unclear
+
+    def _draw(self, faces: list[Face], frames: dict[int, Frame], shown: dict) -> None:
+        """A sheet of each of `faces`: FRAME_LEFT_TOP.png, the face by its place in the frame."""
+        shown = jax.device_get(shown)
+        for index, face in enumerate(faces):
+            left, top = face.region.left, face.region.top
+            name = f"{frames[id(face)].index:05d}_{left}_{top}"
+            write_sheet(self.sheets, name, {label: shown[label][index] for label in sorted(shown)})
 
     def _stacked(self, side: int, jobs: list[Job], *, moving: bool) -> tuple[np.ndarray, Places]:
         """(regions uint8 [N, side, side, 3], where the faces are in them), filled up."""

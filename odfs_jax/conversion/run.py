@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from odfs_jax import devices
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import Counts, FaceMerger
+from odfs_jax.conversion.sheets import sheets_folder
 from odfs_jax.conversion.targets import Targets, find_targets
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.data.frames import FrameSource, FrameWriter
@@ -50,7 +51,8 @@ def convert(config: DictConfig) -> None:
         path = result_path(output.path, Path(config.workspace), source)
         placement = find_placement(config.merge.anchor, src_eyes, aligned, swapper)
         merge = build_merge(swapper, config.merge, placement)
-        merger = FaceMerger(swapper, merge, config.batch_size)
+        sheets = sheets_folder(path) if config.debug else None
+        merger = FaceMerger(swapper, merge, config.batch_size, sheets=sheets)
         start = time.monotonic()
         with open_writer(path, source, output, marks) as writer:
             _stream(source, targets, merger, writer)
