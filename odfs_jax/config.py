@@ -240,6 +240,10 @@ class ConvertConfig:
     workspace: str = MISSING
     name: str | None = None
     batch_size: int = MISSING
+    frames: Any = None
+    identity: str | None = None
+    identity_distance: float = MISSING
+    shots: str | None = None
     merge: MergeConfig = field(default_factory=MergeConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     provenance: ProvenanceConfig = field(default_factory=ProvenanceConfig)

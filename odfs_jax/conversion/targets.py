@@ -1,25 +1,29 @@
 """Which faces of which frames are swapped: those that still have an aligned PNG."""
 
+import hashlib
 import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from odfs_jax.conversion.regions import Region, face_region
+from odfs_jax.conversion.selection import Selection
 from odfs_jax.data.aligned import Source, read_face
 from odfs_jax.data.frames import Frame, FrameSource
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.types import FaceType
+from odfs_jax.progress import progress
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Targets:
-    """The faces to swap, by frame, and what could not be used."""
+    """The faces to swap, by frame, what could not be used, and how many were not wanted."""
 
     by_frame: dict[str | int, list[tuple[Path, Source]]]
+    unselected: int = 0
     skipped: list[BadFileError] = field(default_factory=list)
 
     def take(
@@ -38,6 +42,19 @@ class Targets:
                 self.skip(error)
         return sorted(regions, key=lambda region: region.face_side)
 
+    def drop(self, frame: Frame) -> None:
+        """Takes the faces of `frame` out: an earlier run has swapped them."""
+        self.by_frame.pop(_key(frame.file, frame.index, frame.pts), None)
+
+    def digest(self) -> str:
+        """A checksum of which faces are where."""
+        total = hashlib.sha256()
+        for key, faces in sorted(self.by_frame.items(), key=lambda item: str(item[0])):
+            for path, source in faces:
+                total.update(f"{key} {path.name} {source.pts} ".encode())
+                total.update(source.landmarks.astype("<f8").tobytes())
+        return total.hexdigest()
+
     def skip_rest(self, clip: Path) -> None:
         """Names the faces whose frame never came."""
         for faces in self.by_frame.values():
@@ -52,24 +69,32 @@ class Targets:
         self.skipped.append(error)
 
 
-def find_targets(aligned: Path, source: FrameSource) -> Targets:
-    """The aligned PNGs of the folder `aligned` that belong to `source`.
+def find_targets(aligned: Path, source: FrameSource, selection: Selection | None = None) -> Targets:
+    """The aligned PNGs of the folder `aligned` that belong to `source` and are in `selection`.
 
     A PNG that cannot be read or is of another clip is named and counted. Raises UserError when the
-    folder is missing or empty, or none of its faces belongs to `source`.
+    folder is missing or empty, or none of its faces is left.
     """
+    selection = selection or Selection()
     by_frame: dict[str | int, list[tuple[Path, Source]]] = defaultdict(list)
     targets = Targets(by_frame)
-    for path in aligned_files(aligned, "dst"):
+    for path in progress(files := aligned_files(aligned, "dst"), len(files), "faces", "face"):
         try:
             face = read_face(path).source
             if source.is_folder != (face.pts is None) or (
                 not source.is_folder and face.file != source.path.name
             ):
                 raise BadFileError(path, f"a face of {face.file}, not of {source.path}")
+            if not (selection.has_frame(face.frame) and selection.has_person(path)):
+                targets.unselected += 1
+                continue
             by_frame[_key(face.file, face.frame, face.pts)].append((path, face))
         except BadFileError as error:
             targets.skip(error)
+    if not by_frame and targets.unselected:
+        raise UserError(
+            f"{aligned}: frames= and identity= leave none of its {targets.unselected} faces"
+        )
     if not by_frame:
         raise UserError(
             f"{aligned}: none of its {len(targets.skipped)} files is a face of {source.path}; "

@@ -45,20 +45,14 @@ def sequence_writer(
     """
     if output.pictures not in SUFFIXES:
         raise UserError(f"output.pictures={output.pictures}: expected {' or '.join(SUFFIXES)}")
-    partial, old = (path.with_name(path.name + end) for end in (PARTIAL, OLD))
+    partial = path.with_name(path.name + PARTIAL)
     _prepare(partial, settings)
     try:
         yield PictureWriter(partial, source, output, marking, is_mask)
     finally:
         if not image_files(partial):  # nothing to go on with
             shutil.rmtree(partial)
-    marking.seal_folder(partial)
-    (partial / SETTINGS).unlink()
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        os.replace(path, old)
-    os.replace(partial, path)
-    shutil.rmtree(old, ignore_errors=True)
+    _finish(partial, path, marking)
 
 
 class PictureWriter(FrameWriter):
@@ -75,31 +69,27 @@ class PictureWriter(FrameWriter):
         self._folder, self._marking, self._is_mask = folder, marking, is_mask
         self._suffix, self._alpha = SUFFIXES[output.pictures], output.alpha and not is_mask
         self._colour = source.clip.colour if source.clip else yuv.ColourTags()
-        self._written: set[str] = set()
+        self._earlier = {file.name for file in image_files(folder)}
+        self._owners: dict[str, str] = {}  # of the names, to notice when two pictures want one
 
     def has(self, frame: Frame) -> bool:
-        name = self._name(frame)
-        if not (self._folder / name).exists():
-            return False
-        self._written.add(name)
-        return True
+        return self._name(frame) in self._earlier
 
     def write(self, frame: Frame) -> None:
         name = self._name(frame)
-        if name in self._written:
-            raise UserError(f"{frame.file}: a second picture would be written as {name}; rename it")
-        self._written.add(name)
         temporary = self._folder / f".{name}"
-        content = self._png(frame) if self._suffix == ".png" else None
-        if content is not None:
-            temporary.write_bytes(content)
+        if self._suffix == ".png":
+            temporary.write_bytes(self._png(frame))
         else:
             self._write_tiff(temporary, self._deep(frame))
         temporary.replace(self._folder / name)
 
     def _name(self, frame: Frame) -> str:
         stem = Path(frame.file).stem
-        return (stem if frame.pts is None else f"{stem}_{frame.index:06d}") + self._suffix
+        name = (stem if frame.pts is None else f"{stem}_{frame.index:06d}") + self._suffix
+        if self._owners.setdefault(name, frame.file) != frame.file:
+            raise UserError(f"{frame.file}: a second picture would be written as {name}; rename it")
+        return name
 
     def _png(self, frame: Frame) -> bytes:
         image = matte.cut_out(frame) if self._alpha else frame.image
@@ -136,6 +126,21 @@ class PictureWriter(FrameWriter):
             metadata=None,
             extratags=marks if self._marking.xmp else None,
         )
+
+
+def _finish(partial: Path, path: Path, marking: Marking) -> None:
+    """Signs what is in `partial` and puts it in the place of an older result at `path`."""
+    for file in partial.iterdir():
+        if file.name.startswith(".") and file.name != SETTINGS:
+            file.unlink()  # half a picture of a killed run
+    marking.seal_folder(partial)
+    old = path.with_name(path.name + OLD)
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        os.replace(path, old)
+    (partial / SETTINGS).unlink()
+    os.replace(partial, path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def is_marked_picture(path: Path, mark: str) -> bool:

@@ -1,16 +1,23 @@
 """Faces without a person: 68 points around a centre, smooth pictures, a network that is perfect."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
+from workspaces import COUNT, HEIGHT, MODEL, WIDTH, WITHOUT_FACE, write_aligned, write_clip
 
+from odfs_jax.config import ModelConfig, config_dir
 from odfs_jax.faces.align import MEAN_FACE
 from odfs_jax.faces.types import FaceType
 from odfs_jax.faces.view import View
 from odfs_jax.inference import Swapper
+from odfs_jax.nets import build_net
+from odfs_jax.training.checkpoint import Checkpoints
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +72,38 @@ def perfect(disc_mask) -> Callable[..., Swapper]:
         return Swapper(predict, {}, seen=view, made=view, **kind)
 
     return swapper
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A model folder: a random network whose mask is solid everywhere."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    h64 = OmegaConf.load(Path(config_dir()) / "model" / "h64.yaml")
+    model = OmegaConf.merge(OmegaConf.structured(ModelConfig), h64, MODEL)
+    net = build_net(OmegaConf.to_container(model))
+    face = jnp.zeros((1, 32, 32, 3))
+    shapes = jax.eval_shape(net.init, jax.random.key(0), face, face)["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda a: rng.normal(0, 0.05, a.shape).astype(np.float32), shapes)
+    params["decoder_src"]["mask"]["out"]["conv"]["bias"] += 6.0
+    checkpoints = Checkpoints(folder)
+    notes = {"model": OmegaConf.to_container(model), "src_eyes": [[0.5, 0.4]] * 12}
+    checkpoints.save(1, {"params": params}, notes, [])
+    checkpoints.finish()
+    checkpoints.close()
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path, trained, face_points, smooth_picture) -> Path:
+    """dst.mp4 with a tone, a face in all frames but one, and the model."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny").symlink_to(trained)
+    images = [np.roll(smooth_picture(HEIGHT, WIDTH), 5 * i, axis=1) for i in range(COUNT)]
+    times = write_clip(tmp_path / "dst.mp4", images)
+    for index in range(COUNT):
+        if index != WITHOUT_FACE:
+            points = face_points((60 + index, 50), 30, 4 * index)
+            aligned = tmp_path / "dst" / "aligned" / f"{index:05d}_0.png"
+            write_aligned(aligned, points, index, times[index])
+    return tmp_path

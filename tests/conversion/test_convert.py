@@ -5,110 +5,14 @@ import logging
 import os
 import subprocess
 import sys
-from fractions import Fraction
-from pathlib import Path
 
-import av
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from workspaces import COUNT, HEIGHT, WIDTH, WITHOUT_FACE, read_clip, run, write_aligned
 
-from odfs_jax.config import ModelConfig, config_dir, register_schemas
-from odfs_jax.conversion.run import convert
-from odfs_jax.data.aligned import FaceData, Pose, Source, write_face
 from odfs_jax.errors import UserError
-from odfs_jax.faces.types import FaceType
-from odfs_jax.nets import build_net
 from odfs_jax.provenance.statement import COMMENT
-from odfs_jax.training.checkpoint import Checkpoints
-
-HEIGHT, WIDTH, COUNT = 96, 128, 6
-WITHOUT_FACE = 2
-MODEL = {"width": 1 / 32, "face_type": "full", "resolution": 32, "border": 0.046875}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    """A model folder: a random network whose mask is solid everywhere."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    h64 = OmegaConf.load(Path(config_dir()) / "model" / "h64.yaml")
-    model = OmegaConf.merge(OmegaConf.structured(ModelConfig), h64, MODEL)
-    net = build_net(OmegaConf.to_container(model))
-    face = jnp.zeros((1, 32, 32, 3))
-    shapes = jax.eval_shape(net.init, jax.random.key(0), face, face)["params"]
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda a: rng.normal(0, 0.05, a.shape).astype(np.float32), shapes)
-    params["decoder_src"]["mask"]["out"]["conv"]["bias"] += 6.0
-    checkpoints = Checkpoints(folder)
-    notes = {"model": OmegaConf.to_container(model), "src_eyes": [[0.5, 0.4]] * 12}
-    checkpoints.save(1, {"params": params}, notes, [])
-    checkpoints.finish()
-    checkpoints.close()
-    return folder
-
-
-@pytest.fixture
-def workspace(tmp_path, trained, face_points, smooth_picture) -> Path:
-    """dst.mp4 with a tone, a face in all frames but one, and the model."""
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "tiny").symlink_to(trained)
-    images = [np.roll(smooth_picture(HEIGHT, WIDTH), 5 * i, axis=1) for i in range(COUNT)]
-    times = write_clip(tmp_path / "dst.mp4", images)
-    for index in range(COUNT):
-        if index != WITHOUT_FACE:
-            points = face_points((60 + index, 50), 30, 4 * index)
-            aligned = tmp_path / "dst" / "aligned" / f"{index:05d}_0.png"
-            write_aligned(aligned, points, index, times[index])
-    return tmp_path
-
-
-def write_clip(path: Path, images: list[np.ndarray]) -> list[int]:
-    """H.264 and a second of AAC; returns the times of the frames as a reader sees them."""
-    with av.open(str(path), "w") as out:
-        video = out.add_stream("libx264", rate=25, options={"crf": "10"})
-        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        sound = out.add_stream("aac", rate=44100, layout="mono")
-        tone = np.sin(np.arange(10240) / 20).astype(np.float32)[None]
-        samples = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
-        samples.sample_rate, samples.time_base = 44100, Fraction(1, 44100)
-        samples.pts = 0
-        for packet in (*sound.encode(samples), *sound.encode(None)):
-            out.mux(packet)
-        for image in images:
-            out.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        out.mux(video.encode(None))
-    return [frame.pts for frame in read_clip(path)[0]]
-
-
-def read_clip(path: Path) -> tuple[list[av.VideoFrame], list[bytes], str]:
-    """(frames, sound packets, comment)."""
-    with av.open(str(path)) as container:
-        comment = container.metadata.get("comment", "")
-        packets = [bytes(p) for p in container.demux(audio=0) if p.size]
-        container.seek(0)
-        return list(container.decode(video=0)), packets, comment
-
-
-def write_aligned(path: Path, points: np.ndarray, frame: int, pts: int | None, **changes) -> None:
-    known = {"file": "dst.mp4", "frame": frame, "pts": pts, "width": WIDTH, "height": HEIGHT}
-    source = Source(**(known | changes), rect=(0.0, 0.0, 9.0, 9.0), landmarks=points)
-    face = FaceData(
-        FaceType.FULL, 16, np.zeros((68, 2)), source, Pose(0.0, 0.0, 0.0), "mtcnn", "dlib68", 1.0
-    )
-    write_face(path, np.zeros((16, 16, 3), np.uint8), face)
-
-
-def run(workspace: Path, *overrides: str) -> None:
-    register_schemas()
-    settings = [f"workspace={workspace}", "hardware.compilation_cache=null", *overrides]
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        config = compose("convert", overrides=["data=dst", "batch_size=4", *settings])
-    OmegaConf.resolve(config)
-    convert(config)
 
 
 def test_a_clip_is_swapped_with_its_times_and_its_sound(workspace, caplog):

@@ -1,0 +1,94 @@
+"""Merge settings that change from a frame on: `dst.shots.yaml` beside the clip, or `shots=PATH`.
+
+- from: 120        # the frame, counted from 0 (of a folder: the position by name)
+  mode: seamless   # what differs from the command's own settings, which hold before the first shot
+  erode: 10
+- from: 300        # every shot starts from the command's settings again
+"""
+
+import copy
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from odfs_jax.errors import UserError
+
+SUFFIX = ".shots.yaml"
+MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shot:
+    """How faces are merged from frame `start` on."""
+
+    start: int
+    merge: DictConfig  # a `MergeConfig`
+
+    @property
+    def settings(self) -> str:
+        """The same text for the same settings."""
+        return OmegaConf.to_yaml(self.merge)
+
+
+def find_shots(configured: str | None, clip: Path) -> Path | None:
+    """The file of shots: as configured, else that beside `clip`, if there is one. UserError."""
+    if configured is None:
+        stem = clip.name if clip.is_dir() else clip.stem
+        beside = clip.with_name(stem + SUFFIX)
+        return beside if beside.is_file() else None
+    path = Path(configured)
+    if not path.is_file():
+        raise UserError(f"shots={path}: no such file")
+    return path
+
+
+def read_shots(path: Path | None, base: DictConfig) -> list[Shot]:
+    """`base` from frame 0 and the shots of the file at `path`, in order. Raises UserError.
+
+    What a setting may be is checked by `build_merge`, as for the command's own.
+    """
+    first = Shot(0, base)
+    if path is None:
+        return [first]
+    shots = [_shot(path, entry, base) for entry in _entries(path)]
+    for before, after in pairwise(shots):
+        if after.start <= before.start:
+            raise UserError(
+                f"{path}: from: {after.start} stands after from: {before.start}; expected rising "
+                "numbers"
+            )
+    return shots if shots and shots[0].start == 0 else [first, *shots]
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: larger than {MAX_BYTES} bytes")
+        entries = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"{path}: not YAML ({text})") from error
+    entries = [] if entries is None else entries
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{path}: expected a list of shots, each beginning '- from: FRAME'")
+    return entries
+
+
+def _shot(path: Path, entry: dict[str, Any], base: DictConfig) -> Shot:
+    start = entry.get("from")
+    if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+        raise UserError(f"{path}: from: {start}: expected the number of a frame, from 0 on")
+    changes = {key: value for key, value in entry.items() if key != "from"}
+    merge = copy.deepcopy(base)
+    if changes.get("mode", base.mode) != base.mode:
+        merge.args = {}  # those of the command are for its own mode
+    try:
+        return Shot(start, OmegaConf.merge(merge, changes))
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        what = str(error).splitlines()[0]
+        raise UserError(f"{path}: the shot from {start}: {what}") from error

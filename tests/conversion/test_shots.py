@@ -1,0 +1,115 @@
+"""Settings that change from a frame on: read, refused, and used for the right frames."""
+
+import cv2
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from workspaces import WITHOUT_FACE, run
+
+from odfs_jax.config import MergeConfig
+from odfs_jax.conversion import run as conversion
+from odfs_jax.conversion.shots import find_shots, read_shots
+from odfs_jax.errors import UserError
+
+
+@pytest.fixture
+def base():
+    merge = MergeConfig(mode="hist_match", erode=5.0, args={"masked": True})
+    return OmegaConf.structured(merge)
+
+
+def shots_of(tmp_path, text, base):
+    path = tmp_path / "dst.shots.yaml"
+    path.write_text(text)
+    return read_shots(path, base)
+
+
+def test_every_shot_starts_from_the_commands_settings(tmp_path, base):
+    text = "- {from: 3, erode: 10, blur: 2}\n- from: 9\n- {from: 12, mode: overlay, blur: 7}\n"
+    shots = shots_of(tmp_path, text, base)
+    assert [shot.start for shot in shots] == [0, 3, 9, 12]
+    assert [(s.merge.mode, s.merge.erode, s.merge.blur) for s in shots] == [
+        ("hist_match", 5, 0),
+        ("hist_match", 10, 2),
+        ("hist_match", 5, 0),
+        ("overlay", 5, 7),
+    ]
+    assert [dict(s.merge.args) for s in shots] == [{"masked": True}] * 3 + [{}]
+    assert shots[0].settings == shots[2].settings != shots[1].settings
+    assert base.erode == 5 and base.mode == "hist_match"
+
+
+def test_a_first_shot_at_0_takes_the_place_of_the_commands(tmp_path, base):
+    shots = shots_of(tmp_path, "- {from: 0, erode: 1}", base)
+    assert [(shot.start, shot.merge.erode) for shot in shots] == [(0, 1)]
+    assert len(shots_of(tmp_path, "", base)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("from: 3", r"dst\.shots\.yaml: expected a list of shots"),
+        ("- 3", "expected a list of shots"),
+        ("- erode: 3", "from: None: expected the number of a frame"),
+        ("- from: -1", "from: -1: expected the number"),
+        ("- from: true", "from: True: expected the number"),
+        ("- from: 5\n- from: 5", "from: 5 stands after from: 5"),
+        ("- {from: 5, eroed: 3}", "the shot from 5: Key 'eroed' not in 'MergeConfig'"),
+        ("- {from: 5, erode: much}", "the shot from 5: Value 'much'"),
+        ("- from: 5: 6", "not YAML"),
+        ("- !!python/object/apply:os.system ['true']", "not YAML"),
+        ("- {from: 5, mode: [1]}", "the shot from 5"),
+    ],
+)
+def test_what_is_no_list_of_shots_is_refused(tmp_path, base, text, message):
+    with pytest.raises(UserError, match=message):
+        shots_of(tmp_path, text, base)
+
+
+def test_the_file_beside_the_clip_is_found(tmp_path):
+    clip, folder = tmp_path / "dst.mp4", tmp_path / "frames.v2"
+    folder.mkdir()
+    assert find_shots(None, clip) is None
+    (tmp_path / "dst.shots.yaml").touch()
+    (tmp_path / "frames.v2.shots.yaml").touch()
+    assert find_shots(None, clip) == tmp_path / "dst.shots.yaml"
+    assert find_shots(None, folder) == tmp_path / "frames.v2.shots.yaml"
+    with pytest.raises(UserError, match=r"no-such.yaml: no such file"):
+        find_shots("no-such.yaml", clip)
+
+
+def pictures(folder):
+    return [cv2.imread(str(path)) for path in sorted(folder.glob("*.png"))]
+
+
+def test_each_frame_is_merged_as_its_shot_says(workspace, monkeypatch):
+    """The frames are those of whole runs with either setting; settings seen twice compile once."""
+    run(workspace, f"output.path={workspace}/plain")
+    run(workspace, f"output.path={workspace}/matched", "merge=hist_match")
+    shots = "- {from: 1, mode: hist_match}\n- from: 3\n- {from: 4, mode: hist_match}\n"
+    (workspace / "dst.shots.yaml").write_text(shots)
+    built = []
+    build = conversion.build_merge
+    monkeypatch.setattr(
+        conversion, "build_merge", lambda *given: built.append(given) or build(*given)
+    )
+    run(workspace, f"output.path={workspace}/result")
+    assert len(built) == 2
+    plain, matched, result = (pictures(workspace / n) for n in ("plain", "matched", "result"))
+    for index, near in enumerate([plain, matched, matched, plain, matched, matched]):
+        far = matched if near is plain else plain
+        difference = np.abs(result[index].astype(int) - near[index])
+        assert difference.max() <= 2  # a batch of other faces may have wider regions
+        if index != WITHOUT_FACE:
+            assert np.abs(result[index].astype(int) - far[index]).max() > 20
+
+
+def test_a_bad_shot_is_refused_before_anything_is_written(workspace):
+    (workspace / "dst.shots.yaml").write_text("- from: 2\n- {from: 4, erode: 101}\n")
+    before = sorted(workspace.iterdir())
+    with pytest.raises(UserError, match=r"the shot from 4: merge.erode=101: expected -100..100"):
+        run(workspace, f"output.path={workspace}/result")
+    (workspace / "dst.shots.yaml").write_text("- {from: 4, mode: nonsense}\n")
+    with pytest.raises(UserError, match=r"the shot from 4: merge.mode=nonsense: not one of"):
+        run(workspace)
+    assert sorted(workspace.iterdir()) == before
