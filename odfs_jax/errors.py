@@ -17,3 +17,6 @@ class BadFileError(UserError):
         super().__init__(f"{path}: {reason}")
         self.path = Path(path)
         self.reason = reason
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.path, self.reason)  # so that it comes back from another process

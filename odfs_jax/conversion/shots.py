@@ -16,6 +16,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from odfs_jax.data import atomic
 from odfs_jax.errors import UserError
 
 SUFFIX = ".shots.yaml"
@@ -52,10 +53,13 @@ def read_shots(path: Path | None, base: DictConfig) -> list[Shot]:
 
     What a setting may be is checked by `build_merge`, as for the command's own.
     """
+    return parse_shots(path, [] if path is None else read_entries(path), base)
+
+
+def parse_shots(path: Path | None, entries: list[dict[str, Any]], base: DictConfig) -> list[Shot]:
+    """The shots that `entries`, as `path` has them, stand for. Raises UserError."""
     first = Shot(0, base)
-    if path is None:
-        return [first]
-    shots = [_shot(path, entry, base) for entry in _entries(path)]
+    shots = [_shot(path, entry, base) for entry in entries]
     for before, after in pairwise(shots):
         if after.start <= before.start:
             raise UserError(
@@ -65,7 +69,14 @@ def read_shots(path: Path | None, base: DictConfig) -> list[Shot]:
     return shots if shots and shots[0].start == 0 else [first, *shots]
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
+def write_shots(path: Path, entries: list[dict[str, Any]], base: DictConfig) -> None:
+    """Replaces the file at `path` by `entries`. Raises UserError, and leaves it, for bad ones."""
+    parse_shots(path, entries, base)
+    atomic.write_text(path, yaml.safe_dump(entries, sort_keys=False))
+
+
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """What the file at `path` says of each shot. Raises UserError when it is no list of shots."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path}: larger than {MAX_BYTES} bytes")
@@ -79,7 +90,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _shot(path: Path, entry: dict[str, Any], base: DictConfig) -> Shot:
+def _shot(path: Path | None, entry: dict[str, Any], base: DictConfig) -> Shot:
     start = entry.get("from")
     if not isinstance(start, int) or isinstance(start, bool) or start < 0:
         raise UserError(f"{path}: from: {start}: expected the number of a frame, from 0 on")

@@ -10,6 +10,7 @@ from odfs_jax.conversion.regions import Region, face_region
 from odfs_jax.conversion.selection import Selection
 from odfs_jax.data.aligned import Source, read_face
 from odfs_jax.data.frames import Frame, FrameSource
+from odfs_jax.data.seeking import FrameReader
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.types import FaceType
@@ -69,16 +70,23 @@ class Targets:
         self.skipped.append(error)
 
 
-def find_targets(aligned: Path, source: FrameSource, selection: Selection | None = None) -> Targets:
+def find_targets(
+    aligned: Path,
+    source: FrameSource | FrameReader,
+    selection: Selection | None = None,
+    files: list[Path] | None = None,
+) -> Targets:
     """The aligned PNGs of the folder `aligned` that belong to `source` and are in `selection`.
 
-    A PNG that cannot be read or is of another clip is named and counted. Raises UserError when the
-    folder is missing or empty, or none of its faces is left.
+    `files` are those to look at; None: all. A PNG that cannot be read or is of another clip is
+    named and counted. Raises UserError when the folder is missing or empty, or none of its faces is
+    left.
     """
     selection = selection or Selection()
     by_frame: dict[str | int, list[tuple[Path, Source]]] = defaultdict(list)
     targets = Targets(by_frame)
-    for path in progress(files := aligned_files(aligned, "dst"), len(files), "faces", "face"):
+    files = aligned_files(aligned, "dst") if files is None else files
+    for path in progress(files, len(files), "faces", "face"):
         try:
             face = read_face(path).source
             if source.is_folder != (face.pts is None) or (

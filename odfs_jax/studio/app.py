@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from odfs_jax import devices
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.studio import debug_page, extract_page, faces_page, train_page
+from odfs_jax.studio import convert_page, debug_page, extract_page, faces_page, train_page
 from odfs_jax.studio.clips import Clips
 from odfs_jax.studio.heavy import Worker
 from odfs_jax.studio.jobs import Jobs
@@ -30,14 +30,16 @@ def build(room: Room, config: dict[str, Any]) -> FastAPI:
 
     on_cpu = config["hardware"] | {"devices": "cpu"}  # cards are for training
     devices.prepare(on_cpu)
-    worker = Worker(on_cpu)
-    nicegui_app.on_shutdown(worker.close)
+    worker, merger = Worker(on_cpu), Worker(on_cpu)  # a sort keeps nobody from seeing a frame
+    for process in (worker, merger):
+        nicegui_app.on_shutdown(process.close)
     jobs, clips = Jobs(room), Clips(room)
     indices = {side: PoseIndex(room, side, worker) for side in SIDES}
     home(room)
     faces_page.register(app, room, jobs, worker, indices)
     extract_page.register(app, room, clips, indices, config)
     train_page.register(app, room)
+    convert_page.register(app, room, jobs, clips, merger, indices["dst"])
     debug_page.register(app, room)
     ui.run_with(
         app,

@@ -1,11 +1,13 @@
 """The frames of both sides, opened when they are first asked for."""
 
+from pathlib import Path
 from threading import Lock
 
 import cv2
 
 from odfs_jax.data.frames import Frame
 from odfs_jax.data.seeking import FrameReader
+from odfs_jax.errors import BadFileError
 from odfs_jax.studio.room import Room
 
 QUALITY = 90  # of a frame's JPEG, per cent
@@ -16,18 +18,23 @@ class Clips:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._open: dict[str, tuple[tuple, FrameReader]] = {}
+        self._open: dict[Path, tuple[tuple, FrameReader]] = {}
         self._lock = Lock()
 
     def reader(self, side: str) -> FrameReader:
         """The frames of `side`. Raises UserError."""
-        path = self._room.clip(side)
+        return self.open(self._room.clip(side))
+
+    def open(self, path: Path) -> FrameReader:
+        """The frames of a clip or folder. Raises UserError."""
+        if not path.exists():
+            raise BadFileError(path.name, "no such file or folder")
         found = path.stat()
-        version = (path, found.st_mtime_ns, found.st_size)
+        version = (found.st_mtime_ns, found.st_size)
         with self._lock:
-            if side not in self._open or self._open[side][0] != version:
-                self._open[side] = (version, FrameReader(path))
-            return self._open[side][1]
+            if path not in self._open or self._open[path][0] != version:
+                self._open[path] = (version, FrameReader(path))
+            return self._open[path][1]
 
     def frame(self, side: str, number: int) -> Frame:
         """Frame `number` of `side`. Raises UserError, BadFileError when there is none."""

@@ -8,11 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+from omegaconf import OmegaConf
 
 from odfs_jax.data import png
 from odfs_jax.data.aligned import read_face
@@ -20,6 +24,7 @@ from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 
 PARENT_POLL = 1.0  # seconds
+STILL_QUALITY = 93  # of a merged frame's JPEG, per cent
 
 
 class Worker:
@@ -91,6 +96,37 @@ def sheets(folder: Path, side: str, by: str) -> bytes:
     height = pictures[0].shape[0]
     gap = np.full((height, 24, 3), 128, np.uint8)
     return png.encode(np.hstack([pictures[0], gap, pictures[1]]))
+
+
+def still(stills: "StillsOf", number: int, names: list[str], settings: dict[str, Any]) -> bytes:
+    """A JPEG of dst's frame `number` with the faces in the files `names` swapped. UserError."""
+    files = [path for name in names if (path := stills.aligned / name).is_file()]
+    merged = _opened(stills).merged(number, files, OmegaConf.create(settings))
+    options = (cv2.IMWRITE_JPEG_QUALITY, STILL_QUALITY)
+    return cv2.imencode(".jpg", merged[..., ::-1], options)[1].tobytes()
+
+
+def check_merges(stills: "StillsOf", merges: list[dict[str, Any]]) -> None:
+    """Raises UserError for the first of the settings that conversion would refuse."""
+    for settings in merges:
+        _opened(stills).check(OmegaConf.create(settings))
+
+
+@dataclass(frozen=True)
+class StillsOf:
+    """Which stills; `version` changes when the model or the clip does."""
+
+    model_dir: Path
+    clip: Path
+    aligned: Path
+    version: str
+
+
+@lru_cache(maxsize=1)
+def _opened(stills: StillsOf) -> Any:
+    from odfs_jax.conversion.still import Stills
+
+    return Stills(stills.model_dir, stills.clip, stills.aligned)
 
 
 def _ordered(folder: Path, side: str, by: str, faces_only: bool = False) -> list[Path]:
