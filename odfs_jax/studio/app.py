@@ -12,7 +12,7 @@ from odfs_jax import devices
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.studio import convert_page, debug_page, extract_page, faces_page, train_page
 from odfs_jax.studio.clips import Clips
-from odfs_jax.studio.heavy import Worker
+from odfs_jax.studio.heavy import QUICK, Worker
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.poses import PoseIndex
 from odfs_jax.studio.room import SIDES, Room
@@ -30,7 +30,8 @@ def build(room: Room, config: dict[str, Any]) -> FastAPI:
 
     on_cpu = config["hardware"] | {"devices": "cpu"}  # cards are for training
     devices.prepare(on_cpu)
-    worker, merger = Worker(on_cpu), Worker(on_cpu)  # a sort keeps nobody from seeing a frame
+    worker = Worker(on_cpu)
+    merger = Worker(on_cpu, QUICK)  # its own: a sort keeps nobody from seeing a frame
     for process in (worker, merger):
         nicegui_app.on_shutdown(process.close)
     jobs, clips = Jobs(room), Clips(room)

@@ -24,21 +24,25 @@ from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 
 PARENT_POLL = 1.0  # seconds
+QUICK = "--xla_backend_optimization_level=0"  # compiles in 60 % of the time, for what runs once
 STILL_QUALITY = 93  # of a merged frame's JPEG, per cent
 
 
 class Worker:
-    """One process that does one thing after the other; it starts with the first."""
+    """One process that does one thing after the other; it starts with the first.
 
-    def __init__(self, hardware: Mapping[str, Any]) -> None:
-        self._hardware = dict(hardware)
+    `flags` are XLA's, for that process alone.
+    """
+
+    def __init__(self, hardware: Mapping[str, Any], flags: str = "") -> None:
+        self._settings = (dict(hardware), flags)
         self._pool: ProcessPoolExecutor | None = None
 
     def submit(self, work: Callable, *args: Any) -> Future:
         """The result of `work(*args)`, a function of this package, when it is there."""
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                1, get_context("spawn"), initializer=_prepare, initargs=(self._hardware,)
+                1, get_context("spawn"), initializer=_prepare, initargs=self._settings
             )
         try:
             return self._pool.submit(work, *args)
@@ -56,7 +60,7 @@ class Worker:
                 process.terminate()
 
 
-def _prepare(hardware: dict[str, Any]) -> None:
+def _prepare(hardware: dict[str, Any], flags: str) -> None:
     parent = os.getppid()
 
     def watch() -> None:
@@ -65,6 +69,7 @@ def _prepare(hardware: dict[str, Any]) -> None:
         os._exit(1)  # the server was killed
 
     threading.Thread(target=watch, daemon=True).start()
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
     from odfs_jax import devices  # here, so that the server itself need not load JAX
 
     devices.prepare(hardware)

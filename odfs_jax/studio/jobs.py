@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,6 @@ def _tail(path: Path) -> str:
 
 
 def _quoted(value: str) -> str:
-    """`value` as a string in Hydra's grammar of overrides, whatever is in it."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    """`value` as a string in Hydra's grammar of overrides: backslashes count before quotes only."""
+    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + m[2].replace("'", "\\'"), value)
     return f"'{escaped}'"

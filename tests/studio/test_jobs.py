@@ -1,0 +1,76 @@
+"""Commands that the studio starts: one of a kind, found again, stopped, never mistaken."""
+
+import json
+import os
+import sys
+
+import pytest
+from studios import wait_for
+
+from odfs_jax.errors import UserError
+from odfs_jax.studio.jobs import TAIL, Jobs
+from odfs_jax.studio.room import Room
+
+ODD = 'it\'s a \\ workspace, {with: all} [of=it] "$"'
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    return Jobs(Room(tmp_path))
+
+
+@pytest.fixture
+def waiting(monkeypatch, tmp_path):
+    """Commands that wait for Ctrl-C instead of running: what is tested is who looks after them."""
+    script = tmp_path / "python"
+    script.write_text(
+        f"#!{sys.executable}\nimport signal, sys\nprint('started', flush=True)\n"
+        "try:\n    signal.pause()\nexcept KeyboardInterrupt:\n    sys.exit(130)\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr("odfs_jax.studio.jobs.sys.executable", str(script))
+
+
+def test_a_command_gets_the_workspace_as_it_is_called(tmp_path):
+    """Whatever is in its name: Hydra has a grammar for values."""
+    (tmp_path / ODD).mkdir()
+    jobs = Jobs(Room(tmp_path / ODD))
+    assert jobs.find("sort").log == "" and not jobs.find("sort").running
+    jobs.start("sort", "sort", ["data=src", "by=blur", "hardware.devices=cpu"])
+    wait_for(lambda: jobs.find("sort").code is not None)
+    found = jobs.find("sort")
+    assert found.code == 2 and f"{ODD}/src/aligned" in found.log  # no such folder: a user's error
+    assert not found.running
+
+
+def test_one_of_a_kind_which_another_studio_finds_and_stops(jobs, tmp_path, waiting):
+    jobs.start("convert", "convert", [])
+    wait_for(lambda: "started" in jobs.find("convert").log)
+    with pytest.raises(UserError, match="convert: one is running already"):
+        jobs.start("convert", "convert", [])
+    other = Jobs(Room(tmp_path))
+    found = other.find("convert")
+    assert found.running and found.code is None and found.seconds > 0
+    other.stop("convert")
+    wait_for(lambda: not other.find("convert").running)
+    assert jobs.find("convert").code == 130
+    other.stop("convert")  # there is nothing to stop
+
+
+def test_another_process_of_the_same_number_is_not_the_command(jobs, tmp_path):
+    folder = tmp_path / "studio" / "jobs"
+    folder.mkdir(parents=True)
+    for note in ({"pid": os.getpid(), "created": 1.0}, {"pid": -1}, [], {"pid": "x"}, None):
+        (folder / "train.json").write_text(json.dumps(note))
+        assert not jobs.find("train").running
+        jobs.stop("train")  # or this test would end here
+    (folder / "train.json").write_text("{")
+    assert not jobs.find("train").running
+
+
+def test_of_a_long_log_the_end_is_shown(jobs, tmp_path):
+    folder = tmp_path / "studio" / "jobs"
+    folder.mkdir(parents=True)
+    (folder / "sort.log").write_bytes(b"\xff" * 3 * TAIL + b"the end")
+    log = jobs.find("sort").log
+    assert log.endswith("the end") and len(log) == TAIL
