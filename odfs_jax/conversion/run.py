@@ -137,7 +137,8 @@ def _stream(source: FrameSource, targets: Targets, shots: Shots, writer: FrameWr
     Returns how many frames were there already, from a run that was stopped.
     """
     batch_size = shots.mergers[0].batch_size
-    resumption = Resumption(writer, targets, shots, batch_size)
+    lead = max(merger.merge.window for merger in shots.mergers)
+    resumption = Resumption(writer, targets, shots, batch_size, lead)
     decoded = prefetch((frame for frame in source), AHEAD)
     merged = prefetch(shots.frames(resumption.frames(decoded), targets), AHEAD)
     with closing(merged):
