@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from studios import PATIENCE, ROOT
+from models import write_model
+from studios import PATIENCE, ROOT, Studio, started
 
 from odfs_jax.data.aligned import write_face
 
 PICTURES = ROOT / "tests" / "extraction" / "data"
+SRC_FACES = 300
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -80,3 +82,15 @@ def place_actors(actor_faces) -> Callable[[Path], None]:
                 write_face(workspace / side / "aligned" / f"{number:05d}_0.png", image, face)
 
     return place
+
+
+@pytest.fixture(scope="session")
+def shared_studio(tmp_path_factory, place_actors, write_faceset) -> Iterator[Studio]:
+    """One studio for several pages' tests: ben as dst, SRC_FACES of src, a model `tiny`."""
+    workspace = tmp_path_factory.mktemp("shared")
+    place_actors(workspace)
+    shutil.rmtree(workspace / "src")
+    write_faceset(workspace / "src" / "aligned", SRC_FACES, size=32)
+    write_model(workspace / "models" / "tiny")
+    with started(workspace, workspace.parent / "shared.log") as running:
+        yield running

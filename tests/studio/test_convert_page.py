@@ -1,13 +1,13 @@
 """/convert in Chromium: settings are seen on a frame, written as shots, and converted with."""
 
 import base64
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 import yaml
-from models import write_model
-from studios import started, wait_for
+from studios import wait_for
 
 PIXELS = """() => {
     const image = document.querySelector('img.frame'), canvas = document.createElement('canvas');
@@ -17,13 +17,12 @@ PIXELS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory, place_actors):
-    workspace = tmp_path_factory.mktemp("converted")
-    place_actors(workspace)
-    write_model(workspace / "models" / "tiny")
-    with started(workspace, workspace.parent / "convert.log") as running:
-        yield running
+@pytest.fixture
+def studio(shared_studio):
+    """What the page makes is removed."""
+    yield shared_studio
+    (shared_studio.workspace / "dst.shots.yaml").unlink(missing_ok=True)
+    shutil.rmtree(shared_studio.workspace / "result", ignore_errors=True)
 
 
 def opened(visit, studio):

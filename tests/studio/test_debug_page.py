@@ -1,12 +1,12 @@
 """/debug in Chromium: the pictures of all three stages, and nothing else."""
 
+import shutil
 import urllib.error
 import urllib.request
 
 import cv2
 import numpy as np
 import pytest
-from studios import started
 
 from odfs_jax.errors import BadFileError
 from odfs_jax.studio.room import Room
@@ -14,21 +14,21 @@ from odfs_jax.studio.room import Room
 FOLDERS = ("dst/aligned_debug", "models/h64/debug", "result_debug")
 
 
-@pytest.fixture
-def workspace(tmp_path):
+def write_pictures(workspace):
     """Three stages' folders; the pictures are as wide as their place in order."""
     for number, folder in enumerate(FOLDERS):
-        (tmp_path / folder).mkdir(parents=True)
+        (workspace / folder).mkdir(parents=True)
         for at in range(2):
             picture = np.full((20, 30 + 10 * number + at, 3), 99, np.uint8)
-            cv2.imwrite(str(tmp_path / folder / f"{at:05d}.jpg"), picture)
-    (tmp_path / "models" / "h64" / "config.yaml").touch()
-    (tmp_path / "result_debug" / "notes.txt").touch()
-    return tmp_path
+            cv2.imwrite(str(workspace / folder / f"{at:05d}.jpg"), picture)
+    (workspace / "models" / "h64" / "config.yaml").touch()
+    (workspace / "result_debug" / "notes.txt").touch()
 
 
-def test_each_stage_is_shown(workspace, visit):
-    with started(workspace, workspace.parent / "debug.log") as studio:
+def test_each_stage_is_shown(shared_studio, visit):
+    studio = shared_studio
+    write_pictures(studio.workspace)
+    try:
         page = visit(f"{studio.url}/debug")
         for number, folder in enumerate(FOLDERS):
             page.get_by_role("button", name=f"{folder} (2)").click()
@@ -41,9 +41,14 @@ def test_each_stage_is_shown(workspace, visit):
             address = f"{studio.url}/api/debug/picture?folder={folder}&name=00000.jpg"
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(address, timeout=60)
+    finally:
+        for folder in (*FOLDERS, "models/h64"):
+            shutil.rmtree(studio.workspace / folder, ignore_errors=True)
 
 
-def test_a_room_shows_pictures_of_its_debug_folders_only(workspace):
+def test_a_room_shows_pictures_of_its_debug_folders_only(tmp_path):
+    workspace = tmp_path
+    write_pictures(workspace)
     room = Room(workspace)
     assert tuple(room.debug_folders()) == FOLDERS
     assert room.debug_picture("result_debug", "00001.jpg").is_file()

@@ -6,26 +6,19 @@ import cv2
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from models import write_model
-from studios import started, wait_for
+from studios import wait_for
 
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.conversion.run import convert
 from odfs_jax.data.aligned import read_face
 from odfs_jax.studio.thumbs import SIDE, thumbnail
 
-COUNT = 300
+COUNT = 300  # faces of src
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory, place_actors, write_faceset):
-    workspace = tmp_path_factory.mktemp("faces")
-    place_actors(workspace)
-    shutil.rmtree(workspace / "src")
-    write_faceset(workspace / "src" / "aligned", COUNT, size=32)
-    write_model(workspace / "models" / "tiny")
-    with started(workspace, workspace.parent / "faces.log") as running:
-        yield running
+def studio(shared_studio):
+    return shared_studio
 
 
 def opened(visit, studio, side):
@@ -45,7 +38,11 @@ def converted(workspace) -> list[bool]:
     settings = [f"workspace={workspace}", "hardware.compilation_cache=null", "batch_size=1"]
     with initialize_config_dir(config_dir(), version_base="1.3"):
         convert(compose("convert", overrides=["data=dst", *settings]))
-    pairs = zip(*(sorted((workspace / f).glob("*.*")) for f in ("dst", "result")), strict=True)
+    frames, results = (
+        sorted((workspace / "dst").glob("*.jpg")),
+        (workspace / "result").glob("*.png"),
+    )
+    pairs = zip(frames, sorted(results), strict=True)
     changed = [bool((cv2.imread(str(a)) != cv2.imread(str(b))).any()) for a, b in pairs]
     shutil.rmtree(workspace / "result")
     return changed

@@ -1,9 +1,11 @@
 """/train in Chromium over a real, tiny run in a process of its own."""
 
+import shutil
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from studios import PATIENCE, ROOT, environment, started, wait_for
 
@@ -43,6 +45,28 @@ def run(tmp_path_factory, write_faceset):
     log.close()
 
 
+def test_buttons_and_keys_reach_a_run(shared_studio, visit):
+    """A run without a training: what it is asked for, and what it says of itself."""
+    folder = shared_studio.workspace / "models" / "h64"
+    record.add_preview(folder, 5, np.full((64, 80, 3), 200, np.uint8))
+    (folder / "config.yaml").touch()
+    facts = {"step": 5, "target": 40, "batch_size": 4, "device": "cpu", "memory_limit": 10}
+    try:
+        with control.Control(folder, facts, lambda: 7) as run:
+            page = visit(f"{shared_studio.url}/train?model=h64")
+            page.wait_for_function("document.querySelector('.preview img')?.naturalWidth > 0")
+            page.locator("[data-command=refresh]:not([disabled])").click()
+            wait_for(lambda: run.asked == {"refresh"})
+            for key, name in (("s", "save"), (" ", "next"), ("Enter", "stop")):
+                page.keyboard.press(key)
+                wait_for(lambda name=name: name in run.asked)
+            assert page.locator("[data-fact='batch']").inner_text() == "4"
+        page.locator(".state.not-running").wait_for()
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow
 def test_the_page_steers_a_run_that_does_not_need_it(run, visit):
     """Buttons and keys; the studio is killed half way and the run goes on; stop can be resumed."""
     folder, process, start = run
