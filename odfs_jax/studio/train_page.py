@@ -27,6 +27,8 @@ BUTTONS = (
     ("next", "Next sample", "Space", "skip_next"),
     ("stop", "Save and stop", "Enter", "stop"),
 )
+# A button that was clicked hands the focus to a part of itself, where Space would press it again.
+LET_GO = "() => setTimeout(() => document.activeElement?.blur())"
 KEYS = {"s": "save", "p": "refresh", " ": "next", "Enter": "stop"}
 
 
@@ -110,7 +112,7 @@ class TrainPage:
                             f"{name} [{key}]", icon=icon, on_click=lambda c=command: self._send(c)
                         )
                         button.props(f"no-caps outline dense data-command={command}")
-                        button.on("click", js_handler="(e) => e.currentTarget.blur()")  # keys go on
+                        button.on("click", js_handler=LET_GO)
                         self.buttons.append(button)
                 self.chart = ui.echart(_chart([])).classes("panel chart")
         ui.keyboard(on_key=self._key)
