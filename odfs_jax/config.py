@@ -95,6 +95,7 @@ class AugmentConfig:
     shift: float = MISSING
     flip: float = MISSING
     warp: float = MISSING
+    warp_until: int | None = None
     color: float = MISSING
     light: float = MISSING
 

@@ -60,6 +60,17 @@ def sample(
     return shown, {name: (view.given_out(rgb), masks) for name, (view, rgb, masks) in true.items()}
 
 
+def at(settings: Mapping, step: jax.Array) -> dict:
+    """`settings` (an `AugmentConfig`) as they are at iteration `step`, for `sample`.
+
+    Where a warped face went is uncertain, and the network answers that with blur. Late in a run it
+    has learnt what the warp is for, and `warp_until` ends it.
+    """
+    until = settings["warp_until"]
+    warp = settings["warp"] if until is None else jnp.where(step < until, settings["warp"], 0.0)
+    return {**settings, "warp": warp}
+
+
 def random_light(key: jax.Array, seen: View, settings: Mapping) -> Callable[[View], jax.Array]:
     """light(view): factors [R, R, 3] of a random tint and of light that falls off across `seen`.
 

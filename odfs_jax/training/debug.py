@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from odfs_jax.data import atomic
+from odfs_jax.data import atomic, augment
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.training.preview import grid
 from odfs_jax.training.state import TrainState
@@ -31,12 +31,12 @@ def make_debug(
     """
 
     @jax.jit
-    def render(key: jax.Array, batch: Batch) -> jax.Array:
-        cells = []
+    def render(key: jax.Array, step: jax.Array, batch: Batch) -> jax.Array:
+        now, cells = augment.at(settings, step), []
         for number, (side, (images, cuts)) in enumerate(sorted(batch.items())):
             side_key = jax.random.fold_in(key, number)
             keys = jax.vmap(jax.random.fold_in, (None, 0))(side_key, jnp.arange(len(images)))
-            seen, targets = samples(net, side, keys, images, cuts, settings)
+            seen, targets = samples(net, side, keys, images, cuts, now)
             people = [seen]
             for faces, masks in targets.values():
                 people += [faces, masks]
@@ -47,7 +47,7 @@ def make_debug(
         device = jax.local_devices()[0]
         first = {side: tuple(_rows(part) for part in parts) for side, parts in batch.items()}
         key = jax.random.fold_in(state.key, state.step)
-        picture = np.asarray(render(*jax.device_put((key, first), device)))
+        picture = np.asarray(render(*jax.device_put((key, state.step, first), device)))
         options = (cv2.IMWRITE_JPEG_QUALITY, QUALITY)
         content = cv2.imencode(".jpg", picture[..., ::-1], options)[1].tobytes()
         atomic.write_bytes(folder / FOLDER / f"{number:08d}.jpg", content)

@@ -37,14 +37,15 @@ def make_step(
     and a metric is float32 [steps].
     """
 
-    def batch_loss(params: dict, batch: Batch, keys: dict[str, jax.Array]):
-        drawn = {side: samples(net, side, keys[side], *batch[side], settings) for side in batch}
+    def batch_loss(params: dict, now: Mapping, batch: Batch, keys: dict[str, jax.Array]):
+        drawn = {side: samples(net, side, keys[side], *batch[side], now) for side in batch}
         (src, targets), (dst, targets_of_dst) = drawn["src"], drawn["dst"]
         return loss(net.apply({"params": params}, src, dst), targets | targets_of_dst)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         keys = _sample_keys(jax.random.fold_in(state.key, state.step), batch)
-        gradient = partial(jax.grad(batch_loss, has_aux=True), state.params)
+        now = augment.at(settings, state.step)
+        gradient = partial(jax.grad(batch_loss, has_aux=True), state.params, now)
         found = _mean_over_parts(gradient, (batch, keys), accumulate)
         if len(devices) > 1:  # alone it would only copy the gradients: 0.4 GB of H64's 1.9
             found = jax.lax.pmean(found, AXIS)

@@ -269,3 +269,16 @@ def test_all_views_of_a_sample_are_moved_and_lit_alike(image):
             flipped.append(np.abs(found[:, ::-1] - wanted).mean())
     assert max(right) < 0.03  # other means at sharp edges
     assert np.mean(flipped) > 3 * np.mean(right)
+
+
+def test_the_warp_ends_where_it_is_told_to(image):
+    settings = NONE | {"warp": 0.24, "warp_until": 5}
+
+    @jax.jit
+    def draw(step):
+        return sample_of(jax.random.key(1), image, CUT, settings=augment.at(settings, step))
+
+    (warped, face, _), (plain_face, same, _) = draw(4), draw(5)
+    assert np.abs(warped - face).mean() > 0.01
+    np.testing.assert_array_equal(plain_face, same)
+    assert augment.at(settings | {"warp_until": None}, 9)["warp"] == 0.24
