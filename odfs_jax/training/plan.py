@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MARGIN = 0.08
 MOST = 64  # pairs a device that batch_size=auto takes; more of them hardly speed up learning
 FIRST = (4, 8)  # units whose need predicts that of others
-TRIES = 4  # more of them that are asked for
+TRIES = 5  # more of them that are asked for
 
 # Settings that need less memory, from the cheapest in time to all of them.
 REMEDIES = (
@@ -136,18 +136,22 @@ def _too_large(planner: Planner, step: Callable, size: int, need: Need) -> str:
 def largest_that_fits(need: Callable[[int], int], free: int, most: int) -> int:
     """The largest n of 1..`most` with need(n) <= `free`, 0 when there is none.
 
-    `need` is costly, and nearly a straight line that bends upwards: two points predict a third,
-    which is then asked for. Where it bends downwards the answer fits but may not be the largest.
+    `need` is costly, and nearly a straight line that bends upwards. So a line through two points
+    that fit, or two that do not, ends at or above the answer, and one across it at or below.
+    Where `need` bends downwards what is found fits but may not be the largest.
     """
     known = {n: need(n) for n in sorted({min(n, most) for n in FIRST})}
     for _ in range(TRIES):
         good = sorted(n for n in known if known[n] <= free)
         bad = sorted(n for n in known if known[n] > free)
-        low, high = good[-1] if good else 0, bad[0] if bad else most + 1
-        ends = [low, high] if good and bad else (good[-2:] or bad[:2])
-        guess = min(max(_crossing(known, ends, free), low, 1), high - 1)
-        if guess == low:
+        low = good[-1] if good else 0
+        bounds = [_crossing(known, ends, free) for ends in (good[-2:], bad[:2]) if ends[1:]]
+        high = min([bad[0] - 1 if bad else most, *bounds])
+        if high <= low:
             break
+        guess = high
+        if good and len(bad) == 1:  # which may lie far beyond the bend: a second one shows it
+            guess = (max(low, _crossing(known, [low, *bad], free)) + high + 1) // 2
         known[guess] = need(guess)
     return max((n for n in known if known[n] <= free), default=0)
 

@@ -146,3 +146,22 @@ def test_a_slow_moment_arrives_in_bfloat16(optimizer):
     assert float(optax.tree_utils.tree_get(state, "nu").mean()) == pytest.approx(expected, rel=0.1)
     nearest = jnp.bfloat16(1.0) * jnp.float32(0.999).astype(jnp.bfloat16)
     assert float(nearest) == 1.0  # what is avoided
+
+
+@pytest.mark.parametrize("name", ["adam", "adabelief"])
+def test_half_is_no_costlier_than_other_moments(optimizer, name):
+    """b1 = 0.5 made XLA:CPU compute the running mean twice, from a copy of the old one."""
+
+    def temporaries(b1):
+        tx = make_optimizer(optimizer | {"name": name, "b1": b1}, 0)
+
+        def step(params, state, x):
+            gradients = jax.grad(lambda p: jnp.mean(jnp.tanh(jnp.tanh(x @ p) @ p) ** 2))(params)
+            updates, state = tx.update(gradients, state, params)
+            return optax.apply_updates(params, updates), state
+
+        params = jnp.ones((256, 256))
+        lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, tx.init(params), params[:8])
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporaries(0.5) == temporaries(0.9)
