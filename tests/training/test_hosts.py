@@ -94,8 +94,10 @@ def test_two_processes_learn_what_one_does(make_workspace, overrides, saved, tmp
     run([overrides(alone, *settings)], 4, logs[:1])
     (ours, _, history), (theirs, *_) = (saved(w / "models" / "h64") for w in (together, alone))
     assert int(ours.step) == 24 and [step for step, _ in history] == [10, 12, 20, 24]
-    for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
+    pairs = zip(jax.tree.leaves(ours.params), jax.tree.leaves(theirs.params), strict=True)
+    gaps = np.concatenate([np.ravel(mine - other) for mine, other in pairs])
+    assert np.sqrt(np.mean(gaps**2)) < 1e-6  # each parameter goes up to 1e-3: 24 steps of 5e-5
+    assert np.abs(gaps).max() < 1e-4  # Adam's steps on gradients of rounding noise are whole ones
     folder = together / "models" / "h64"
     assert len(list((folder / "events").iterdir())) == 2  # one of each start
     assert (folder / "preview.png").is_file() and (folder / "config.yaml").is_file()
