@@ -1,0 +1,164 @@
+"""Convolution as each kind of device does it fastest, and the pixel shuffle. NHWC, "SAME" padding.
+
+A GPU takes XLA's own. On a CPU that is near the matrix product's speed on large maps and forwards
+only; what it does slowly is done here in other ways (measured in docs/performance.md).
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+SMALL = 16  # pixels of a map that is convolved as a matrix product on a CPU
+CHUNK = 1 << 23  # values of the columns of a large map that are held at a time
+LARGE = 1 << 16  # values of a kernel that is worth `in_turn`
+
+
+def conv_same(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """2-D convolution: [N,H,W,C] with [k,k,C,F] -> [N,ceil(H/s),ceil(W/s),F], `stride` s 1 or 2."""
+    if jax.default_backend() != "cpu":
+        return _conv(x, kernel, stride, "SAME")
+    x, kernel = in_turn(x, kernel)
+    if min(-(-size // stride) for size in x.shape[1:3]) <= SMALL:
+        return conv_by_matmul(x, kernel, stride)
+    return conv_large(x, kernel, stride)
+
+
+def _conv(x: jax.Array, kernel: jax.Array, stride: int, padding) -> jax.Array:
+    dims = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=dims)
+
+
+def conv_by_matmul(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """The same convolution as one matrix product over the k*k shifted pictures.
+
+    Of a small map: XLA:CPU turns every large kernel round for the gradient of `x`, and swaps
+    picture and kernel when the kernel is the larger one; the swapped form of the gradient runs in
+    a scalar loop: 18 s instead of 0.6 s for H64's last encoder layer.
+    """
+    size, _, _, features = kernel.shape
+    return _columns(_padded(x, size, stride), size, stride) @ kernel.reshape(-1, features)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv_large(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """The same convolution, XLA's own forwards, with gradients of our own.
+
+    XLA:CPU takes the gradient of the kernel at a quarter of the matrix product's speed, and that
+    of a halved `x` from a map widened with zeros, which it multiplies too.
+    """
+    return _conv(x, kernel, stride, "SAME")
+
+
+def _conv_large_forward(x: jax.Array, kernel: jax.Array, stride: int):
+    return conv_large(x, kernel, stride), (x, kernel)
+
+
+def _conv_large_backward(stride: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array):
+    x, kernel = saved
+    size, _, channels, features = kernel.shape
+    if stride == 2 and size > 1 and not (x.shape[1] % 2 or x.shape[2] % 2):
+        of_x = _widened(grad, kernel)
+    else:
+        _, pull = jax.vjp(lambda x: _conv(x, kernel, stride, "SAME"), x)
+        (of_x,) = pull(grad)
+    if stride == 1 and features < channels:  # the shifted pictures of `grad` are the smaller ones
+        of_kernel = _correlated(grad, x, size, 1, mirrored=True)
+        return of_x, of_kernel[::-1, ::-1].swapaxes(2, 3)
+    return of_x, _correlated(x, grad, size, stride)
+
+
+conv_large.defvjp(_conv_large_forward, _conv_large_backward)
+
+
+def _widened(grad: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The gradient of an even map that was halved: each of its four phases is a convolution of
+    `grad` with the taps that reach it."""
+    phases = []
+    for row in _phases(kernel.shape[0]):
+        for column in _phases(kernel.shape[1]):
+            taps = kernel[row[0] :: 2, column[0] :: 2][::-1, ::-1].swapaxes(2, 3)
+            padding = [
+                (size - 1 - p[1], p[1])
+                for size, p in zip(taps.shape[:2], (row, column), strict=True)
+            ]
+            phases.append(_conv(grad, taps, 1, padding))
+    return depth_to_space(jnp.concatenate(phases, axis=-1))
+
+
+def _phases(size: int) -> list[tuple[int, int]]:
+    """For even and odd pixels: (the first tap that reaches one, its output less the pixel's)."""
+    low = (size - 2) // 2  # "SAME" padding in front of an even map
+    firsts = [(phase + low) % 2 for phase in (0, 1)]
+    return [(first, (phase + low - first) // 2) for phase, first in enumerate(firsts)]
+
+
+def _correlated(
+    x: jax.Array, grad: jax.Array, size: int, stride: int, mirrored: bool = False
+) -> jax.Array:
+    """The sums over all pixels of shifted `x` times `grad`: [k,k,C,F], as matrix products.
+
+    A few pictures at a time: the columns of all would take more room than all else in a step.
+    """
+    n, height, width, features = grad.shape
+    most = max(1, CHUNK // (height * width * size**2 * x.shape[-1]))
+    pictures = max(count for count in range(1, n + 1) if n % count == 0 and count <= most)
+    x, grad = (
+        a.reshape(-1, pictures, *a.shape[1:]) for a in (_padded(x, size, stride, mirrored), grad)
+    )
+
+    def add(sums: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        columns = _columns(part[0], size, stride)
+        columns = columns.reshape(-1, columns.shape[-1])
+        return sums + columns.T @ part[1].reshape(-1, features), None
+
+    sums = jnp.zeros((size**2 * x.shape[-1], features), x.dtype)
+    return lax.scan(add, sums, (x, grad))[0].reshape(size, size, -1, features)
+
+
+def _padded(x: jax.Array, size: int, stride: int, mirrored: bool = False) -> jax.Array:
+    pads = lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
+    pads = [pad[::-1] for pad in pads] if mirrored else pads
+    return jnp.pad(x, ((0, 0), *pads, (0, 0)))
+
+
+def _columns(x: jax.Array, size: int, stride: int) -> jax.Array:
+    """The k*k pixels that each output sees of a padded `x`: [N,H,W,k*k*C]."""
+    for axis in (2, 1):
+        end = x.shape[axis] - size + 1
+        taps = [lax.slice_in_dim(x, i, i + end, stride, axis) for i in range(size)]
+        x = jnp.concatenate(taps, axis=-1)
+    return x
+
+
+def in_turn(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both as they are; on the way back the gradient of a large `kernel` waits for that of `x`.
+
+    The gradient of `x` reads the kernel, and an update in place overwrites it. As nothing of the
+    one leads to the other, XLA:CPU cannot tell which comes first: it keeps a copy of every kernel
+    from the start of the step, and all gradients until the end, half of what H64's step takes.
+    """
+    if jax.default_backend() != "cpu" or kernel.size < LARGE:
+        return x, kernel
+    return _in_turn(x, kernel)
+
+
+@jax.custom_vjp
+def _in_turn(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return x, kernel
+
+
+def _in_turn_backward(_: None, grads: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    of_x, of_kernel = grads
+    return of_x, of_kernel + 0 * of_x.ravel()[0]  # XLA keeps this: 0 times a float may be NaN
+
+
+_in_turn.defvjp(lambda x, kernel: ((x, kernel), None), _in_turn_backward)
+
+
+def depth_to_space(x: jax.Array) -> jax.Array:
+    """Pixel shuffle by two: [N,H,W,4C] -> [N,2H,2W,C]."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, 2 * h, 2 * w, c // 4)
