@@ -14,7 +14,7 @@ demo: $(STAMP)
 	$(RUN) scripts/demo.py $(ARGS)
 
 test: $(STAMP)
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .
