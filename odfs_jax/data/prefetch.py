@@ -21,26 +21,8 @@ def prefetch(items: Generator[T], depth: int) -> Generator[T]:
     ahead: queue.Queue = queue.Queue(depth)
     stopped = threading.Event()
 
-    def put(item: T | None, error: BaseException | None = None, last: bool = False) -> None:
-        while not stopped.is_set():
-            try:
-                return ahead.put((item, error, last), timeout=PATIENCE)
-            except queue.Full:
-                continue
-
-    def fill() -> None:
-        try:
-            with closing(items):
-                for item in items:
-                    put(item)
-                    if stopped.is_set():
-                        return
-        except BaseException as error:
-            put(None, error, last=True)
-        else:
-            put(None, last=True)
-
-    thread = threading.Thread(target=fill, name="prefetch", daemon=True)
+    arguments = (items, ahead, stopped)
+    thread = threading.Thread(target=_fill, args=arguments, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:
@@ -53,3 +35,25 @@ def prefetch(items: Generator[T], depth: int) -> Generator[T]:
     finally:
         stopped.set()
         thread.join()
+
+
+def _fill(items: Generator[T], ahead: queue.Queue, stopped: threading.Event) -> None:
+    """Puts (item, error, whether it was the last) into `ahead`, until the consumer has stopped."""
+
+    def put(item: T | None, error: BaseException | None = None, last: bool = False) -> None:
+        while not stopped.is_set():
+            try:
+                return ahead.put((item, error, last), timeout=PATIENCE)
+            except queue.Full:
+                continue
+
+    try:
+        with closing(items):
+            for item in items:
+                put(item)
+                if stopped.is_set():
+                    return
+    except BaseException as error:
+        put(None, error, last=True)
+    else:
+        put(None, last=True)

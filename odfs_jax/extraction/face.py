@@ -29,23 +29,13 @@ def aligned_face(
     matrix = align.alignment_matrix(landmarks, face_type, size)
     if not np.isfinite(matrix).all() or not np.isfinite(landmarks).all():
         raise ValueError("points of no face")
-    height, width, _ = frame.image.shape
     whole = face_type is FaceType.MARK_ONLY
-    source = Source(
-        file=frame.file,
-        frame=frame.index,
-        pts=frame.pts,
-        width=width,
-        height=height,
-        rect=rect_of(detection),
-        landmarks=landmarks,
-    )
     angles = pose.angles_of(pose.rotation_of(landmarks))
     data = FaceData(
         face_type=face_type,
-        size=max(width, height) if whole else size,
+        size=max(frame.image.shape[:2]) if whole else size,
         landmarks=align.transform(matrix, landmarks),
-        source=source,
+        source=_source_of(frame, detection),
         pose=Pose(*(round(angle, 3) for angle in angles)),
         detector=detector,
         landmarker=detection.landmarker,
@@ -53,6 +43,19 @@ def aligned_face(
         extra=extra,
     )
     return frame.image if whole else cut(frame.image, matrix, size), data
+
+
+def _source_of(frame: Frame, detection: Detection) -> Source:
+    height, width, _ = frame.image.shape
+    return Source(
+        file=frame.file,
+        frame=frame.index,
+        pts=frame.pts,
+        width=width,
+        height=height,
+        rect=rect_of(detection),
+        landmarks=detection.landmarks,
+    )
 
 
 def rect_of(detection: Detection) -> tuple[float, float, float, float]:

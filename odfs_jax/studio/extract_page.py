@@ -1,9 +1,10 @@
 """`/extract`: faces placed by hand, where the detector found none or a doubtful one."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from fastapi import FastAPI
@@ -27,6 +28,7 @@ from odfs_jax.studio.poses import PoseIndex
 from odfs_jax.studio.room import SIDES, Room
 from odfs_jax.studio.shell import page, script
 
+T = TypeVar("T")
 Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
 Points = Annotated[list[Point], Field(min_length=68, max_length=68)]
@@ -59,19 +61,19 @@ def register(
     config: dict[str, Any],
 ) -> None:
     """The page and what its script calls."""
-    size = config["size"]
-    face_type = checked_face_type(config["face_type"], size)
-    find, one = SquareLandmarks(build_landmarker(config["landmarks"])), Lock()
 
     @ui.page("/extract")
     def extract(side: str = "dst", show: str = "doubtful") -> None:
         with page(room, "/extract"):
-            start = {"side": side if side in SIDES else "dst", "show": show, "size": size}
+            start = {"side": side if side in SIDES else "dst", "show": show, "size": config["size"]}
             script("extract", **start, room=str(room.root.resolve()))
 
-    def aligned(points: np.ndarray) -> dict[str, Any]:
-        matrix = alignment_matrix(points, face_type, size)
-        return {"points": np.round(points, 3).tolist(), "matrix": matrix.tolist()}
+    _register_frames(app, room, clips, indices)
+    _register_points(app, room, clips, config)
+
+
+def _register_frames(app: FastAPI, room: Room, clips: Clips, indices: dict[str, PoseIndex]) -> None:
+    """What there is: frames, what is known of them, their faces."""
 
     @app.get("/api/frames/{side}")
     def frames(side: str) -> dict[str, Any]:
@@ -86,22 +88,28 @@ def register(
     def faces(side: str, number: int) -> dict[str, Any]:
         return {"faces": _faces_of(room.faces(side), clips.frame(side, number), indices[side])}
 
+
+def _register_points(app: FastAPI, room: Room, clips: Clips, config: dict[str, Any]) -> None:
+    """What is made: points in a square, the cut for points, aligned faces."""
+    size = config["size"]
+    face_type = checked_face_type(config["face_type"], size)
+    find, one = SquareLandmarks(build_landmarker(config["landmarks"])), Lock()
+
+    def aligned(points: np.ndarray) -> dict[str, Any]:
+        matrix = _no_face_refused(alignment_matrix, points, face_type, size)
+        return {"points": np.round(points, 3).tolist(), "matrix": matrix.tolist()}
+
     @app.post("/api/landmarks")
     def landmarks(square: Square) -> dict[str, Any]:
         image = clips.frame(square.side, square.frame).image
-        try:
-            with one:
-                points = find(image, np.array([square.x, square.y]), square.size)
-            return aligned(points)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        with one:
+            return aligned(
+                _no_face_refused(find, image, np.array([square.x, square.y]), square.size)
+            )
 
     @app.post("/api/align")
     def align(points: Points) -> dict[str, Any]:
-        try:
-            return aligned(np.array(points))
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        return aligned(np.array(points))
 
     @app.post("/api/accept")
     def accept(accepted: Accepted) -> dict[str, Any]:
@@ -110,12 +118,18 @@ def register(
         old = [room.face(accepted.side, name) for name in accepted.replaced]
         folder.mkdir(parents=True, exist_ok=True)
         points = [np.array(face) for face in accepted.faces]
-        try:
-            paths = accept_faces(folder, frame, points, face_type, size, find.landmarker.name)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        how = (face_type, size, find.landmarker.name)
+        paths = _no_face_refused(accept_faces, folder, frame, points, *how)
         to_trash(old)
         return {"names": [path.name for path in paths]}
+
+
+def _no_face_refused(function: Callable[..., T], *args: Any) -> T:
+    """function(*args); points of no face, a ValueError there, are the user's to correct."""
+    try:
+        return function(*args)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _listing(folder: Path, reader: FrameReader, index: PoseIndex) -> dict[str, Any]:

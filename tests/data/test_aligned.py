@@ -1,16 +1,13 @@
 """The aligned PNG: what is written comes back, and nothing from outside is trusted."""
 
 import dataclasses
-import json
 import math
-import pickle
-import struct
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from face_files import SIZE, changed, picture, usual_face
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +15,6 @@ from odfs_jax.data import aligned, png
 from odfs_jax.errors import BadFileError
 from odfs_jax.faces.types import FaceType
 
-SIZE = 24
 quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 numbers = st.floats(-1e6, 1e6)
@@ -72,19 +68,6 @@ def faces(draw):
     )
 
 
-def usual_face(**changes):
-    source = aligned.Source("a.mp4", 3, 1024, 640, 480, (1.0, 2.0, 3.0, 4.0), np.ones((68, 2)))
-    face = aligned.FaceData(
-        FaceType.FULL, SIZE, np.arange(136.0).reshape(68, 2), source, aligned.Pose(1.0, 2.0, 3.0),
-        "mtcnn", "dlib68", 0.99,
-    )  # fmt: skip
-    return dataclasses.replace(face, **changes)
-
-
-def picture(seed=0, shape=(SIZE, SIZE)):
-    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
-
-
 def assert_equal(found, expected):
     for field in dataclasses.fields(expected):
         ours, theirs = getattr(found, field.name), getattr(expected, field.name)
@@ -101,26 +84,6 @@ def path(tmp_path):
     path = tmp_path / "00000_0.png"
     aligned.write_face(path, picture(), usual_face())
     return path
-
-
-def with_data(path, text):
-    """The face PNG at `path`, its data replaced by `text` without any check."""
-    path.write_bytes(png.with_text(path.read_bytes(), aligned.KEYWORD, text))
-    return path
-
-
-def changed(path, where, value):
-    """The face PNG at `path`, the data's field `where` ("source.file") set to `value`."""
-    data = json.loads(png.read_text(path.read_bytes(), aligned.KEYWORD))
-    *parents, last = where.split(".")
-    inner = data
-    for parent in parents:
-        inner = inner[parent]
-    if value is ...:
-        del inner[last]
-    else:
-        inner[last] = value
-    return with_data(path, json.dumps(data))
 
 
 @quick
@@ -259,123 +222,4 @@ def test_arbitrary_bytes_after_a_png_head(tmp_path, rest):
     path = tmp_path / "face.png"
     path.write_bytes(png.SIGNATURE + rest)
     with pytest.raises(BadFileError):
-        aligned.read_image_and_face(path)
-
-
-def test_pictures_without_data(tmp_path):
-    plain = tmp_path / "plain.png"
-    cv2.imwrite(str(plain), picture())
-    with pytest.raises(BadFileError, match="no face data in this PNG"):
-        aligned.read_face(plain)
-    text = tmp_path / "letter.png"
-    text.write_text("no picture at all")
-    with pytest.raises(BadFileError, match="not a PNG"):
-        aligned.read_face(text)
-    with pytest.raises(BadFileError, match="cannot be read"):
-        aligned.read_face(tmp_path / "gone.png")
-    (tmp_path / "folder.png").mkdir()
-    with pytest.raises(BadFileError, match="cannot be read"):
-        aligned.read_face(tmp_path / "folder.png")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "null",
-        "[]",
-        "{",
-        '{"version": 1}',
-        '{"version": 2}',
-        "[" * 100_000,
-        '{"a":' * 100_000,
-        "9" * 5000,  # Python refuses to convert integers of more than 4300 digits
-        '{"version": ' + "9" * 5000 + "}",
-        "NaN",
-        "{'version': 1}",
-        pickle.dumps({"version": 1}, 0).decode("latin-1"),
-        "cos\nsystem\n(S'touch /tmp/odfs-was-unpickled'\ntR.",
-    ],
-)
-def test_hostile_text(path, text):
-    with pytest.raises(BadFileError):
-        aligned.read_face(with_data(path, text))
-    assert not Path("/tmp/odfs-was-unpickled").exists()
-
-
-@pytest.mark.parametrize(
-    ("where", "value", "message"),
-    [
-        ("version", ..., "version None"),
-        ("version", "1", "version '1'"),
-        ("face_type", "hole", "face_type 'hole'"),
-        ("face_type", "mark_only", "is not size 24"),
-        ("face_type", ["full"], "face_type"),
-        ("face_type", "x" * 500_000, "face_type"),
-        ("size", 10**4000, "size"),
-        ("size", SIZE + 1, "is not size 25"),
-        ("size", 10**30, "size"),
-        ("size", True, "size"),
-        ("size", 24.0, "size"),
-        ("landmarks", [[0, 0]] * 67, "landmarks is not a list of 68"),
-        ("landmarks", [[0, 0, 0]] * 68, "landmarks has a point"),
-        ("landmarks", [[0, "1"]] * 68, "landmarks '1' is not a number"),
-        ("landmarks", [[0, math.nan]] * 68, "landmarks nan is out of range"),
-        ("landmarks", [[0, math.inf]] * 68, "out of range"),
-        ("landmarks", [[0, 10**400]] * 68, "out of range"),
-        ("landmarks", {"0": 1}, "landmarks"),
-        ("source", ..., "source is not"),
-        ("source", "a.mp4", "source is not"),
-        ("source.file", "../../etc/passwd", "not a plain file name"),
-        ("source.file", "/etc/passwd", "not a plain file name"),
-        ("source.file", "..", "not a plain file name"),
-        ("source.file", "", "not a plain file name"),
-        ("source.file", 7, "source.file"),
-        ("source.file", "x" * 5000, "short string"),
-        ("source.frame", -1, "source.frame"),
-        ("source.frame", 1.5, "source.frame"),
-        ("source.frame", 2**80, "source.frame"),
-        ("source.pts", "now", "source.pts"),
-        ("source.width", 0, "source.width"),
-        ("source.height", 2**40, "source.height"),
-        ("source.rect", [1, 2, 3], "source.rect"),
-        ("source.rect", [1, 2, 3, None], "source.rect"),
-        ("source.landmarks", None, "source.landmarks"),
-        ("pose", [1, 2, 3], "pose is not"),
-        ("pose.yaw", ..., "pose.yaw"),
-        ("pose.roll", -math.inf, "pose.roll"),
-        ("detector", None, "detector"),
-        ("landmarker", {}, "landmarker"),
-        ("score", "high", "score"),
-    ],
-)
-def test_a_wrong_field_is_named(path, where, value, message):
-    with pytest.raises(BadFileError, match=message.replace(".", r"\.")) as error:
-        aligned.read_face(changed(path, where, value))
-    assert "\n" not in str(error.value) and len(str(error.value)) < 400
-
-
-def test_pickled_bytes_in_the_chunk_of_the_2018_program_are_ignored(path):
-    kept = png.chunks(path.read_bytes())
-    kept.insert(1, (b"fcWp", pickle.dumps({"landmarks": [1]})))
-    packed = (
-        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in kept
-    )
-    path.write_bytes(png.SIGNATURE + b"".join(packed))
-    assert aligned.read_face(path).source.file == "a.mp4"
-
-
-def test_a_picture_that_lies_about_its_size(tmp_path):
-    """A header of 4 Gpx costs nothing: data are checked against it before anything is decoded."""
-    content = png.with_text(cv2.imencode(".png", picture())[1].tobytes(), "odfs", "{}")
-    kept = png.chunks(content)
-    kept[0] = (b"IHDR", struct.pack(">IIBBBBB", 2**16, 2**16, 8, 2, 0, 0, 0))
-    packed = (
-        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in kept
-    )
-    path = tmp_path / "huge.png"
-    path.write_bytes(png.SIGNATURE + b"".join(packed))
-    aligned_text = json.loads(aligned._to_json(usual_face()))
-    with_data(path, json.dumps(aligned_text))
-    with pytest.raises(BadFileError, match="is not size 24"):
         aligned.read_image_and_face(path)

@@ -116,30 +116,35 @@ def expected(key, read, request):
             area = [(r - x) * (b - y) for x, y, r, b in rects]
             return sorted(range(200), key=lambda i: (*sources[i], -area[i], i))
         case "hist_blur":
-            distances = table("by_histogram")
-            chain = greedy(distances)
-            steps = [distances[a, b] for a, b in itertools.pairwise(chain)]
-            groups = [[chain[0]]]
-            for step, face in zip(steps, chain[1:], strict=True):
-                if step > 2 * np.mean(steps):
-                    groups.append([])
-                groups[-1].append(face)
-            assert len(groups) > 3
-            sharp = [sharpness(image) for image in images]
-            place = {face: n for n, face in enumerate(chain)}
-            return [i for g in groups for i in sorted(g, key=lambda i: (-sharp[i], place[i]))]
+            return grouped_by_histogram(table("by_histogram"), [sharpness(im) for im in images])
         case "ssim":
             small = [cv2.resize(grey(im), (35, 35), interpolation=cv2.INTER_AREA) for im in images]
             stats = [tiles(image / 255) for image in small]
             return greedy(pairs(stats, plain_dissimilarity))
         case "best":
-            sharp = [sharpness(image) for image in images]
-            bins = {}
-            for i in descending(sharp):
-                pose = faces[i].pose
-                bins.setdefault((pose.yaw // 10, pose.pitch // 10), []).append(i)
-            rounds = [[b[n] for b in bins.values() if n < len(b)] for n in range(200)]
-            return [i for faces_ in rounds for i in sorted(faces_, key=lambda i: (-sharp[i], i))]
+            return spread_over_poses([sharpness(image) for image in images], faces)
+
+
+def grouped_by_histogram(distances, sharp):
+    chain = greedy(distances)
+    steps = [distances[a, b] for a, b in itertools.pairwise(chain)]
+    groups = [[chain[0]]]
+    for step, face in zip(steps, chain[1:], strict=True):
+        if step > 2 * np.mean(steps):
+            groups.append([])
+        groups[-1].append(face)
+    assert len(groups) > 3
+    place = {face: n for n, face in enumerate(chain)}
+    return [i for g in groups for i in sorted(g, key=lambda i: (-sharp[i], place[i]))]
+
+
+def spread_over_poses(sharp, faces):
+    bins = {}
+    for i in descending(sharp):
+        pose = faces[i].pose
+        bins.setdefault((pose.yaw // 10, pose.pitch // 10), []).append(i)
+    rounds = [[b[n] for b in bins.values() if n < len(b)] for n in range(200)]
+    return [i for faces_ in rounds for i in sorted(faces_, key=lambda i: (-sharp[i], i))]
 
 
 def tiles(image):

@@ -66,6 +66,15 @@ def test_buttons_and_keys_reach_a_run(shared_studio, visit):
         shutil.rmtree(folder)
 
 
+def assert_facts(page):
+    facts = {
+        name: page.locator(f"[data-fact='{name}']").inner_text()
+        for name in ("iteration", "samples/s", "device", "memory", "batch", "time left")
+    }
+    assert int(facts["iteration"].replace(",", "")) > 0 and facts["batch"] == "4"
+    assert "cpu" in facts["device"] and "GB" in facts["memory"]
+
+
 @pytest.mark.slow
 def test_the_page_steers_a_run_that_does_not_need_it(run, visit):
     """Buttons and keys; the studio is killed half way and the run goes on; stop can be resumed."""
@@ -82,12 +91,7 @@ def test_the_page_steers_a_run_that_does_not_need_it(run, visit):
         wait_for(lambda: steps(folder))
         page.keyboard.press(" ")
         wait_for(lambda: len(record.preview_files(folder)) >= 3)
-        facts = {
-            name: page.locator(f"[data-fact='{name}']").inner_text()
-            for name in ("iteration", "samples/s", "device", "memory", "batch", "time left")
-        }
-        assert int(facts["iteration"].replace(",", "")) > 0 and facts["batch"] == "4"
-        assert "cpu" in facts["device"] and "GB" in facts["memory"]
+        assert_facts(page)
         page.wait_for_function("document.querySelector('.chart canvas, .chart svg')")
         slider = page.get_by_label("preview history")
         last = page.locator(".history .mute").inner_text()
