@@ -56,6 +56,17 @@ def test_conv_large_is_the_convolution(shape, size, stride):
     assert_same_convolution(conv.conv_large, *shape, size, stride)
 
 
+@pytest.mark.parametrize("shape", [(10, 10), (2, 6), (18, 4)])
+@pytest.mark.parametrize("size", [1, 5, 9])
+@pytest.mark.parametrize("features", [1, 3])
+def test_conv_by_quarters_is_the_convolution(shape, size, features):
+    def function(x, kernel, stride):
+        assert stride == 1
+        return conv.conv_by_quarters(x, kernel)
+
+    assert_same_convolution(function, *shape, size, 1, (3, features))
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels", [(3, 8), (8, 3)])
 @pytest.mark.parametrize("chunk", [1, 1 << 12, 1 << 30])
