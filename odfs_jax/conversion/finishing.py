@@ -134,7 +134,9 @@ def _quantised(pictures: jax.Array, share: float) -> jax.Array:
     """What JPEG keeps at quality 100 - 95 `share`, colour at full size; sides padded to blocks."""
     quality = 100 - 95 * share
     scale = 50 / quality if quality < 50 else 2 - quality / 50
-    quanta = jnp.asarray(np.maximum(QUANTA * scale, 1.0) / 255)
+    quanta = np.maximum(np.floor(QUANTA * scale + 0.5), 1) / 255  # whole numbers, as in a file
+    quanta = jnp.asarray(quanta, jnp.float32).reshape(1, 1, BLOCK, 1, BLOCK, 1)
+    middle = jnp.asarray([128 / 255, 0, 0], jnp.float32).reshape(1, 1, 1, 3)  # T.81, A.3.1
     index = np.arange(BLOCK)
     cosines = np.cos(np.pi * (2 * index[None, :] + 1) * index[:, None] / (2 * BLOCK)) / 2
     cosines[0] /= np.sqrt(2)
@@ -142,11 +144,11 @@ def _quantised(pictures: jax.Array, share: float) -> jax.Array:
     count, height, width, _ = pictures.shape
     padding = [(0, 0), (0, -height % BLOCK), (0, -width % BLOCK), (0, 0)]
     ycc = jnp.einsum("dc,nyxc->nyxd", jnp.asarray(YCC, jnp.float32), pictures, precision="highest")
-    ycc = jnp.pad(ycc, padding, mode="edge")
+    ycc = jnp.pad(ycc - middle, padding, mode="edge")
     blocks = ycc.reshape(count, ycc.shape[1] // BLOCK, BLOCK, ycc.shape[2] // BLOCK, BLOCK, 3)
     waves = jnp.einsum("ui,naibjc,vj->naubvc", transform, blocks, transform, precision="highest")
-    waves = jnp.round(waves / quanta[:, None, :, None]) * quanta[:, None, :, None]
+    waves = jnp.round(waves / quanta) * quanta
     blocks = jnp.einsum("ui,naubvc,vj->naibjc", transform, waves, transform, precision="highest")
-    kept = blocks.reshape(ycc.shape)[:, :height, :width]
+    kept = blocks.reshape(ycc.shape)[:, :height, :width] + middle
     back = jnp.asarray(np.linalg.inv(YCC), jnp.float32)
     return jnp.clip(jnp.einsum("dc,nyxc->nyxd", back, kept, precision="highest"), 0.0, 1.0)
