@@ -32,8 +32,8 @@ from odfs_jax.evaluation import (
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets" / "demo"
 WORKSPACE = "workspace=workspace/demo"
-# The same for every frame; why the eyes are the anchor, and what the light does: docs/demo.md.
-CONVERT = ("merge.anchor=eyes", "merge.color=light", "merge.blur=80", "merge.feather=smooth")
+# The same for every frame; why the eyes are the anchor, and why seamless: docs/demo.md.
+CONVERT = ("merge=seamless", "merge.anchor=eyes", "merge.blur=80", "merge.feather=smooth")
 ROWS, CELL = 5, 224  # of the comparison picture; CELL in pixels
 
 
