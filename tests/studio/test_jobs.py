@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 
 import pytest
@@ -16,7 +17,10 @@ ODD = 'it\'s a \\ workspace, {with: all} [of=it] "$"'
 
 @pytest.fixture
 def jobs(tmp_path):
-    return Jobs(Room(tmp_path))
+    """As in a web server, which handles Ctrl-C: a shell's `&` has it ignored, children inherit."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield Jobs(Room(tmp_path))
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
