@@ -133,7 +133,8 @@ def make_our_step(config: dict, device: jax.Device) -> tuple[Callable, dict]:
 @contextmanager
 def torch_process(config: dict) -> Iterator[Callable[[int], None] | None]:
     """step(how_many) of the same network in a process of its own; None: PyTorch has none here."""
-    if config["model"]["net"] not in torch_reference.NETS:
+    model = config["model"]
+    if model["net"] not in torch_reference.NETS or model["width"] != 1:
         yield None
         return
     context = multiprocessing.get_context("spawn")
