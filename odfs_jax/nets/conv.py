@@ -122,22 +122,25 @@ def _correlated(
 ) -> jax.Array:
     """The sums over all pixels of shifted `x` times `grad`: [k,k,C,F], as matrix products.
 
-    A few pictures at a time: the columns of all would take more room than all else in a step.
+    One product a row of the kernel, over the k shifted pictures of that row; a few pictures at a
+    time: the columns of all would take more room than all else in a step.
     """
     n, height, width, features = grad.shape
-    most = max(1, CHUNK // (height * width * size**2 * x.shape[-1]))
+    channels = size * x.shape[-1]
+    most = max(1, CHUNK // (height * width * channels))
     pictures = max(count for count in range(1, n + 1) if n % count == 0 and count <= most)
     x, grad = (
         a.reshape(-1, pictures, *a.shape[1:]) for a in (_padded(x, size, stride, mirrored), grad)
     )
 
-    def add(sums: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        columns = _columns(part[0], size, stride)
-        columns = columns.reshape(-1, columns.shape[-1])
-        return sums + columns.T @ part[1].reshape(-1, features), None
+    def add(sums: list[jax.Array], part: tuple[jax.Array, jax.Array]) -> tuple[list, None]:
+        columns = _shifted(part[0], size, stride, axis=2)
+        rows = (row.reshape(-1, channels) for row in _taps(columns, size, stride, axis=1))
+        values = part[1].reshape(-1, features)
+        return [total + row.T @ values for total, row in zip(sums, rows, strict=True)], None
 
-    sums = jnp.zeros((size**2 * x.shape[-1], features), x.dtype)
-    return lax.scan(add, sums, (x, grad))[0].reshape(size, size, -1, features)
+    sums = [jnp.zeros((channels, features), x.dtype) for _ in range(size)]
+    return jnp.stack(lax.scan(add, sums, (x, grad))[0]).reshape(size, size, -1, features)
 
 
 def _padded(x: jax.Array, size: int, stride: int, mirrored: bool = False) -> jax.Array:
@@ -148,11 +151,17 @@ def _padded(x: jax.Array, size: int, stride: int, mirrored: bool = False) -> jax
 
 def _columns(x: jax.Array, size: int, stride: int) -> jax.Array:
     """The k*k pixels that each output sees of a padded `x`: [N,H,W,k*k*C]."""
-    for axis in (2, 1):
-        end = x.shape[axis] - size + 1
-        taps = [lax.slice_in_dim(x, i, i + end, stride, axis) for i in range(size)]
-        x = jnp.concatenate(taps, axis=-1)
-    return x
+    return _shifted(_shifted(x, size, stride, axis=2), size, stride, axis=1)
+
+
+def _shifted(x: jax.Array, size: int, stride: int, axis: int) -> jax.Array:
+    """The `size` pixels that each output sees of a padded `x` along an axis, as channels."""
+    return jnp.concatenate(_taps(x, size, stride, axis), axis=-1)
+
+
+def _taps(x: jax.Array, size: int, stride: int, axis: int) -> list[jax.Array]:
+    end = x.shape[axis] - size + 1
+    return [lax.slice_in_dim(x, i, i + end, stride, axis) for i in range(size)]
 
 
 def in_turn(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
