@@ -26,7 +26,8 @@ def make_debug(
     """debug(number, state, batch) writes `<folder>/debug/<number>.jpg`.
 
     It has the first faces of `batch` just as the step from `state` draws them: for src and for dst
-    the warped face that the network sees, then the face and the mask of each of its targets.
+    the warped face that the network sees, then the face and the mask of each of its targets, and
+    eyes and mouth where the loss counts them.
     `settings` is an `AugmentConfig`. It waits for the device, which a run otherwise does not.
     """
 
@@ -39,7 +40,7 @@ def make_debug(
             seen, targets = samples(net, side, keys, images, cuts, now)
             people = [seen]
             for faces, masks in targets.values():
-                people += [faces, masks]
+                people += [faces, *jnp.split(masks, masks.shape[-1], axis=-1)]
             cells = people + cells  # src first
         return grid(cells)
 

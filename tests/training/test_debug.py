@@ -32,5 +32,13 @@ def test_a_run_draws_what_its_steps_draw(run, workspace):
     assert np.abs(later[0] - src).mean() > 5  # other faces
 
 
+def test_eyes_and_mouth_that_count_are_drawn(run, workspace):
+    settings = ("debug=true", "batch_size=4", "iterations=1", "loss.eyes_mouth=2", *STILL)
+    (file,) = (run(workspace, *settings) / "debug").iterdir()
+    _, _, mask, eyes_mouth, *_ = read(file, 8)
+    assert 0.02 < (eyes_mouth > 127).mean() < 0.5 * (mask > 127).mean()
+    assert (mask[eyes_mouth > 200] > 127).mean() > 0.95
+
+
 def test_without_debug_nothing_is_drawn(finished):
     assert not (finished[0] / "debug").exists()
