@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 SMALL = 16  # pixels of a map that is convolved as a matrix product on a CPU
-CHUNK = 1 << 23  # values of the columns of a large map that are held at a time
+CHUNK = 1 << 22  # values of the columns of a large map that are held at a time
 FEW = 4  # outputs of a convolution for which pixels are worth joining
 LARGE = 1 << 16  # values of a kernel that is worth `in_turn`
 
