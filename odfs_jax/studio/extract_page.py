@@ -102,10 +102,10 @@ def _register_points(app: FastAPI, room: Room, clips: Clips, config: dict[str, A
     @app.post("/api/landmarks")
     def landmarks(square: Square) -> dict[str, Any]:
         image = clips.frame(square.side, square.frame).image
+        middle = np.array([square.x, square.y])
         with one:
-            return aligned(
-                _no_face_refused(find, image, np.array([square.x, square.y]), square.size)
-            )
+            points = _no_face_refused(find, image, middle, square.size)
+        return aligned(points)
 
     @app.post("/api/align")
     def align(points: Points) -> dict[str, Any]:
