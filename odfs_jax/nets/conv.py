@@ -23,10 +23,13 @@ def conv_same(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     x, kernel = in_turn(x, kernel)
     if min(-(-size // stride) for size in x.shape[1:3]) <= SMALL:
         return conv_by_matmul(x, kernel, stride)
-    even = x.shape[1] % 2 == x.shape[2] % 2 == 0
-    if stride == 1 and even and kernel.shape[0] % 4 == 1 and kernel.shape[-1] <= FEW:
+    if stride == 1 and _is_even(x) and kernel.shape[0] % 4 == 1 and kernel.shape[-1] <= FEW:
         return conv_by_quarters(x, kernel)
     return conv_large(x, kernel, stride)
+
+
+def _is_even(x: jax.Array) -> bool:
+    return x.shape[1] % 2 == x.shape[2] % 2 == 0
 
 
 def _conv(x: jax.Array, kernel: jax.Array, stride: int, padding) -> jax.Array:
@@ -81,7 +84,7 @@ def _conv_large_forward(x: jax.Array, kernel: jax.Array, stride: int):
 def _conv_large_backward(stride: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array):
     x, kernel = saved
     size, _, channels, features = kernel.shape
-    if stride == 2 and size > 1 and not (x.shape[1] % 2 or x.shape[2] % 2):
+    if stride == 2 and size > 1 and _is_even(x):
         of_x = _widened(grad, kernel)
     else:
         _, pull = jax.vjp(lambda x: _conv(x, kernel, stride, "SAME"), x)
