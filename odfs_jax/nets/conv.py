@@ -10,9 +10,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from odfs_jax.nets.winograd import conv_winograd
+
 SMALL = 16  # pixels of a map that is convolved as a matrix product on a CPU
 CHUNK = 1 << 22  # values of the columns of a large map that are held at a time
 FEW = 4  # outputs of a convolution for which pixels are worth joining
+ENOUGH = 1024  # pixels, and
+MANY = 64  # channels and features from which on Winograd's tiles are worth their transforms
 LARGE = 1 << 16  # values of a kernel that is worth `in_turn`
 
 
@@ -21,11 +25,25 @@ def conv_same(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     if jax.default_backend() != "cpu":
         return _conv(x, kernel, stride, "SAME")
     x, kernel = in_turn(x, kernel)
+    if stride == 1 and _suits_winograd(x, kernel):
+        return conv_winograd(x, kernel)
     if min(-(-size // stride) for size in x.shape[1:3]) <= SMALL:
         return conv_by_matmul(x, kernel, stride)
     if stride == 1 and _is_even(x) and kernel.shape[0] % 4 == 1 and kernel.shape[-1] <= FEW:
         return conv_by_quarters(x, kernel)
     return conv_large(x, kernel, stride)
+
+
+def _suits_winograd(x: jax.Array, kernel: jax.Array) -> bool:
+    """Enough tiles for the kernel's transform, wide enough for theirs, no bit to lose."""
+    pictures, height, width, _ = x.shape
+    return (
+        kernel.shape[:2] == (3, 3)
+        and min(kernel.shape[2:]) >= MANY
+        and _is_even(x)
+        and pictures * height * width >= ENOUGH
+        and x.dtype == jnp.float32
+    )
 
 
 def _is_even(x: jax.Array) -> bool:
