@@ -22,13 +22,13 @@ class Upscales(nn.Module):
 
 
 class Picture(nn.Module):
-    """5x5 convolution and sigmoid: [N,R,R,C] -> [N,R,R,channels], float32 in [0, 1]."""
+    """5x5 convolution and sigmoid of one or more maps [N,R,R,C] -> [N,R,R,channels] in [0, 1]."""
 
     channels: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = Conv(self.channels, 5, name="conv")(x)
+    def __call__(self, *maps: jax.Array) -> jax.Array:
+        x = Conv(self.channels, 5, name="conv")(*maps)
         return nn.sigmoid(x.astype(jnp.float32))  # losses and masks want full precision
 
 

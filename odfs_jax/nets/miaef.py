@@ -15,14 +15,19 @@ from odfs_jax.nets.ops import Output, scaled
 
 
 class Common(nn.Module):
-    """A code [N,h,w,C] to face features [N,R,R,face[-1]] and mask features [N,R,R,mask[-1]]."""
+    """A code [N,h,w,C] to face features [N,R,R,face[-1]] and mask features [N,R,R,mask[-1]].
+
+    With `remat` the gradient computes a branch anew instead of keeping its feature maps.
+    """
 
     face: Sequence[int]
     mask: Sequence[int]
+    remat: bool
 
     @nn.compact
     def __call__(self, code: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return Upscales(self.face, name="face")(code), Upscales(self.mask, name="mask")(code)
+        upscales = nn.remat(Upscales) if self.remat else Upscales
+        return upscales(self.face, name="face")(code), upscales(self.mask, name="mask")(code)
 
 
 class Miaef(SwapNet):
@@ -54,10 +59,9 @@ class Miaef(SwapNet):
         side = code_side(self.resolution, self.decoder)
         self.inter_a = Inter(side, *sizes)
         self.inter_b = Inter(side, *sizes)
-        common = nn.remat(Common) if self.remat else Common
         widths = scaled(self.decoder, self.width), scaled(self.mask_decoder, self.width)
-        self.common_a = common(*widths)
-        self.common_b = common(*widths)
+        self.common_a = Common(*widths, self.remat)
+        self.common_b = Common(*widths, self.remat)
         self.bw, self.rgb, self.mask = Picture(1), Picture(3), Picture(1)
 
     def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output]:
@@ -69,19 +73,12 @@ class Miaef(SwapNet):
         face_a, mask_a = self.common_a(code)
         face_b, mask_b = self.common_b(code[n:])
         return {
-            "src": (
-                self.bw(_joined(face_a[:n], face_a[:n])),
-                self.mask(_joined(mask_a[:n], mask_a[:n])),
-            ),
-            "dst": (self.rgb(_joined(face_a[n:], face_b)), self.mask(_joined(mask_a[n:], mask_b))),
+            "src": (self.bw(face_a[:n], face_a[:n]), self.mask(mask_a[:n], mask_a[:n])),
+            "dst": (self.rgb(face_a[n:], face_b), self.mask(mask_a[n:], mask_b)),
         }
 
     def swap(self, dst: jax.Array) -> Output:
         a = self.inter_a(self.shared(dst.astype(self.dtype)))
-        code = _joined(a, a)
+        code = jnp.concatenate([a, a], axis=-1)
         (face_a, mask_a), (face_b, mask_b) = self.common_a(code), self.common_b(code)
-        return self.rgb(_joined(face_a, face_b)), self.mask(_joined(mask_a, mask_b))
-
-
-def _joined(*features: jax.Array) -> jax.Array:
-    return jnp.concatenate(features, axis=-1)
+        return self.rgb(face_a, face_b), self.mask(mask_a, mask_b)

@@ -1,6 +1,7 @@
 """The layers that every swap network is made of. NHWC; parameters float32."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import flax.linen as nn
 import jax
@@ -26,18 +27,24 @@ def biased(x: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 class Conv(nn.Module):
-    """Convolution with bias, "SAME" padding: [N,H,W,C] -> [N,ceil(H/stride),...,features]."""
+    """Convolution with bias, "SAME" padding: [N,H,W,C] -> [N,ceil(H/stride),...,features].
+
+    Of several maps it is that of all their channels, without a copy that joins them.
+    """
 
     features: int
     kernel_size: int
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+    def __call__(self, *maps: jax.Array) -> jax.Array:
+        ends = list(accumulate(x.shape[-1] for x in maps))
+        shape = (self.kernel_size, self.kernel_size, ends[-1], self.features)
         kernel = self.param("kernel", INIT, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        return biased(conv_same(x, kernel.astype(x.dtype), self.stride), bias)
+        kernels = jnp.split(kernel.astype(maps[0].dtype), ends[:-1], axis=2)
+        parts = [conv_same(x, k, self.stride) for x, k in zip(maps, kernels, strict=True)]
+        return biased(sum(parts[1:], parts[0]), bias)
 
 
 class Dense(nn.Module):
