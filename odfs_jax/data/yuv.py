@@ -4,12 +4,13 @@ libswscale falls back to BT.601 whatever a stream is tagged with, so nothing her
 default. Transfer and primaries are never converted: RGB means the clip's own.
 """
 
+import threading
 from dataclasses import dataclass
 
 import av
 import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from odfs_jax.errors import UserError
 
@@ -85,14 +86,16 @@ def reformat(
     RGB has full range whatever its tags say. Between two RGB formats nothing is computed.
     """
     is_rgb = frame.format.is_rgb, av.VideoFormat(pixel_format).is_rgb
+    scaler = _scaler(frame.format.name, pixel_format)
     if all(is_rgb):
-        return frame.reformat(format=pixel_format)
+        return scaler.reformat(frame, format=pixel_format)
     if frame.format.name == pixel_format and _coding(source, frame) == _coding(result, frame):
         return frame
     (from_matrix, from_range), (to_matrix, to_range) = (
         _coding(tags, frame) for tags in (source, result)
     )
-    return frame.reformat(
+    return scaler.reformat(
+        frame,
         format=pixel_format,
         src_colorspace=to_matrix if is_rgb[0] else from_matrix,
         dst_colorspace=from_matrix if is_rgb[1] else to_matrix,
@@ -100,6 +103,14 @@ def reformat(
         dst_color_range=ColorRange.JPEG if is_rgb[1] else to_range,
         interpolation=SCALING,
     )
+
+
+def _scaler(source: str, result: str) -> VideoReformatter:
+    """This thread's scaler between two formats: a frame's own one is set up anew for each frame."""
+    return _SCALERS.__dict__.setdefault(f"{source} {result}", VideoReformatter())
+
+
+_SCALERS = threading.local()
 
 
 def output_format(

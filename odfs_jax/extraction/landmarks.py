@@ -1,17 +1,22 @@
-"""The 68 points of detected faces, by dlib."""
+"""The 68 points of detected faces, by dlib's shape predictor, computed on the device in batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import NamedTuple
 
-import dlib
+import cv2
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.extraction.detection import Detection
+from odfs_jax.extraction.dlib_trees import read_trees
 from odfs_jax.extraction.upright import axis_of, axis_of_points, centred_crop
-from odfs_jax.extraction.weights import dlib68_path
 from odfs_jax.faces import align
 from odfs_jax.faces.align import INNER
 from odfs_jax.faces.crop import cut
+from odfs_jax.nets.regression_trees import Stages, placed, refine
 
 # dlib's predictor starts from a box and was trained on boxes of dlib's own detector, so what is
 # known of a face is turned into a square of that kind. The constants gave the least error over all
@@ -25,14 +30,17 @@ BOX_PER_LANDMARKS = 2.4
 # other are averaged: good starts end up together, bad ones do not.
 BOX_SIZES = (1.15, 1.0, 0.87, 0.75)
 # A box alone tells neither where the nose points nor how the head is tilted. So there the starts go
-# over both, the five results nearest to each other are averaged, and the predictor starts once more
+# over both, the results nearest to each other are averaged, and the predictor starts once more
 # from those.
 BOX_SHIFTS = (-0.2, -0.1, 0.0, 0.1, 0.2)  # sides of the box, along the eyes
 BOX_TILTS = (-15, 0, 15)  # degrees
 TILTED_SIZES = (0.9, 1.1)
+TILTED_KEPT = 5  # results that are averaged
 BELOW = 0.15  # sides by which the predictor's box lies below the given one's middle
-CROP = 300  # pixels of the upright square that dlib sees
-BOX = 160  # pixels of the box in its middle
+CROP = 240  # pixels of the upright square that the predictor sees
+BOX = 128  # pixels of the box in its middle
+EARLY = 3  # stages after which only the starts go on that agree
+MOST, USUAL = 32, 8  # crops a call; the shapes of a call with fewer are filled up
 
 
 @dataclass(frozen=True)
@@ -40,65 +48,154 @@ class Settings:
     """Nothing can be set; the constants above are measured."""
 
 
-class Dlib68:
-    """dlib's 68-point shape predictor on an upright crop of fixed size.
+class Crop(NamedTuple):
+    """An upright picture of a face, and the boxes in it that the predictor starts from."""
 
-    Source: Kazemi and Sullivan, "One millisecond face alignment with an ensemble of regression
-    trees", CVPR 2014.
-    """
+    face: int  # which one
+    pixels: np.ndarray  # uint8 [CROP, CROP], grey
+    matrix: np.ndarray  # [2, 3]: from the frame
+    squares: np.ndarray  # float32 [M, 3]: left, top and side of each box
+
+
+class Trees(NamedTuple):
+    """The predictor on the device."""
+
+    mean: jax.Array  # float32 [68, 2]
+    early: Stages  # the first EARLY stages
+    late: Stages
+
+
+CutOut = Callable[[int, np.ndarray, Detection], list[Crop]]  # of a face's number, frame and data
+Find = Callable[[Trees, np.ndarray, np.ndarray], jax.Array]  # in pixels and squares: [N,k,68,2]
+
+
+class Dlib68:
+    """dlib's 68-point shape predictor. Several threads may call it."""
 
     name = "dlib68"
 
     def __init__(self, settings: Settings) -> None:
-        self._predict = dlib.shape_predictor(str(dlib68_path()))
+        mean, stages = read_trees()
+        early, late = Stages(*(a[:EARLY] for a in stages)), Stages(*(a[EARLY:] for a in stages))
+        self.trees = jax.device_put(Trees(mean, early, late))
 
     def __call__(
         self, images: Sequence[np.ndarray], faces: Sequence[Detection]
     ) -> list[np.ndarray]:
-        return [self._points(image, face) for image, face in zip(images, faces, strict=True)]
+        faces = list(faces)
+        for face, shapes in self._shapes(all_starts, tilted_crops, images, faces):
+            best = np.asarray(agreeing(shapes.astype(np.float32), TILTED_KEPT))
+            faces[face] = replace(faces[face], landmarks=shapes[best].mean(axis=0))
+        points = [np.full((68, 2), np.nan) for _ in faces]
+        for face, shapes in self._shapes(two_that_agree, upright_crops, images, faces):
+            points[face] = shapes.mean(axis=0)
+        return points
 
-    def _points(self, image: np.ndarray, face: Detection) -> np.ndarray:
-        try:
-            if face.points is None and face.landmarks is None:
-                face = replace(face, landmarks=self._from_box_alone(image, face))
-            matrix, eyes = start(face)
-        except ValueError:
-            return np.full((68, 2), np.nan)
-        crop, middle = cut(image, matrix, CROP), (CROP - 1) / 2
-        boxes = [(eyes + (middle - eyes) * size, BOX * size) for size in BOX_SIZES]
-        shapes = np.stack([self._from_box(crop, *box) for box in boxes])
-        return align.transform(align.invert(matrix), agreed(shapes, 2))
-
-    def _from_box_alone(self, image: np.ndarray, face: Detection) -> np.ndarray:
-        centre = (face.box[:2] + face.box[2:]).astype(np.float64) / 2
-        side, axis = float((face.box[2:] - face.box[:2]).mean()), axis_of(face)
-        if not side > 1:
-            raise ValueError("a box without extent")
-        shapes = []
-        for tilt in np.radians(BOX_TILTS):
-            tilted = np.cos(tilt) * axis + np.sin(tilt) * np.array([-axis[1], axis[0]])
-            matrix = centred_crop(centre, tilted, BOX / side, CROP)
-            crop, back = cut(image, matrix, CROP), align.invert(matrix)
-            for shift in BOX_SHIFTS:
-                middle = (CROP - 1) / 2 + np.array([shift, BELOW]) * BOX
-                for size in TILTED_SIZES:
-                    shapes.append(align.transform(back, self._from_box(crop, middle, BOX * size)))
-        return agreed(np.stack(shapes), 5)
-
-    def _from_box(self, crop: np.ndarray, centre: np.ndarray, side: float) -> np.ndarray:
-        """Points [68,2] in `crop` from the box of `side` pixels about `centre`."""
-        low = np.rint(centre - (side - 1) / 2).astype(int)
-        high = low + round(side) - 1
-        shape = self._predict(crop, dlib.rectangle(*low.tolist(), *high.tolist()))
-        return np.array([(p.x, p.y) for p in shape.parts()], np.float64)
+    def _shapes(
+        self, find: Find, cut_out: CutOut, images: Sequence[np.ndarray], faces: Sequence[Detection]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """(its number, [k,68,2] that `find` gives, in pixels of its image) of each face cut out."""
+        pairs = zip(images, faces, strict=True)
+        crops = [crop for i, pair in enumerate(pairs) for crop in cut_out(i, *pair)]
+        running, done = [], 0
+        while done < len(crops):
+            batch = crops[done : done + (MOST if len(crops) - done >= MOST else USUAL)]
+            size = next(size for size in (1, USUAL, MOST) if size >= len(batch))
+            filled = batch + batch[-1:] * (size - len(batch))
+            pixels = np.stack([crop.pixels for crop in filled])
+            squares = np.stack([crop.squares for crop in filled])
+            running.append((find(self.trees, pixels, squares), len(batch)))
+            done += len(batch)
+        found = [shapes for part, count in running for shapes in np.asarray(part)[:count]]
+        for face, own in groupby(zip(crops, found, strict=True), lambda pair: pair[0].face):
+            yield face, np.concatenate([align.transform(align.invert(c.matrix), s) for c, s in own])
 
 
-def agreed(shapes: np.ndarray, count: int) -> np.ndarray:
-    """The mean [68,2] of the `count` of `shapes` [k,68,2] that lie nearest to one of them."""
-    distance = np.linalg.norm(shapes[:, None] - shapes[None], axis=-1)[..., INNER].mean(axis=-1)
-    nearest = np.argsort(distance, axis=1)[:, :count]  # the shape itself among them
-    spread = np.take_along_axis(distance, nearest, axis=1).sum(axis=1)
-    return shapes[nearest[spread.argmin()]].mean(axis=0)
+@jax.jit
+def all_starts(trees: Trees, pictures: jax.Array, squares: jax.Array) -> jax.Array:
+    """Where all starts end: float32 [N,M,68,2] of `pictures` [N,H,W] and `squares` [N,M,3]."""
+    shapes = _refined(trees.early, trees.mean, None, pictures, squares)
+    return _in_pixels(_refined(trees.late, trees.mean, shapes, pictures, squares), squares)
+
+
+@jax.jit
+def two_that_agree(trees: Trees, pictures: jax.Array, squares: jax.Array) -> jax.Array:
+    """The same [N,2,68,2] for the two starts of each picture that agree best on the way."""
+    shapes = _refined(trees.early, trees.mean, None, pictures, squares)
+    best = jax.vmap(lambda own: agreeing(own, 2))(_in_pixels(shapes, squares))
+    count, starts, _ = squares.shape
+    first = starts * jnp.arange(count, dtype=best.dtype)[:, None]
+    squares = jnp.take_along_axis(squares, best[..., None], axis=1)
+    shapes = shapes[..., (first + best).reshape(-1)]
+    return _in_pixels(_refined(trees.late, trees.mean, shapes, pictures, squares), squares)
+
+
+def _refined(
+    stages: Stages,
+    mean: jax.Array,
+    shapes: jax.Array | None,
+    pictures: jax.Array,
+    squares: jax.Array,
+) -> jax.Array:
+    """`shapes` [68,2,N*M], None: the mean one, after the `stages`."""
+    flat = squares.reshape(-1, 3).T
+    if shapes is None:
+        shapes = jnp.broadcast_to(mean[..., None], (*mean.shape, flat.shape[-1]))
+    return refine(stages, mean, shapes, flat, pictures)
+
+
+def _in_pixels(shapes: jax.Array, squares: jax.Array) -> jax.Array:
+    """`shapes` [68,2,N*M] in pixels of their pictures: [N,M,68,2]."""
+    points = placed(shapes, squares.reshape(-1, 3).T)
+    return points.reshape(*squares.shape[:2], *points.shape[1:])
+
+
+def agreeing(shapes: jax.Array, count: int) -> jax.Array:
+    """Which `count` of `shapes` [k,68,2] lie nearest to one of them, that one first."""
+    away = shapes[:, None, INNER] - shapes[None, :, INNER]
+    distance = jnp.sqrt((away**2).sum(axis=-1)).mean(axis=-1)
+    nearest = jnp.argsort(distance, axis=1)[:, :count]  # the shape itself among them
+    spread = jnp.take_along_axis(distance, nearest, axis=1).sum(axis=1)
+    return nearest[jnp.argmin(spread)]
+
+
+def upright_crops(number: int, image: np.ndarray, face: Detection) -> list[Crop]:
+    """One of a face whose points or landmarks are known; none where eyes and mouth coincide."""
+    if face.points is None and face.landmarks is None:
+        return []
+    try:
+        matrix, eyes = start(face)
+    except ValueError:
+        return []
+    middle = (CROP - 1) / 2
+    squares = [_square(eyes + (middle - eyes) * size, BOX * size) for size in BOX_SIZES]
+    return [Crop(number, _grey(image, matrix), matrix, np.stack(squares))]
+
+
+def tilted_crops(number: int, image: np.ndarray, face: Detection) -> list[Crop]:
+    """One for each of BOX_TILTS of a face of which only a box is known, if it has an extent."""
+    side = float((face.box[2:] - face.box[:2]).mean())
+    if face.points is not None or face.landmarks is not None or not side > 1:
+        return []
+    centre, axis = (face.box[:2] + face.box[2:]).astype(np.float64) / 2, axis_of(face)
+    middles = [(CROP - 1) / 2 + np.array([shift, BELOW]) * BOX for shift in BOX_SHIFTS]
+    squares = np.stack([_square(m, BOX * size) for m in middles for size in TILTED_SIZES])
+    crops = []
+    for tilt in np.radians(BOX_TILTS):
+        tilted = np.cos(tilt) * axis + np.sin(tilt) * np.array([-axis[1], axis[0]])
+        matrix = centred_crop(centre, tilted, BOX / side, CROP)
+        crops.append(Crop(number, _grey(image, matrix), matrix, squares))
+    return crops
+
+
+def _square(centre: np.ndarray, side: float) -> np.ndarray:
+    """float32 (left, top, side) of a box; dlib's reach from its first to its last pixel."""
+    return np.array([*(centre - (side - 1) / 2), side - 1], np.float32)
+
+
+def _grey(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The upright square uint8 [CROP, CROP] in dlib's grey, the mean of the three colours."""
+    return cv2.transform(cut(image, matrix, CROP, fine=False), np.full((1, 3), 1 / 3))
 
 
 def start(face: Detection) -> tuple[np.ndarray, np.ndarray]:

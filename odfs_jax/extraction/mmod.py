@@ -16,6 +16,7 @@ import dlib
 import numpy as np
 
 from odfs_jax.data.frames import Frame
+from odfs_jax.devices import cores
 from odfs_jax.extraction.detection import Detection, batch_within, largest_first
 from odfs_jax.extraction.reduce import reduced
 from odfs_jax.extraction.settings import within
@@ -42,7 +43,8 @@ class Mmod:
         self.settings = settings
         self.batch_size = batch_size
         spawn = multiprocessing.get_context("spawn")  # a fork of a process that runs JAX may hang
-        self._pool = ProcessPoolExecutor(_cores(), spawn, _end_with_parent)
+        processes = 1 if dlib.DLIB_USE_CUDA else cores()  # one card serves one process best
+        self._pool = ProcessPoolExecutor(processes, spawn, _end_with_parent)
 
     def frames_per_call(self, height: int, width: int) -> int:
         """How many frames of this size a call takes: `batch_size`, fewer of very large ones."""
@@ -75,12 +77,6 @@ def find(image: np.ndarray, upsample: int) -> Found:
 def _network() -> dlib.cnn_face_detection_model_v1:
     inner = "models/mmod_human_face_detector.dat"
     return dlib.cnn_face_detection_model_v1(str(package_file("face_recognition_models", inner)))
-
-
-def _cores() -> int:
-    if dlib.DLIB_USE_CUDA:
-        return 1  # one card serves one process best
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _end_with_parent() -> None:

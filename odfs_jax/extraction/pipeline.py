@@ -6,7 +6,6 @@ Each arrow is a short queue and each stage has threads of its own: detection and
 each device, writing one for each core. So memory holds a fixed number of frames.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ import jax
 
 from odfs_jax.data.frames import Frame, FrameSource
 from odfs_jax.data.prefetch import prefetch
+from odfs_jax.devices import cores
 from odfs_jax.extraction.debug import write_debug_picture
 from odfs_jax.extraction.detection import Detection, Detector, Landmarker
 from odfs_jax.extraction.filters import Keep, keep_all_of
@@ -110,7 +110,7 @@ def extract_frames(
     """
     found = find_faces(source, finders)
     kept = prefetch(_keep(found, filters, smoother, write.plan), AHEAD)
-    workers = os.cpu_count() or 2
+    workers = cores()
     with closing(kept), ThreadPoolExecutor(workers, "faces") as pool:
         jobs = (pool.submit(write, found) for found in kept)
         yield from _in_order(jobs, 2 * workers)

@@ -34,6 +34,7 @@ from odfs_jax.progress import progress
 log = logging.getLogger(__name__)
 
 SIZES = (16, 4096)  # pixels of an aligned face
+CALLS_ON_CPU = 4  # at once, where there are as many cores
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def extract(config: DictConfig) -> None:
     with ExitStack() as stack:
         # a mistake in the second side must show before the first has run
         jobs = [_job(side, config, stack) for side in config.data.sides]
-        finders = _finders(config)
+        finders = build_finders(config)
         if config.identity is not None:
             first = finders[0]
             examples, limit = Path(config.identity), config.identity_limit
@@ -122,12 +123,17 @@ def _settings(config: DictConfig, source: FrameSource) -> dict[str, Any]:
     return json.loads(json.dumps(settings))
 
 
-def _finders(config: DictConfig) -> list[Finder]:
+def build_finders(config: DictConfig) -> list[Finder]:
+    """One for each device that an `ExtractConfig` chooses, for each call at once. Raises UserError.
+
+    XLA:CPU spreads the work of small networks badly over the cores; several calls fill them.
+    """
     found = []
     for device in devices.choose(config.hardware):
         with jax.default_device(device):
             pair = build_detector(config.detector), build_landmarker(config.landmarks)
-        found.append(Finder(device, *pair))
+        calls = min(devices.cores(), CALLS_ON_CPU) if device.platform == "cpu" else 1
+        found += [Finder(device, *pair)] * calls
     return found
 
 

@@ -6,9 +6,14 @@ Source: Zhang et al., "Joint face detection and alignment using multitask cascad
 networks", IEEE SPL 23(10), 2016; layer sizes from the authors' prototxt files.
 """
 
+from functools import reduce
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+from odfs_jax.nets.conv import columns, joined_kernel, space_to_depth
 
 PNET_CELL = 12  # pixels that one output of the P-Net sees
 PNET_STRIDE = 2  # pixels between its outputs
@@ -26,18 +31,55 @@ class PReLU(nn.Module):
         return jnp.maximum(x, 0) + slope * jnp.minimum(x, 0)
 
 
-class ConvBlock(nn.Module):
-    """Unpadded convolution and PReLU: [N,H,W,C] -> [N,H-size+1,W-size+1,features]."""
+class Weights(nn.Module):
+    """(kernel [size,size,channels,features], bias [features]) of a convolution."""
 
     features: int
     size: int
 
     @nn.compact
+    def __call__(self, channels: int) -> tuple[jax.Array, jax.Array]:
+        shape = (self.size, self.size, channels, self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        return kernel, self.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32)
+
+
+class FirstBlock(nn.Module):
+    """Unpadded 3x3 convolution, PReLU and `_pool`: a picture [N,H,W,3] -> [N,h,w,features].
+
+    Two by two pixels are joined to one of four times the channels: three channels leave a vector
+    unit idle, and then the maximum is that of neighbouring channels. For `pool` 3 H and W are even.
+    """
+
+    features: int
+    pool: int  # 2 or 3
+
+    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        window = (self.size, self.size)
-        # "highest": a GPU's default (TF32) moves scores by 1e-3 and boxes by a pixel
-        x = nn.Conv(self.features, window, padding="VALID", precision="highest", name="conv")(x)
-        return PReLU(name="prelu")(x)
+        kernel, bias = Weights(self.features, 3, name="conv")(x.shape[-1])
+        height, width = x.shape[1] - 2, x.shape[2] - 2  # of the convolution
+        x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+        kernel = joined_kernel(kernel)
+        seen = columns(space_to_depth(x), len(kernel), 1)
+        kernel = kernel.reshape(seen.shape[-1], -1)
+        x = jnp.matmul(seen.reshape(-1, len(kernel)), kernel, precision="highest")
+        x = _biased(x.reshape(*seen.shape[:-1], 2, 2, self.features), bias)
+        x = PReLU(name="prelu")(x)
+        return _pool_joined(x, height, width, self.pool)
+
+
+class ConvBlock(nn.Module):
+    """Unpadded convolution and PReLU: [N,H,W,C] -> [N,H-size+1,W-size+1,features]."""
+
+    features: int
+    size: int
+    large: bool = False  # of maps that are large and have few channels
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel, bias = Weights(self.features, self.size, name="conv")(x.shape[-1])
+        convolve = _conv_by_rows if self.large and jax.default_backend() == "cpu" else _conv
+        return PReLU(name="prelu")(_biased(convolve(x, kernel), bias))
 
 
 class DenseBlock(nn.Module):
@@ -56,10 +98,10 @@ class PNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = _pool(ConvBlock(10, 3, name="block_1")(x), 2)
-        x = ConvBlock(16, 3, name="block_2")(x)
-        x = ConvBlock(32, 3, name="block_3")(x)
-        return nn.softmax(_dense(2, "face")(x))[..., 1], _dense(4, "box")(x)
+        x = FirstBlock(10, 2, name="block_1")(x)
+        x = ConvBlock(16, 3, large=True, name="block_2")(x)
+        x = ConvBlock(32, 3, large=True, name="block_3")(x)
+        return _probability(_dense(2, "face")(x)), _dense(4, "box")(x)
 
 
 class RNet(nn.Module):
@@ -67,11 +109,11 @@ class RNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = _pool(ConvBlock(28, 3, name="block_1")(x), 3)
+        x = FirstBlock(28, 3, name="block_1")(x)
         x = _pool(ConvBlock(48, 3, name="block_2")(x), 3)
         x = ConvBlock(64, 2, name="block_3")(x)
         x = DenseBlock(128, name="block_4")(x)
-        return nn.softmax(_dense(2, "face")(x))[..., 1], _dense(4, "box")(x)
+        return _probability(_dense(2, "face")(x)), _dense(4, "box")(x)
 
 
 class ONet(nn.Module):
@@ -82,20 +124,81 @@ class ONet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        x = _pool(ConvBlock(32, 3, name="block_1")(x), 3)
+        x = FirstBlock(32, 3, name="block_1")(x)
         x = _pool(ConvBlock(64, 3, name="block_2")(x), 3)
         x = _pool(ConvBlock(64, 3, name="block_3")(x), 2)
         x = ConvBlock(128, 2, name="block_4")(x)
         x = DenseBlock(256, name="block_5")(x)
         points = _dense(10, "points")(x).reshape(-1, 2, 5).transpose(0, 2, 1)
-        return nn.softmax(_dense(2, "face")(x))[..., 1], _dense(4, "box")(x), points
+        return _probability(_dense(2, "face")(x)), _dense(4, "box")(x), points
+
+
+def _probability(votes: jax.Array) -> jax.Array:
+    """The second of the two softmax probabilities [...] of `votes` [..., 2]."""
+    return nn.sigmoid(votes[..., 1] - votes[..., 0])
 
 
 def _dense(features: int, name: str) -> nn.Dense:
     return nn.Dense(features, precision="highest", name=name)
 
 
-def _pool(x: jax.Array, size: int) -> jax.Array:
-    """Maximum over windows of `size`, stride 2; as in Caffe the last may hang over the edge."""
-    height, width = (-(n - size) % 2 for n in x.shape[1:3])
-    return nn.max_pool(x, (size, size), (2, 2), padding=((0, height), (0, width)))
+def _biased(x: jax.Array, bias: jax.Array) -> jax.Array:
+    return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    # "highest": a GPU's default (TF32) moves scores by 1e-3 and boxes by a pixel
+    dims = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "VALID", dimension_numbers=dims, precision="highest"
+    )
+
+
+def _conv_by_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`_conv` as one matrix product a row of the kernel, two neighbouring outputs in one.
+
+    XLA:CPU needs one and a half times as long for few channels, and several times on two cores.
+    """
+    size, _, channels, features = kernel.shape
+    height, width = (n - size + 1 for n in x.shape[1:3])
+    pairs, taps = -(-width // 2), size // 2 + 1  # outputs, and the pairs of pixels that each sees
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, 2 * (pairs + taps - 1) - x.shape[2]), (0, 0)))
+    x = x.reshape(*x.shape[:2], -1, 2 * channels)
+    seen = jnp.concatenate([x[:, :, i : i + pairs] for i in range(taps)], axis=-1)
+    beside = [jnp.pad(kernel, ((0, 0), (i, 2 * taps - size - i), (0, 0), (0, 0))) for i in (0, 1)]
+    rows = jnp.stack(beside, axis=-2).reshape(size, seen.shape[-1], 2 * features)
+    total = sum(seen[:, i : i + height].reshape(-1, rows.shape[1]) @ rows[i] for i in range(size))
+    return total.reshape(len(x), height, -1, features)[:, :, :width]
+
+
+def _pool(x: jax.Array, window: int) -> jax.Array:
+    """Maximum over `window` pixels, stride 2; as in Caffe the last window may hang over the edge.
+
+    As the maximum of shifted maps: XLA:CPU takes three times as long over its own windows.
+    """
+    for axis in (1, 2):
+        x = _extended(x, axis, (window - x.shape[axis]) % 2)
+        end = x.shape[axis] - window + 1
+        x = reduce(jnp.maximum, (lax.slice_in_dim(x, i, i + end, 2, axis) for i in range(window)))
+    return x
+
+
+def _pool_joined(x: jax.Array, height: int, width: int, window: int) -> jax.Array:
+    """`_pool` of a map of pixels joined two by two, [N,h,w,2,2,F] -> [N,h,w,F].
+
+    The map was `height` x `width`; an odd one's last joined pixels reach beyond it.
+    """
+    for axis, size in ((1, height), (2, width)):
+        first, second = (lax.index_in_dim(x, i, axis=3, keepdims=False) for i in (0, 1))
+        if size % 2:
+            second = _extended(lax.slice_in_dim(second, 0, -1, axis=axis), axis, 1)
+        x = jnp.maximum(first, second)
+        if window == 3:
+            x = jnp.maximum(x, _extended(lax.slice_in_dim(first, 1, None, axis=axis), axis, 1))
+    return x
+
+
+def _extended(x: jax.Array, axis: int, count: int) -> jax.Array:
+    """`x` with `count` places at the end of an axis, that no maximum takes."""
+    padding = [(0, count if i == axis else 0) for i in range(x.ndim)]
+    return jnp.pad(x, padding, constant_values=-jnp.inf)

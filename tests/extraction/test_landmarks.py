@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.landmarks import BOX, BOX_PER_FACE, CROP, agreed, five_points, start
+from odfs_jax.extraction.landmarks import BOX, BOX_PER_FACE, CROP, agreeing, five_points, start
 from odfs_jax.extraction.refine import Averaged, moved
 from odfs_jax.faces import align, pose
 
@@ -88,9 +88,21 @@ def test_points_that_coincide_give_no_landmarks(frames, landmarker):
 def test_the_two_shapes_that_agree_win():
     rng = np.random.default_rng(0)
     good = rng.uniform(0, 100, (68, 2))
-    shapes = np.stack([good + 30, good + 0.5, good - 40, good - 0.5])
-    np.testing.assert_allclose(agreed(shapes, 2), good)
-    np.testing.assert_allclose(agreed(shapes[[1, 0, 3, 2]], 2), good)
+    shapes = np.stack([good + 30, good + 0.5, good - 40, good - 0.5]).astype(np.float32)
+    assert set(agreeing(shapes, 2).tolist()) == {1, 3}
+    assert set(agreeing(shapes[[1, 0, 3, 2]], 2).tolist()) == {0, 2}
+
+
+@pytest.mark.parametrize("count", [1, 7, 9, 33])
+def test_faces_do_not_depend_on_how_many_there_are(frames, landmarker, count):
+    name = "ada_070.jpg"
+    (alone,) = landmarker([frames[name]], [detection(name)])
+    for points in landmarker([frames[name]] * count, [detection(name)] * count):
+        np.testing.assert_allclose(points, alone, atol=0.01)
+
+
+def test_no_faces_need_no_landmarks(landmarker):
+    assert landmarker([], []) == []
 
 
 def test_averaging_over_crops_steadies_the_points(frames, landmarker):

@@ -114,7 +114,7 @@ EVERY = sorted([*(set(range(FRAMES)) - {EMPTY}), PAIR])
 def test_a_second_run_does_nothing(source, request, extract, known):
     workspace = request.getfixturevalue(source)
     extract(workspace)
-    assert frames_in(workspace) == EVERY and known.seen == list(range(FRAMES))
+    assert frames_in(workspace) == EVERY and sorted(known.seen) == list(range(FRAMES))
     before = {path: path.read_bytes() for path in folder_of(workspace).iterdir()}
     extract(workspace)
     assert {path: path.read_bytes() for path in folder_of(workspace).iterdir()} == before
@@ -190,7 +190,7 @@ def test_a_half_written_frame_that_was_sorted_meanwhile_is_not_doubled(clip, ext
 
 def test_frames_are_chosen_and_the_rest_may_follow(clip, extract, known):
     extract(clip, "frames=4-12", "every=2")
-    assert frames_in(clip) == [4, 6, 8, 10, 12] == known.seen
+    assert frames_in(clip) == [4, 6, 8, 10, 12] == sorted(known.seen)
     assert (clip / "src" / "no_face.txt").read_text() == ""
     extract(clip, "frames=22-")
     assert frames_in(clip) == [4, 6, 8, 10, 12, 22, 23]
@@ -209,7 +209,7 @@ def test_only_what_has_a_say_in_the_missing_frames_is_read_again(clip, extract, 
     (folder / "00020_0.png").unlink()
     extract(clip)
     assert contents(clip) == whole
-    assert known.seen == list(range(20 - REACH, FRAMES))
+    assert sorted(known.seen) == list(range(20 - REACH, FRAMES))
 
 
 def test_overwriting_a_few_frames_leaves_the_others(clip, extract, known):

@@ -55,12 +55,14 @@ def test_boxes_and_scores_equal_face_alignments(weights):
     assert likely.sum() == len(theirs) > 1000
     np.testing.assert_allclose(scores[likely], theirs[:, 4], atol=1e-4)
     np.testing.assert_allclose(found[likely], theirs[:, :4], atol=2e-3)
-    # the same candidates for both, so that no rounding decides who suppresses whom
+    # the same candidates for both and no score twice, so that no rounding and no order among
+    # equals decides who suppresses whom
     overlap = functools.partial(boxes.union_overlap, margin=1)
+    theirs = theirs[np.unique(theirs[:, 4], return_index=True)[1]]
     sure = theirs[theirs[:, 4] > 0.5]
     kept = sure[boxes.suppress(sure[:, :4], sure[:, 4], sfd.OVERLAP, overlap)]
     expected = theirs[[i for i in nms(theirs, sfd.OVERLAP) if theirs[i, 4] > 0.5]]
-    assert len(expected) > 20 and len(np.unique(sure[:, 4])) == len(sure)
+    assert len(expected) > 20
     np.testing.assert_array_equal(sorted(kept.tolist()), sorted(expected.tolist()))
 
 

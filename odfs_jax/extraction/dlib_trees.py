@@ -1,0 +1,145 @@
+"""dlib's 68-point shape predictor as arrays, read from its file without dlib.
+
+dlib writes every number as a packed integer: a byte whose low half counts the bytes that follow,
+little end first, its top bit the sign; a float is two of them, mantissa and exponent of two.
+Source: dlib's documentation of `serialize` and of `shape_predictor`.
+"""
+
+import logging
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from odfs_jax.data import atomic
+from odfs_jax.extraction.weights import dlib68_path, verified
+from odfs_jax.nets.regression_trees import Stages
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+# Of shape_predictor_68_face_landmarks.dat in face-recognition-models 0.3.0.
+SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
+CACHE = Path("~/.cache/odfs_jax")  # reading the file takes seconds, what was read a tenth of one
+BYTES = (3, 1, 2, 0, 4, 5, 6, 7, 8)  # that may follow in a packed integer, the usual ones first
+NUMBER = b"(?:" + b"|".join(b"[\\x%02x\\x%02x]%s" % (n, 128 | n, b"." * n) for n in BYTES) + b")"
+
+
+def read_trees(folder: Path = CACHE) -> tuple[np.ndarray, Stages]:
+    """(mean shape float32 [68,2], the stages); kept as an .npz in `folder` for the next time.
+
+    Raises UserError when dlib's file is missing or is not the one whose digest is above.
+    """
+    path = folder.expanduser() / f"dlib68-{SHA256[:12]}.npz"
+    try:
+        with path.open("rb") as file, np.load(file) as kept:  # allow_pickle is False
+            return kept["mean"], Stages(*(kept[name] for name in Stages._fields))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("%s: %s; read from dlib's file again", path, error)
+    mean, stages = parse(verified(dlib68_path(), SHA256))
+    try:
+        with atomic.replacing(path) as temporary:
+            np.savez(temporary, mean=mean, **stages._asdict())
+    except OSError as error:
+        log.warning("%s: %s; dlib's file has to be read each time", path, error.strerror)
+    return mean, stages
+
+
+def parse(content: bytes) -> tuple[np.ndarray, Stages]:
+    """(mean shape float32 [P,2], the stages) of a shape predictor's file.
+
+    All trees are as deep, as dlib trains them. Raises ValueError for another version.
+    """
+    reader = _Reader(content)
+    if reader.integer() != 1:
+        raise ValueError("not version 1 of dlib's shape predictor")
+    mean = [reader.floating() for _ in range(reader.matrix_size())]
+    splits, leaves = [], []  # of every tree of every stage; of leaves, where their floats begin
+    stages = reader.integer()
+    for _ in range(stages):
+        for _ in range(reader.integer()):
+            splits.append(reader.items(reader.split))
+            leaves.append(reader.items(reader.skip_matrix))
+    anchors = reader.items(lambda: reader.items(reader.integer))
+    offsets = reader.items(lambda: reader.items(reader.pair))
+    nodes = np.array(splits).reshape(stages, -1, *np.shape(splits)[1:]).transpose(3, 0, 2, 1)
+    values = reader.floats_at(np.array(leaves).ravel(), len(mean))
+    values = values.reshape(stages, -1, len(leaves[0]), len(mean)).swapaxes(1, 2)
+    return np.array(mean, np.float32).reshape(-1, 2), Stages(
+        anchors=np.array(anchors, np.int32),
+        offsets=np.array(offsets, np.float32),
+        first=nodes[0].reshape(stages, -1).astype(np.int32),
+        second=nodes[1].reshape(stages, -1).astype(np.int32),
+        thresholds=nodes[2].astype(np.float32),
+        leaves=np.ascontiguousarray(values).reshape(stages, -1, len(mean)),
+    )
+
+
+class _Reader:
+    """Reads packed numbers one after the other, and many floats at once."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._at = 0
+
+    def integer(self) -> int:
+        head = self._content[self._at]
+        end = self._at + 1 + (head & 15)
+        value = int.from_bytes(self._content[self._at + 1 : end], "little")
+        self._at = end
+        return -value if head & 128 else value
+
+    def floating(self) -> float:
+        return self.integer() * 2.0 ** self.integer()
+
+    def pair(self) -> tuple[float, float]:
+        return self.floating(), self.floating()
+
+    def split(self) -> tuple[int, int, float]:
+        return self.integer(), self.integer(), self.floating()
+
+    def items(self, read: Callable[[], T]) -> list[T]:
+        return [read() for _ in range(self.integer())]
+
+    def matrix_size(self) -> int:
+        """How many numbers follow: dlib writes rows and columns, negated."""
+        return self.integer() * self.integer()
+
+    def skip_matrix(self) -> int:
+        """Where the floats of the matrix begin that is passed over."""
+        numbers = 2 * self.matrix_size()
+        start = self._at
+        found = re.compile(b"(?>%s){%d}" % (NUMBER, numbers), re.DOTALL).match(self._content, start)
+        if found is None:
+            raise ValueError(f"no matrix of floats at byte {start}")
+        self._at = found.end()
+        return start
+
+    def floats_at(self, starts: np.ndarray, count: int) -> np.ndarray:
+        """float32 [n, count]: the floats that begin at each of `starts` [n]."""
+        content = self._content + bytes(8)
+        heads = np.frombuffer(content, np.uint8)
+        eights = np.ndarray(len(self._content), "<u8", content, strides=(1,))  # from every byte on
+        at, values = starts.astype(np.int64), np.empty((len(starts), count), np.float32)
+
+        def integers() -> np.ndarray:
+            nonlocal at
+            head = heads[at]
+            size = head & 15
+            value = (eights[at + 1] & _MASKS[size]).astype(np.int64)
+            at = at + 1 + size
+            return np.where(head & 128, -value, value)
+
+        for column in range(count):
+            mantissa, exponent = integers(), integers()
+            values[:, column] = np.ldexp(mantissa.astype(np.float64), exponent.astype(np.int32))
+        return values
+
+
+_MASKS = np.array([256**size - 1 for size in range(9)], np.uint64)

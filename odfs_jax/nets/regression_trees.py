@@ -1,0 +1,98 @@
+"""A cascade of regression trees that moves the points of a face into place. Pure; no files.
+
+Each stage reads some pixels near the points, lets every tree choose a leaf by comparing pairs of
+them, and adds up the leaves. Source: Kazemi and Sullivan, "One millisecond face alignment with an
+ensemble of regression trees", CVPR 2014; the arithmetic is that of dlib's `shape_predictor`, but
+that points are not rounded to whole pixels.
+
+Shapes are float32 [P,2,B]: P points (x, y), B starts, in units of each start's square. Starts lie
+last, so that a vector unit takes them side by side.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+class Stages(NamedTuple):
+    """T stages of F pixels and K trees with L leaves each, for P points.
+
+    Splits and leaves come row by row of a tree, left before right: split 0 is the root, splits 1
+    and 2 are below it. A face goes left where the first pixel less the second is above the
+    threshold.
+    """
+
+    anchors: jax.Array  # int32 [T, F]: the point that a pixel goes with ...
+    offsets: jax.Array  # float32 [T, F, 2]: ... and its distance from it, as the mean shape lies
+    first: jax.Array  # int32 [T, (L-1) * K]: pixels that splits compare, split by split
+    second: jax.Array  # int32 [T, (L-1) * K]
+    thresholds: jax.Array  # float32 [T, L-1, K]
+    leaves: jax.Array  # float32 [T, L * K, 2P]: steps (x, y) of all points, leaf by leaf
+
+
+def refine(
+    stages: Stages, mean: jax.Array, shapes: jax.Array, squares: jax.Array, pictures: jax.Array
+) -> jax.Array:
+    """`shapes` [P,2,B] after all `stages`.
+
+    `mean` [P,2] is the cascade's mean shape; `squares` [3,B] are left, top and side in pixels;
+    `pictures` uint8 [N,H,W] are grey, B/N starts in a row belong to each. Beyond a picture is 0.
+    """
+
+    def step(shapes: jax.Array, stage: Stages) -> tuple[jax.Array, None]:
+        pixels = _read(stage, mean, shapes, squares, pictures)
+        chosen = _chosen_leaves(stage, pixels)
+        # A GPU's default (TF32) would move points by a thousandth of the square a stage.
+        moves = jnp.matmul(stage.leaves.T, chosen, precision="highest")
+        return shapes + moves.reshape(shapes.shape), None
+
+    return lax.scan(step, shapes, stages)[0]
+
+
+def placed(shapes: jax.Array, squares: jax.Array) -> jax.Array:
+    """`shapes` [P,2,B] in pixels of their pictures: [B,P,2]."""
+    return (squares[None, :2] + shapes * squares[None, None, 2]).transpose(2, 0, 1)
+
+
+def _read(
+    stage: Stages, mean: jax.Array, shapes: jax.Array, squares: jax.Array, pictures: jax.Array
+) -> jax.Array:
+    """The pixels [F,B] of a stage, 0..255, turned and scaled with the shapes."""
+    count, height, width = pictures.shape
+    cosine, sine = _similarity(mean, shapes)
+    x, y = stage.offsets[:, 0, None], stage.offsets[:, 1, None]
+    near = shapes[stage.anchors]
+    left, top, side = squares[:, None]
+    columns = left + (cosine * x - sine * y + near[:, 0]) * side
+    rows = top + (sine * x + cosine * y + near[:, 1]) * side
+    columns, rows = (jnp.floor(a + 0.5).astype(jnp.int32) for a in (columns, rows))
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    picture = jnp.repeat(jnp.arange(count, dtype=jnp.int32), shapes.shape[-1] // count)
+    place = (picture[None] * height + rows) * width + columns
+    values = pictures.reshape(-1)[jnp.where(inside, place, 0)].astype(jnp.float32)
+    return jnp.where(inside, values, 0.0)
+
+
+def _similarity(mean: jax.Array, shapes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(scale * cosine, scale * sine) [1,B] of the similarity from `mean` nearest to each shape."""
+    centred = mean - mean.mean(axis=0, keepdims=True)
+    away = shapes - shapes.mean(axis=0, keepdims=True)
+    x, y = centred[:, 0, None], centred[:, 1, None]
+    total = (centred**2).sum()
+    cosine = (x * away[:, 0] + y * away[:, 1]).sum(axis=0, keepdims=True) / total
+    sine = (x * away[:, 1] - y * away[:, 0]).sum(axis=0, keepdims=True) / total
+    return cosine, sine
+
+
+def _chosen_leaves(stage: Stages, pixels: jax.Array) -> jax.Array:
+    """float32 [L*K, B]: 1 at the leaf that each tree chooses, else 0."""
+    splits, trees = stage.thresholds.shape
+    differences = pixels[stage.first] - pixels[stage.second]
+    left = differences.reshape(splits, trees, -1) > stage.thresholds[..., None]
+    reached = jnp.ones((1, *left.shape[1:]), bool)
+    while len(reached) <= splits:  # row by row: who is there goes left or right
+        row = left[len(reached) - 1 : 2 * len(reached) - 1]
+        reached = jnp.stack([reached & row, reached & ~row], axis=1).reshape(-1, *left.shape[1:])
+    return reached.reshape(-1, left.shape[-1]).astype(jnp.float32)
