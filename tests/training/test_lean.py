@@ -22,14 +22,6 @@ STEPS = 4
 DECAY = 0.3  # of the mean; reached at step 3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler():
-    """Most of the time would go into making these few steps fast."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def settings(make_workspace, configure):
     """The settings of a tiny run, and its facesets."""

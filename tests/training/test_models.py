@@ -68,14 +68,6 @@ def actors(tmp_path_factory) -> Path:
     return workspace
 
 
-@pytest.fixture(autouse=True)
-def quick_compiles():
-    """Eight models are compiled here and hardly run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture
 def swap(monkeypatch):
     """Converts in a workspace, with masks made solid: a few iterations teach none."""
