@@ -28,6 +28,16 @@ jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/odfs_jax_tests
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+QUICK = ("tests/training/", "tests/nets/test_swap_nets.py")  # programs that run a few steps only
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Programs of QUICK are not worth most of what makes them fast."""
+    quick = item.nodeid.startswith(QUICK)
+    jax.config.update("jax_disable_most_optimizations", quick)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _forget_programs():
     """A thousand tests' compiled programs in one process end in a crash inside XLA."""

@@ -26,17 +26,6 @@ TINY = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup():
-    """Programs that run for a few steps are not worth most of what makes them fast."""
-    jax.config.update("jax_disable_most_optimizations", True)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown():
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="session")
 def make_workspace(tmp_path_factory, write_faceset) -> Callable[[], Path]:
     """A new workspace with seven faces of src and six of dst."""

@@ -167,7 +167,7 @@ class Failing:
             return self.step(state, batch)
         if self.takes_the_state:
             self.step(state, batch)
-        return jax.jit(lambda: jnp.zeros((1 << 46,)))()
+        return jax.block_until_ready(jax.jit(lambda: jnp.zeros((1 << 46,)))())
 
 
 @pytest.mark.parametrize(("lost", "saved_at"), [(False, "iteration 4 is"), (True, "nothing was")])
