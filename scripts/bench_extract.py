@@ -42,7 +42,7 @@ from odfs_jax.extraction.filters import build_filters, keep_all_of
 from odfs_jax.extraction.run import build_finders
 from odfs_jax.extraction.weights import dlib68_path
 
-FRAMES, ROUNDS = 96, 5
+FRAMES, ROUNDS = 96, 3
 FULL_HD = (1920, 1080)
 TARGET = 2.0  # times the faster of the others
 
