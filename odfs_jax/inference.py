@@ -6,7 +6,7 @@ Pictures are NHWC, float32 in [0, 1] unless said. A matrix [2, 3] maps (x, y, 1)
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from odfs_jax.faces.view import View, colour
 from odfs_jax.faces.warp import warp_affine
 from odfs_jax.nets import build_net
+
+T = TypeVar("T")
 
 Params = Any
 # (params, dst faces [N, R, R, 3] in RGB) -> (src faces [N, S, S, 3], masks [N, S, S, 1]); pure.
@@ -94,7 +96,20 @@ def paste_faces(
     def paste(face: jax.Array, matrix: jax.Array) -> jax.Array:
         return warp_affine(face, matrix, height, width, supersample)
 
-    return jax.vmap(paste)(faces, matrices)
+    return in_groups(jax.vmap(paste), 1, faces, matrices)
+
+
+def in_groups(function: Callable[..., T], group: int, *arrays: jax.Array) -> T:
+    """`function` of `arrays` [n, ...], by entry; on a CPU of `group` of their entries at a time.
+
+    XLA:CPU fuses what makes an array into each place that reads it, and so computes it again there.
+    Here `arrays` are computed before, and results before anything reads them.
+    """
+    if jax.default_backend() != "cpu":
+        return function(*arrays)
+    parts = [array.reshape(-1, group, *array.shape[1:]) for array in arrays]
+    done = jax.lax.map(lambda part: function(*part), parts)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
 
 
 def inverse(matrix: jax.Array) -> jax.Array:

@@ -8,9 +8,8 @@ follows the authors' Matlab code and so gives what its other ports give.
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +20,8 @@ from odfs_jax.extraction import area, boxes
 from odfs_jax.extraction.detection import Detection, batch_within, largest_first
 from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.weights import mtcnn_params
+from odfs_jax.inference import in_groups
 from odfs_jax.nets import mtcnn as nets
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +161,6 @@ class Mtcnn:
     ) -> tuple[list[jax.Array], list[jax.Array]]:
         """For each pyramid level the best cells [n, k, 9] and how many cells [n] passed."""
         height, width = integrals.shape[1] - 1, integrals.shape[2] - 1
-
         scales, pictures = pyramid(height, width, self.settings), []
         for scale in scales:
             size = int(height * scale + 1), int(width * scale + 1)
@@ -219,18 +216,6 @@ def _on_rects(
     """`net` on the rectangles `rect` [k,4] of the frames number `frame` [k]."""
     crops = jax.vmap(lambda f, r: area.reduce_rect(integrals[f], r, size))(frame, rect)
     return in_groups(functools.partial(net.apply, params), at_once, _normalise(crops))
-
-
-def in_groups(function: Callable[..., T], group: int, *arrays: jax.Array) -> T:
-    """`function` of `arrays` [n, ...]; on a CPU of `group` of their entries at a time.
-
-    `arrays` are computed before, all at once: what makes them would else be fused into each use.
-    """
-    if jax.default_backend() != "cpu":
-        return function(*arrays)
-    parts = [array.reshape(-1, group, *array.shape[1:]) for array in arrays]
-    done = jax.lax.map(lambda part: function(*part), parts)
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
 
 
 def _normalise(pixels: jax.Array) -> jax.Array:
