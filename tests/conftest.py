@@ -28,7 +28,11 @@ jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/odfs_jax_tests
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-QUICK = ("tests/training/", "tests/nets/test_swap_nets.py")  # programs that run a few steps only
+QUICK = (  # programs that are run a few times only
+    "tests/training/",
+    "tests/nets/test_swap_nets.py",
+    "tests/conversion/test_actors.py::test_every_merge_runs_on_the_actors",
+)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -18,7 +18,7 @@ from odfs_jax.inference import in_groups
 PREDICTED_FLOOR = 0.001  # of the network's mask, in face pixels
 WARPED_FLOOR = 0.1  # of the mask in frame pixels
 SOLID = 0.9  # what counts as face when its size is measured
-INVISIBLE = 1e-4  # a weight that cannot change an 8-bit pixel
+INVISIBLE = 1e-4  # a weight that cannot change an 8-bit pixel; also the rounding of running sums
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class MaskSettings:
         """The largest erosion kernel in a region of `region` pixels."""
         side = min(region, 0.126 / 0.00004551365 / 2)  # where the spec's parabola is highest
         return int(side * (0.126 - side * 0.00004551365) * 0.01 * abs(self.erode)) + 1
+
+    def max_blur(self, region: int) -> int:
+        """The largest blur kernel in a region of `region` pixels."""
+        return int(max(self.blur, 0.0) * 0.01 * 0.10 * region) + 1
 
 
 class Coverage(NamedTuple):
@@ -71,7 +75,7 @@ def _cover(
         solid = reshape(masks, erode_size, settings.max_erode(region))
     weights = solid
     if settings.blur > 0:
-        weights = box_blur(solid, blur_size)
+        weights = box_blur(solid, blur_size, settings.max_blur(region))
     depth, scale = jax.vmap(lambda m: _depth(m, region, resolution))(matrices)
     in_frame = depth / scale[:, None, None]
     weights = jnp.minimum(weights, in_frame / jnp.maximum(blur_size / 2, 1.0)[:, None, None])
@@ -134,18 +138,25 @@ def dilate(masks: jax.Array, sizes: jax.Array, max_size: int) -> jax.Array:
     return -erode(-masks, sizes, max_size)
 
 
-def box_blur(masks: jax.Array, sizes: jax.Array) -> jax.Array:
+def box_blur(masks: jax.Array, sizes: jax.Array, max_size: int) -> jax.Array:
     """Mean under a square of `sizes` [N] pixels; 0 and 1 change nothing.
 
-    Equals `cv2.blur` with a border of zeros. As products with a band of ones on either side, which
-    XLA:CPU does five times as fast as running sums of 512 pixels, without their rounding errors.
+    Equals `cv2.blur` with a border of zeros.
     """
-    sizes = jnp.maximum(sizes, 1)[:, None, None]
-    place = jnp.arange(masks.shape[-1], dtype=sizes.dtype)
-    away = (place[None, :] - place[:, None])[None] + sizes // 2
-    band = jnp.where((away >= 0) & (away < sizes), 1 / sizes.astype(masks.dtype), 0.0)
-    rows = jnp.matmul(band, masks, precision="highest")
-    return jnp.matmul(rows, band.swapaxes(1, 2), precision="highest")
+    sizes = jnp.clip(sizes, 1, max_size)
+
+    def columns(mask: jax.Array, size: jax.Array) -> jax.Array:
+        padded = jnp.pad(mask, ((max_size, max_size), (0, 0)))
+        sums = jnp.cumsum(padded, axis=0)
+        start = max_size - size // 2
+        high = jax.lax.dynamic_slice_in_dim(sums, start + size - 1, mask.shape[0])
+        low = jax.lax.dynamic_slice_in_dim(sums, start - 1, mask.shape[0])
+        return (high - low) / size.astype(mask.dtype)
+
+    def both(mask: jax.Array, size: jax.Array) -> jax.Array:
+        return columns(columns(mask, size).T, size).T
+
+    return jax.vmap(both)(masks, sizes)
 
 
 def _running_minima(masks: jax.Array, max_size: int) -> jax.Array:

@@ -175,8 +175,7 @@ def test_masks_equal_opencv(laid):
     _, masks = laid
     sizes, most = np.array([3, 8, 21], np.int32), 24
     zeros = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0.0}
-    results = [jax.jit(f, static_argnums=2)(masks, sizes, most) for f in (erode, dilate)]
-    results.append(jax.jit(box_blur)(masks, sizes))
+    results = [jax.jit(f, static_argnums=2)(masks, sizes, most) for f in (erode, dilate, box_blur)]
     for mask, size, eroded, dilated, blurred in zip(masks, sizes, *results, strict=True):
         ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(size), int(size)))
         np.testing.assert_array_equal(eroded, cv2.erode(mask, ellipse, **zeros))
@@ -186,18 +185,11 @@ def test_masks_equal_opencv(laid):
         np.testing.assert_allclose(blurred, expected, atol=2e-5)
 
 
-@pytest.fixture
-def quick_compiles():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize(
     ("mode", "color", "mask"),
     [*SOME, *(pytest.param(*choice, marks=pytest.mark.slow) for choice in ALL)],
 )
-def test_every_merge_runs_on_the_actors(mode, color, mask, small, quick_compiles):
+def test_every_merge_runs_on_the_actors(mode, color, mask, small):
     settings = MergeConfig(mode=mode, color=color, mask=mask, keep=["eyes"], blur=50)
     result = merged(small, settings)
     assert (result.side > 8).all()

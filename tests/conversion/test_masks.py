@@ -49,7 +49,7 @@ def test_morphology_equals_opencv(masks, ours, theirs):
 
 @pytest.mark.parametrize("masks", [random_masks(), face_masks()], ids=["noise", "face"])
 def test_blur_equals_opencv(masks):
-    results = jax.jit(box_blur)(masks, SIZES)
+    results = jax.jit(box_blur, static_argnums=2)(masks, SIZES, MAX_SIZE)
     for mask, size, result in zip(masks, SIZES, results, strict=True):
         frame = cv2.copyMakeBorder(mask, *[MAX_SIZE] * 4, cv2.BORDER_CONSTANT, value=0.0)
         blurred = cv2.blur(frame, (int(size), int(size))) if size else frame
@@ -75,6 +75,7 @@ def test_kernel_sizes_follow_the_spec(erosion, blur):
         assert abs(int(e) - int(side * (0.126 - side * 0.00004551365) * 0.01 * abs(erosion))) <= 1
         assert abs(int(b) - int(side * 0.10 * 0.01 * max(blur, 0))) <= 1
         assert e <= settings.max_erode(int(side) + 1)
+        assert b <= settings.max_blur(int(side) + 1)
 
 
 def upright(resolution: int, face: float, offset: float) -> np.ndarray:

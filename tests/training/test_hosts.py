@@ -103,7 +103,7 @@ def test_two_processes_learn_what_one_does(make_workspace, overrides, saved, tmp
     gaps = np.concatenate([np.ravel(mine - other) for mine, other in pairs])
     # A parameter goes up to 1.2e-3, 24 steps of 5e-5; Adam makes whole ones of rounding noise too.
     assert np.sqrt(np.mean(gaps**2)) < 1e-5
-    assert np.abs(gaps).max() < 1e-3
+    assert np.abs(gaps).max() < 1e-4
     folder = together / "models" / "h64"
     assert len(list((folder / "events").iterdir())) == 2  # one of each start
     assert (folder / "preview.png").is_file() and (folder / "config.yaml").is_file()
