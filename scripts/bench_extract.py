@@ -9,6 +9,8 @@ Three ways over the same clip, taking turns so that a busy machine slows all of 
              of the same size, dlib's predictor once on each box (in a square, as its users do)
   mtcnn      OpenCV's decoding, the `mtcnn` package frame by frame, dlib likewise; needs TensorFlow
 
+What is not installed is left out. BENCH_FRAMES= is how many frames are read.
+
 The clip at its own size and, enlarged or reduced, at 1080p. The first round, in which JAX compiles,
 is not counted. Our points cost more than the others': four starts for each face (docs/accuracy.md).
 """
@@ -42,7 +44,7 @@ from odfs_jax.extraction.filters import build_filters, keep_all_of
 from odfs_jax.extraction.run import build_finders
 from odfs_jax.extraction.weights import dlib68_path
 
-FRAMES, ROUNDS = 96, 3
+FRAMES, ROUNDS = int(os.environ.get("BENCH_FRAMES", "96")), 3
 FULL_HD = (1920, 1080)
 TARGET = 2.0  # times the faster of the others
 
@@ -81,9 +83,12 @@ def main(clip: Path, report: Path | None) -> None:
 
 def bench(clip: Path, longer: int, config: DictConfig) -> dict:
     """Frames a second of each runner (median), and ours over each other's (median of rounds)."""
-    runners = {"ours": Runner(Ours(config)), "facenet": Runner(facenet(config, longer))}
-    if importlib.util.find_spec("tensorflow") is not None:
-        runners["mtcnn"] = Runner(mtcnn_package(config, longer))
+    runners, missing = {"ours": Runner(Ours(config))}, []
+    for name, (package, make) in OTHERS.items():
+        if importlib.util.find_spec(package) is None:
+            missing.append(f"{name}: {package} is not installed")
+        else:
+            runners[name] = Runner(make(config, longer))
     for _ in range(ROUNDS + 1):
         for runner in runners.values():
             runner.turn(clip)
@@ -95,7 +100,7 @@ def bench(clip: Path, longer: int, config: DictConfig) -> dict:
         "frames_per_s": speeds,
         "faces": {name: runner.faces for name, runner in runners.items()},
         "ratio": ratio,
-        "not_measured": [] if "mtcnn" in runners else ["mtcnn: TensorFlow is not installed"],
+        "not_measured": missing,
     }
 
 
@@ -204,6 +209,9 @@ def predictor() -> Callable[[np.ndarray, np.ndarray | None], int]:
 
     return points
 
+
+# What each needs, and what makes it.
+OTHERS = {"facenet": ("facenet_pytorch", facenet), "mtcnn": ("tensorflow", mtcnn_package)}
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -12,8 +12,11 @@ import numpy as np
 
 from odfs_jax.data import planes
 from odfs_jax.data.frames import ClipFormat, Frame, FrameSource
+from odfs_jax.data.prefetch import prefetch
 from odfs_jax.data.yuv import tags_of, to_rgb
 from odfs_jax.errors import BadFileError, UserError
+
+AHEAD = 4  # decoded pictures that wait to become RGB: each takes about as long
 
 
 class ClipSource(FrameSource):
@@ -40,7 +43,8 @@ class ClipSource(FrameSource):
         except BaseException:
             self._container.close()
             raise
-        self._pictures: Iterator[av.VideoFrame] | None = chain([first], self._decoded)
+        self._first: av.VideoFrame | None = first
+        self._ahead: Generator[av.VideoFrame] | None = None
 
     def _describe(self, first: av.VideoFrame) -> None:
         stream = self._stream
@@ -56,9 +60,11 @@ class ClipSource(FrameSource):
         )
 
     def __iter__(self) -> Iterator[Frame]:
-        if self._pictures is None:
+        if self._first is None:
             raise RuntimeError(f"{self.path} was iterated before; open it again")
-        pictures, self._pictures = self._pictures, None
+        first, self._first = self._first, None
+        self._ahead = prefetch(self._decoded, AHEAD)
+        pictures = chain([first], self._ahead)
         step = max(1, round(1 / (self.clip.rate * self.clip.time_base)))
         last: int | None = None
         for index, picture in enumerate(pictures):
@@ -87,9 +93,11 @@ class ClipSource(FrameSource):
         self._report()
 
     def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()  # no thread may decode once the container is closed
         self._container.close()
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
+    def _decode(self) -> Generator[av.VideoFrame]:
         self._stream.thread_type = "AUTO"
         for packet in self._packets():
             try:

@@ -7,18 +7,36 @@ little more than its output. Sums are exact: in the integral image of a frame ab
 wrap, but differences come out right all the same as long as one cell's own sum fits.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-def integral_image(frame: np.ndarray) -> np.ndarray:
-    """uint8 [H,W,C] to int32 [H+1,W+1,C]: entry (y, x) is the sum of all pixels above and left.
+def integral_images(frames: Sequence[np.ndarray], count: int) -> jax.Array:
+    """Of at most `count` frames uint8 [H,W,C]: int32 [count,H+1,W+1,C] on the device.
 
-    On the host: OpenCV takes 9 ms for 1920x1080, XLA's cumulative sum on two CPU cores 140 ms.
+    Entry (y, x) is the sum of all pixels above and left; it is 0 for frames that are missing. A
+    CPU's come from OpenCV: 9 ms for 1920x1080, where XLA's cumulative sum takes 140 on two cores. A
+    GPU gets the frames, a quarter of the bytes, and adds them up itself.
     """
-    return cv2.integral(frame)
+    missing = [np.zeros_like(frames[0])] * (count - len(frames))
+    if jax.default_backend() == "cpu":
+        height, width, channels = frames[0].shape
+        sums = np.empty((count, height + 1, width + 1, channels), np.int32)
+        for frame, place in zip([*frames, *missing], sums, strict=True):
+            cv2.integral(frame, sum=place)  # in place: a copy takes as long as the sums
+        return jax.device_put(sums)
+    return summed(tuple(jax.device_put([*frames, *missing])))
+
+
+@jax.jit
+def summed(frames: Sequence[jax.Array]) -> jax.Array:
+    """The integral images int32 [N,H+1,W+1,C] of N frames uint8 [H,W,C]."""
+    sums = jnp.cumsum(jnp.cumsum(jnp.stack(frames).astype(jnp.int32), axis=1), axis=2)
+    return jnp.pad(sums, ((0, 0), (1, 0), (1, 0), (0, 0)))
 
 
 def reduce_frame(integral: jax.Array, height: int, width: int) -> jax.Array:

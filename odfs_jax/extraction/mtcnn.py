@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.data.frames import Frame
@@ -89,28 +88,29 @@ class Mtcnn:
         if not pyramid(height, width, self.settings):  # the frame is smaller than any face
             return [[] for _ in frames]
         count = self.frames_per_call(height, width)
-        integrals = np.zeros((count, height + 1, width + 1, 3), np.int32)
-        for i, frame in enumerate(frames):
-            integrals[i] = area.integral_image(frame.image)
-        on_device = jax.device_put(integrals)
-        found = self._first_stage(on_device, len(frames))
-        found = self._second_stage(on_device, found)
-        return self._third_stage(on_device, found, len(frames))
+        integrals = area.integral_images([frame.image for frame in frames], count)
+        found = self._first_stage(integrals, len(frames))
+        found = self._second_stage(integrals, found)
+        return self._third_stage(integrals, found, len(frames))
 
     def _first_stage(self, integrals: jax.Array, frames: int) -> _Candidates:
-        levels, counts = jax.device_get(self._pnet(self.params["pnet"], integrals))
-        levels, counts = [c[:frames] for c in levels], [n[:frames] for n in counts]
-        self._report_dropped(levels, counts)
-        parts = []
-        for cells in levels:  # [n, k, 9]: box, score, offsets
-            frame, cell = np.nonzero(cells[..., 4] >= self.settings.pnet_threshold)
-            cells = cells[frame, cell]
-            keep = _Candidates(frame, cells[:, :4], cells[:, 4]).suppressed(0.5)
-            parts.append((frame[keep], cells[keep]))
-        frame, cells = (np.concatenate(part) for part in zip(*parts, strict=True))
-        found = _Candidates(frame, cells[:, :4], cells[:, 4])
+        levels = jax.device_get(self._pnet(self.params["pnet"], integrals))
+        scales = pyramid(integrals.shape[1] - 1, integrals.shape[2] - 1, self.settings)
+        parts, dropped = [], 0
+        for scale, (scores, offsets) in zip(scales, levels, strict=True):
+            place = np.nonzero(scores[:frames] >= self.settings.pnet_threshold)
+            place, too_many = _likeliest(place, scores[place], self.settings.candidates)
+            dropped += too_many
+            frame, rows, columns = place
+            found = _Candidates(frame, cell_boxes(rows, columns, scale), scores[place])
+            keep = found.suppressed(0.5)
+            parts.append((found[keep], offsets[place][keep]))
+        self._report_dropped(dropped)
+        candidates, offsets = zip(*parts, strict=True)
+        fields = zip(*((c.frame, c.boxes, c.scores) for c in candidates), strict=True)
+        found = _Candidates(*(np.concatenate(field) for field in fields))
         keep = found.suppressed(0.7)
-        found, offsets = found[keep], cells[keep, 5:]
+        found, offsets = found[keep], np.concatenate(offsets)[keep]
         found.boxes = boxes.square(boxes.shift_edges(found.boxes, offsets, 0))
         return found
 
@@ -156,33 +156,27 @@ class Mtcnn:
         joined = [np.concatenate(part) for part in zip(*jax.device_get(outputs), strict=True)]
         return found, [part[: len(rects)] for part in joined]
 
-    def _propose(
-        self, params: dict, integrals: jax.Array
-    ) -> tuple[list[jax.Array], list[jax.Array]]:
-        """For each pyramid level the best cells [n, k, 9] and how many cells [n] passed."""
+    def _propose(self, params: dict, integrals: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
+        """For each pyramid level the P-Net's face probabilities [n,h,w] and offsets [n,h,w,4]."""
         height, width = integrals.shape[1] - 1, integrals.shape[2] - 1
-        scales, pictures = pyramid(height, width, self.settings), []
-        for scale in scales:
+        pictures = []
+        for scale in pyramid(height, width, self.settings):
             size = int(height * scale + 1), int(width * scale + 1)
             picture = jax.vmap(lambda i, size=size: area.reduce_frame(i, *size))(integrals)
             pictures.append(_normalise(picture))
 
         def look(*pictures: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
-            maps = [nets.PNet().apply(params, picture) for picture in pictures]
-            pairs = zip(maps, scales, strict=True)
-            return [_best_cells(*found, scale, self.settings) for found, scale in pairs]
+            return [nets.PNet().apply(params, picture) for picture in pictures]
 
-        found = in_groups(look, FRAMES_AT_ONCE, *pictures)
-        return [cells for cells, _ in found], [count for _, count in found]
+        return in_groups(look, FRAMES_AT_ONCE, *pictures)
 
-    def _report_dropped(self, levels: list[np.ndarray], counts: list[np.ndarray]) -> None:
-        dropped = sum(np.maximum(n - c.shape[1], 0) for c, n in zip(levels, counts, strict=True))
-        if np.any(dropped):
+    def _report_dropped(self, count: int) -> None:
+        if count:
             log.warning(
-                "detector: more than %d candidates on a pyramid level, the %s least likely left "
+                "detector: more than %d candidates on a pyramid level, the %d least likely left "
                 "out; raise detector.args.candidates",
                 self.settings.candidates,
-                int(np.sum(dropped)),
+                count,
             )
 
 
@@ -196,17 +190,24 @@ def pyramid(height: int, width: int, settings: Settings) -> list[float]:
     return scales
 
 
-def _best_cells(
-    scores: jax.Array, offsets: jax.Array, scale: float, settings: Settings
-) -> tuple[jax.Array, jax.Array]:
-    """The likeliest cells [n, k, 9] (box, score, offsets) and how many passed the threshold."""
-    n, _, columns = scores.shape
-    passed = jnp.sum(scores >= settings.pnet_threshold, axis=(1, 2))
-    scores, cell = jax.lax.top_k(scores.reshape(n, -1), min(settings.candidates, scores[0].size))
-    offsets = jnp.take_along_axis(offsets.reshape(n, -1, 4), cell[..., None], axis=1)
-    start = jnp.stack([cell % columns, cell // columns], axis=-1) * nets.PNET_STRIDE + 1
-    corners = jnp.concatenate([start, start + nets.PNET_CELL - 1], axis=-1).astype(jnp.float32)
-    return jnp.concatenate([jnp.floor(corners / scale), scores[..., None], offsets], -1), passed
+def _likeliest(
+    place: tuple[np.ndarray, ...], scores: np.ndarray, most: int
+) -> tuple[tuple[np.ndarray, ...], int]:
+    """(`place`, indices [m] of which the first are frames, with at most the `most` highest of
+    `scores` [m] in each frame; how many were left out)."""
+    order = np.lexsort((-scores, place[0]))
+    starts = np.searchsorted(
+        place[0], place[0], side="left"
+    )  # of each one's frame: they are sorted
+    keep = np.sort(order[np.arange(len(order)) - starts < most])
+    return tuple(index[keep] for index in place), len(order) - len(keep)
+
+
+def cell_boxes(rows: np.ndarray, columns: np.ndarray, scale: float) -> np.ndarray:
+    """float32 [m,4]: what the P-Net's outputs at `rows` and `columns` see of the frame."""
+    start = np.stack([columns, rows], axis=-1) * nets.PNET_STRIDE + 1
+    corners = np.concatenate([start, start + nets.PNET_CELL - 1], axis=-1).astype(np.float32)
+    return np.floor(corners / np.float32(scale))
 
 
 def _on_rects(

@@ -4,7 +4,9 @@ A GPU takes XLA's own. On a CPU that is near the matrix product's speed on large
 only; what it does slowly is done here in other ways (measured in docs/performance.md).
 """
 
+from collections.abc import Callable
 from functools import partial
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +24,17 @@ LARGE = 1 << 16  # values of a kernel that is worth `in_turn`
 
 def conv_same(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """2-D convolution: [N,H,W,C] with [k,k,C,F] -> [N,ceil(H/s),ceil(W/s),F], `stride` s 1 or 2."""
+    few = stride == 1 and _is_even(x) and kernel.shape[0] % 4 == 1 and kernel.shape[-1] <= FEW
     if jax.default_backend() != "cpu":
-        return _conv(x, kernel, stride, "SAME")
+        kernel = in_order(kernel)
+        return conv_by_quarters(x, kernel, conv_to_few) if few else _conv(x, kernel, stride, "SAME")
     x, kernel = in_turn(x, kernel)
     if stride == 1 and _suits_winograd(x, kernel):
         return conv_winograd(x, kernel)
     if min(-(-size // stride) for size in x.shape[1:3]) <= SMALL:
         return conv_by_matmul(x, kernel, stride)
-    if stride == 1 and _is_even(x) and kernel.shape[0] % 4 == 1 and kernel.shape[-1] <= FEW:
-        return conv_by_quarters(x, kernel)
+    if few:
+        return conv_by_quarters(x, kernel, partial(conv_large, stride=1))
     return conv_large(x, kernel, stride)
 
 
@@ -66,14 +70,54 @@ def conv_by_matmul(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return columns(_padded(x, size, stride), size, stride) @ kernel.reshape(-1, features)
 
 
-def conv_by_quarters(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def conv_by_quarters(
+    x: jax.Array, kernel: jax.Array, convolve: Callable[[jax.Array, jax.Array], jax.Array]
+) -> jax.Array:
     """The same convolution of an even map, of stride 1, kernel 1, 5, 9 ..., to few features.
 
-    Two by two pixels are one of four times the channels, there and back: a vector unit is idle
-    with the one or three features of a picture. After a pixel shuffle the joining costs nothing:
-    XLA cancels both.
+    Two by two pixels are one of four times the channels, there and back, and `convolve` is what
+    that map and its kernel go through: a vector or matrix unit is idle with the one or three
+    features of a picture. After a pixel shuffle the joining costs nothing: XLA cancels both.
     """
-    return depth_to_space(conv_large(space_to_depth(x), joined_kernel(kernel), 1))
+    return depth_to_space(convolve(space_to_depth(x), joined_kernel(kernel)))
+
+
+@jax.custom_vjp
+def conv_to_few(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same convolution, of stride 1 and an odd kernel: first what each pixel gives to each of
+    its k*k neighbours, one matrix product, then their sums.
+
+    A picture's few features leave a GPU's matrix units idle too, and cuDNN reads the map k*k times.
+    Here it is read once, and the gifts of all neighbours are smaller than the map itself.
+    """
+    size, _, channels, features = kernel.shape
+    taps = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
+    dims = (((3,), (0,)), ((), ()))
+    given = lax.dot_general(x, taps, dims, preferred_element_type=jnp.float32)
+    rows = _taps(_padded(given, size, 1), size, 1, axis=1)
+    moved = [_taps(row, size, 1, axis=2) for row in rows]
+    parts = [
+        moved[i][j][..., (i * size + j) * features :][..., :features]
+        for i, j in product(range(size), repeat=2)
+    ]
+    return sum(parts[1:], parts[0]).astype(x.dtype)
+
+
+def _conv_to_few_forward(x: jax.Array, kernel: jax.Array):
+    return conv_to_few(x, kernel), (x, kernel)
+
+
+def _conv_to_few_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array):
+    x, kernel = saved
+    size, _, channels, features = kernel.shape
+    back = columns(_padded(grad, size, 1), size, 1)
+    of_x = back @ kernel[::-1, ::-1].swapaxes(2, 3).reshape(-1, channels)
+    of_each = jnp.einsum("nhwc,nhwt->nct", x, back, preferred_element_type=jnp.float32)
+    of_kernel = of_each.sum(axis=0).reshape(channels, size, size, features)
+    return of_x, of_kernel.transpose(1, 2, 0, 3)[::-1, ::-1].astype(kernel.dtype)
+
+
+conv_to_few.defvjp(_conv_to_few_forward, _conv_to_few_backward)
 
 
 def joined_kernel(kernel: jax.Array) -> jax.Array:
@@ -212,6 +256,24 @@ def _in_turn_backward(_: None, grads: tuple[jax.Array, jax.Array]) -> tuple[jax.
 
 
 _in_turn.defvjp(lambda x, kernel: ((x, kernel), None), _in_turn_backward)
+
+
+@jax.custom_vjp
+def in_order(kernel: jax.Array) -> jax.Array:
+    """`kernel` as it is; on the way back its gradient is laid out in memory as the kernel is.
+
+    cuDNN gives it in an order of its own. XLA:GPU would turn it round within the optimiser, whose
+    fused reads and writes of the weights and moments then take three times as long, and no longer
+    happen in place: a fifth of LIAEF128's step.
+    """
+    return kernel
+
+
+def _in_order_backward(_: None, grad: jax.Array) -> tuple[jax.Array]:
+    return (lax.optimization_barrier(grad.ravel()).reshape(grad.shape),)
+
+
+in_order.defvjp(lambda kernel: (kernel, None), _in_order_backward)
 
 
 def space_to_depth(x: jax.Array) -> jax.Array:

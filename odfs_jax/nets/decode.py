@@ -10,15 +10,18 @@ from odfs_jax.nets.ops import Conv, Upscale
 
 
 class Upscales(nn.Module):
-    """Upscales one after the other: [N,h,w,C] -> [N,R,R,features[-1]], R = h doubled by each."""
+    """Upscales one after the other: [N,h,w,C] -> [N,R,R,features[-1]], R = h doubled by each.
+
+    Of several codes as `Upscale` of several batches.
+    """
 
     features: Sequence[int]
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, *codes: jax.Array) -> jax.Array:
         for i, features in enumerate(self.features):
-            x = Upscale(features, name=f"up_{i}")(x)
-        return x
+            codes = (Upscale(features, name=f"up_{i}")(*codes),)
+        return codes[0]
 
 
 class Picture(nn.Module):
@@ -33,20 +36,21 @@ class Picture(nn.Module):
 
 
 class Branch(nn.Module):
-    """Upscales and a picture: a code [N,h,w,C] to [N,R,R,channels] in [0, 1]."""
+    """`Upscales` and a `Picture`: a code [N,h,w,C] to [N,R,R,channels] in [0, 1]."""
 
     features: Sequence[int]
     channels: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return Picture(self.channels, name="out")(Upscales(self.features, name="ups")(x))
+    def __call__(self, *codes: jax.Array) -> jax.Array:
+        return Picture(self.channels, name="out")(Upscales(self.features, name="ups")(*codes))
 
 
 class Decoder(nn.Module):
     """A code [N,h,w,C] to (face [N,R,R,channels], mask [N,R,R,1]), by two separate branches.
 
-    With `remat` the gradient computes a branch anew instead of keeping its feature maps.
+    Of several codes as `Upscale` of several batches. With `remat` the gradient computes a branch
+    anew instead of keeping its feature maps.
     """
 
     face: Sequence[int]
@@ -55,8 +59,8 @@ class Decoder(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, code: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, *codes: jax.Array) -> tuple[jax.Array, jax.Array]:
         branch = nn.remat(Branch) if self.remat else Branch
-        face = branch(self.face, self.channels, name="face")(code)
-        mask = branch(self.mask, 1, name="mask")(code)
+        face = branch(self.face, self.channels, name="face")(*codes)
+        mask = branch(self.mask, 1, name="mask")(*codes)
         return face, mask

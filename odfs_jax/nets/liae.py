@@ -35,12 +35,10 @@ class Liae(SwapNet):
 
     def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output]:
         both = jnp.concatenate([src, dst]).astype(self.dtype)
-        features = self.shared(both)
-        ab = self.inter_ab(features)
-        b = self.inter_b(features[len(src) :])
-        own = jnp.concatenate([ab[: len(src)], b])
-        face, mask = self.decoder_both(jnp.concatenate([own, ab], axis=-1))
-        n = len(src)
+        features, n = self.shared(both), len(src)
+        ab, b = self.inter_ab(features), self.inter_b(features[n:])
+        code_of_dst = jnp.concatenate([b, ab[n:]], axis=-1)
+        face, mask = self.decoder_both(ab[:n], code_of_dst)  # src's stands for (AB, AB)
         return {"src": (face[:n], mask[:n]), "dst": (face[n:], mask[n:])}
 
     def swap(self, dst: jax.Array) -> Output:

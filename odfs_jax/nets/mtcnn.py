@@ -44,6 +44,18 @@ class Weights(nn.Module):
         return kernel, self.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32)
 
 
+class Affine(nn.Module):
+    """(kernel [channels,features], bias [features]) of a dense layer."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, channels: int) -> tuple[jax.Array, jax.Array]:
+        shape = (channels, self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        return kernel, self.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32)
+
+
 class FirstBlock(nn.Module):
     """Unpadded 3x3 convolution, PReLU and `_pool`: a picture [N,H,W,3] -> [N,h,w,features].
 
@@ -101,7 +113,11 @@ class PNet(nn.Module):
         x = FirstBlock(10, 2, name="block_1")(x)
         x = ConvBlock(16, 3, large=True, name="block_2")(x)
         x = ConvBlock(32, 3, large=True, name="block_3")(x)
-        return _probability(_dense(2, "face")(x)), _dense(4, "box")(x)
+        # one product for both: each reads the map, which is what they cost
+        heads = [Affine(2, name="face")(x.shape[-1]), Affine(4, name="box")(x.shape[-1])]
+        kernel, bias = (jnp.concatenate(parts, axis=-1) for parts in zip(*heads, strict=True))
+        x = _biased(jnp.matmul(x, kernel, precision="highest"), bias)
+        return _probability(x[..., :2]), x[..., 2:]
 
 
 class RNet(nn.Module):

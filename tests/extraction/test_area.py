@@ -1,5 +1,6 @@
 """Area reductions against a plain loop over pixels."""
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -27,21 +28,31 @@ def frame():
 
 @pytest.mark.parametrize("size", [(37, 52), (20, 31), (7, 3), (1, 1), (50, 80)])
 def test_whole_frame(frame, size):
-    result = jax.jit(area.reduce_frame, static_argnums=(1, 2))(area.integral_image(frame), *size)
+    result = jax.jit(area.reduce_frame, static_argnums=(1, 2))(
+        area.integral_images([frame], 1)[0], *size
+    )
     np.testing.assert_allclose(result, reduced(frame, *size), atol=1e-4)
 
 
 @pytest.mark.parametrize("rect", [(0, 0, 52, 37), (5, 7, 6, 8), (10, 3, 41, 33), (51, 36, 52, 37)])
 def test_rectangle(frame, rect):
     result = jax.jit(area.reduce_rect, static_argnums=2)(
-        area.integral_image(frame), np.array(rect, np.int32), 24
+        area.integral_images([frame], 1)[0], np.array(rect, np.int32), 24
     )
     left, top, right, bottom = rect
     np.testing.assert_allclose(result, reduced(frame[top:bottom, left:right], 24, 24), atol=1e-4)
 
 
+def test_integral_images_are_opencvs(monkeypatch, frame):
+    expected = [cv2.integral(frame), cv2.integral(frame[::-1].copy()), np.zeros((38, 53, 3))]
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda name=backend: name)
+        found = area.integral_images([frame, frame[::-1]], 3)
+        np.testing.assert_array_equal(found, np.stack(expected))
+
+
 def test_sums_that_wrap_come_out_right():
     frame = np.full((64, 64, 3), 200, np.uint8)
-    near_the_limit = area.integral_image(frame) + np.int32(2**31 - 1000)
+    near_the_limit = area.integral_images([frame], 1)[0] + np.int32(2**31 - 1000)
     result = area.reduce_frame(jax.numpy.asarray(near_the_limit), 8, 8)
     np.testing.assert_array_equal(result, np.full((8, 8, 3), 200, np.float32))

@@ -1,5 +1,7 @@
 """Convolution and its gradients against XLA's own; the pixel shuffle against its definition."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,7 +64,7 @@ def test_conv_large_is_the_convolution(shape, size, stride):
 def test_conv_by_quarters_is_the_convolution(shape, size, features):
     def function(x, kernel, stride):
         assert stride == 1
-        return conv.conv_by_quarters(x, kernel)
+        return conv.conv_by_quarters(x, kernel, partial(conv.conv_large, stride=1))
 
     assert_same_convolution(function, *shape, size, 1, (3, features))
 
@@ -106,12 +108,31 @@ def spied(function, name, taken):
 
 def test_other_devices_keep_the_plain_convolution(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    for name in ("conv_by_matmul", "conv_large", "_in_turn"):
+    for name in ("conv_by_matmul", "conv_large", "_in_turn", "conv_to_few"):
         monkeypatch.setattr(conv, name, None)
     for side, stride in ((4, 1), (40, 2)):
-        x, kernel = arrays(side, side, 5)
+        x, kernel = arrays(side, side, 5, (3, 8))
         found = conv.conv_same(x, kernel, stride)
         np.testing.assert_array_equal(found, lax_conv(x, kernel, stride))
+
+
+@pytest.mark.parametrize("channels", [(3, 8), (8, 3), (8, 1)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_other_devices_give_the_convolution_and_its_gradients(monkeypatch, channels, stride):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    taken = []
+    monkeypatch.setattr(conv, "conv_to_few", spied(conv.conv_to_few, "conv_to_few", taken))
+    assert_same_convolution(conv.conv_same, 8, 12, 5, stride, channels)
+    assert bool(taken) == (stride == 1 and channels[1] <= conv.FEW)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (2, 6), (1, 1)])
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_conv_to_few_is_the_convolution(shape, size):
+    def function(x, kernel, stride):
+        return conv.conv_to_few(x, kernel)
+
+    assert_same_convolution(function, *shape, size, 1)
 
 
 def test_depth_to_space_by_its_definition():

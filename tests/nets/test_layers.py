@@ -16,6 +16,37 @@ def test_upscale_doubles_and_downscale_halves(key):
     assert down.shape == (2, 3, 3, 12)
 
 
+def test_a_map_given_twice_is_both_halves_of_the_channels(key):
+    x = jax.random.normal(key, (2, 6, 6, 8))
+    conv = ops.Conv(5, 3)
+    joined = jnp.concatenate([x, x], axis=-1)
+    variables = jax.jit(conv.init)(key, joined)
+    twice, once = jax.jit(lambda v: (conv.apply(v, x, x), conv.apply(v, joined)))(variables)
+    np.testing.assert_allclose(twice, once, atol=1e-5)
+
+
+def test_batches_of_fewer_channels_stand_for_themselves_repeated(key):
+    few, many = (jax.random.normal(key, (n, 6, 6, c)) for n, c in ((2, 4), (3, 8)))
+    up = ops.Upscale(3)
+    joined = jnp.concatenate([jnp.concatenate([few, few], axis=-1), many])
+    variables = jax.jit(up.init)(key, few, many)
+    found, expected = jax.jit(lambda v: (up.apply(v, few, many), up.apply(v, joined)))(variables)
+    assert found.shape == (5, 12, 12, 3)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_a_bias_learns_from_every_pixel(monkeypatch, backend):
+    """In bfloat16 too, which would stop adding up after 256 of them."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    x, bias = jnp.zeros((2, 40, 40, 3), jnp.bfloat16), jnp.arange(3.0)
+    y, back = jax.vjp(ops.biased, x, bias)
+    of_x, of_bias = back(jnp.ones_like(y))
+    np.testing.assert_array_equal(y.astype(jnp.float32), jnp.broadcast_to(bias, x.shape))
+    np.testing.assert_array_equal(of_x, jnp.ones_like(x))
+    np.testing.assert_array_equal(of_bias, [3200.0] * 3)
+
+
 def test_leaky_relu_has_the_slope_of_the_spec():
     params = {"conv": {"kernel": jnp.zeros((5, 5, 3, 2)), "bias": jnp.array([-1.0, 1.0])}}
     y = jax.jit(ops.Downscale(2).apply)({"params": params}, jnp.zeros((1, 4, 4, 3)))
