@@ -40,7 +40,7 @@ BELOW = 0.15  # sides by which the predictor's box lies below the given one's mi
 CROP = 240  # pixels of the upright square that the predictor sees
 BOX = 128  # pixels of the box in its middle
 EARLY = 3  # stages after which only the starts go on that agree
-MOST, USUAL = 32, 8  # crops a call; the shapes of a call with fewer are filled up
+SIZES = (1, 8, 16, 32)  # crops a call; the shapes of a call with another number are filled up
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class Dlib68:
         crops = [crop for i, pair in enumerate(pairs) for crop in cut_out(i, *pair)]
         running, done = [], 0
         while done < len(crops):
-            batch = crops[done : done + (MOST if len(crops) - done >= MOST else USUAL)]
-            size = next(size for size in (1, USUAL, MOST) if size >= len(batch))
+            size = next((size for size in SIZES if size >= len(crops) - done), SIZES[-1])
+            batch = crops[done : done + size]
             filled = batch + batch[-1:] * (size - len(batch))
             pixels = np.stack([crop.pixels for crop in filled])
             squares = np.stack([crop.squares for crop in filled])

@@ -99,7 +99,7 @@ class Mtcnn:
         parts, dropped = [], 0
         for scale, (scores, offsets) in zip(scales, levels, strict=True):
             place = np.nonzero(scores[:frames] >= self.settings.pnet_threshold)
-            place, too_many = _likeliest(place, scores[place], self.settings.candidates)
+            place, too_many = likeliest(place, scores[place], self.settings.candidates)
             dropped += too_many
             frame, rows, columns = place
             found = _Candidates(frame, cell_boxes(rows, columns, scale), scores[place])
@@ -190,16 +190,16 @@ def pyramid(height: int, width: int, settings: Settings) -> list[float]:
     return scales
 
 
-def _likeliest(
+def likeliest(
     place: tuple[np.ndarray, ...], scores: np.ndarray, most: int
 ) -> tuple[tuple[np.ndarray, ...], int]:
-    """(`place`, indices [m] of which the first are frames, with at most the `most` highest of
-    `scores` [m] in each frame; how many were left out)."""
+    """(`place` with at most the `most` highest of `scores` [m] in each frame, how many went).
+
+    `place` are indices [m] as of `np.nonzero`, the first of them of frames, ascending.
+    """
     order = np.lexsort((-scores, place[0]))
-    starts = np.searchsorted(
-        place[0], place[0], side="left"
-    )  # of each one's frame: they are sorted
-    keep = np.sort(order[np.arange(len(order)) - starts < most])
+    first = np.searchsorted(place[0], place[0])  # of each one's frame; frames ascend
+    keep = np.sort(order[np.arange(len(order)) - first < most])
     return tuple(index[keep] for index in place), len(order) - len(keep)
 
 

@@ -1,6 +1,7 @@
 """Frames in and out: times, sound, tags, and colour against the formulas of BT.601 and BT.709."""
 
 import dataclasses
+import threading
 from fractions import Fraction
 
 import av
@@ -39,6 +40,15 @@ def test_clip_comes_out_as_it_went_in(tmp_path, matrix, range_):
     assert len(sound_packets(result)) > 10
     with av.open(str(result)) as clip:
         assert clip.metadata["comment"] == COMMENT
+
+
+def test_no_thread_decodes_a_clip_that_was_left(tmp_path):
+    before = threading.active_count()
+    with open_frames(make_clip(tmp_path / "in.mp4", grid(24))) as source:
+        frames = iter(source)
+        next(frames), next(frames)
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("matrix", ["bt709", "bt601"])

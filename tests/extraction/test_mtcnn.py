@@ -13,7 +13,7 @@ from odfs_jax.data.video import open_frames
 from odfs_jax.errors import UserError
 from odfs_jax.extraction import boxes, weights
 from odfs_jax.extraction.build import build_detector
-from odfs_jax.extraction.mtcnn import pyramid
+from odfs_jax.extraction.mtcnn import likeliest, pyramid
 from odfs_jax.nets import mtcnn as nets
 
 DATA = Path(__file__).parent / "data"
@@ -94,6 +94,18 @@ def test_too_few_candidates_are_said(frames, configure, caplog):
     with caplog.at_level(logging.WARNING):
         detect(few, [frames["ada_000.jpg"]])
     assert "more than 3 candidates" in caplog.text and "detector.args.candidates" in caplog.text
+
+
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_the_likeliest_of_each_frame_are_kept(most):
+    rng = np.random.default_rng(0)
+    frame, row = np.sort(rng.integers(0, 4, 40)), np.arange(40)
+    scores = rng.permutation(40) / np.float32(40)
+    (frames, rows), left_out = likeliest((frame, row), scores, most)
+    own = [row[frame == f] for f in range(4)]
+    expected = [i for r in own for i in sorted(sorted(r, key=lambda i: -scores[i])[:most])]
+    assert rows.tolist() == expected and frames.tolist() == frame[expected].tolist()
+    assert left_out == 40 - len(expected)
 
 
 def test_pyramid_of_the_presets(configure):
