@@ -25,6 +25,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import MergeConfig, config_dir, register_schemas
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
@@ -56,6 +57,7 @@ class Clip:
 
 
 def main(report: Path | None) -> None:
+    use_huge_pages()  # as convert.py does; the reference has them too
     swapper, clip = random_h64(), demo_clip()
     constant = ready_made(swapper)
     result = {
