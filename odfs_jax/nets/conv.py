@@ -1,7 +1,8 @@
 """Convolution as each kind of device does it fastest, and the pixel shuffle. NHWC, "SAME" padding.
 
-A GPU takes XLA's own. On a CPU that is near the matrix product's speed on large maps and forwards
-only; what it does slowly is done here in other ways (measured in docs/performance.md).
+A GPU takes XLA's own, but where a picture comes out. On a CPU that is near the matrix product's
+speed on large maps and forwards only; what it does slowly is done here in other ways (measured in
+docs/performance.md).
 """
 
 from collections.abc import Callable
