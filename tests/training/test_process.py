@@ -22,10 +22,14 @@ PATIENCE = 240  # seconds
 @contextlib.contextmanager
 def started(arguments: list[str], log: Path) -> Iterator[subprocess.Popen]:
     """`train.py` with stderr in `log`; it does not outlive the block."""
-    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+    same = {
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        # as in this process (QUICK in conftest.py): a run that goes on here needs the same programs
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
     with log.open("w") as stderr:
         command = [sys.executable, str(SCRIPT), *arguments]
-        process = subprocess.Popen(command, stderr=stderr, env=os.environ | cache)
+        process = subprocess.Popen(command, stderr=stderr, env=os.environ | same)
         try:
             yield process
         finally:
