@@ -6,12 +6,11 @@ One real run on the aligned faces of WORKSPACE (`make demo` leaves workspace/dem
 temporary folder. Blocks of the loop's own iterations - drawing the batch, journal, log, control
 files - and blocks of the step alone, on the same state, come in turn. Previews and checkpoints are
 left out: at their default intervals they are less than a thousandth of a run. Prints a table and
-writes benchmarks/loop_<model>_batch<size>_<device>.json. BENCH_PAIRS= is the number of pairs.
+writes benchmarks/loop_<model>_batch<size>_<device>.json. BENCH_PAIRS= is the number of pairs,
+BENCH_OUT= another folder.
 """
 
-import json
 import os
-import re
 import statistics
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 import jax
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from reports import write
 
 from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import config_dir, register_schemas
@@ -72,7 +72,7 @@ def main(workspace: Path, overrides: list[str]) -> None:
         train(config)
     loop, bare = made[0].loop[1:], made[0].bare[1:]  # the first of each finds cold caches
     device = jax.local_devices()[0].device_kind
-    write({
+    write(f"loop_{config.model.name}_batch{config.batch_size}", {
         "device": device,
         "cores": os.cpu_count(),
         "model": config.model.name,
@@ -97,15 +97,6 @@ def settings(workspace: Path, folder: str, overrides: list[str]) -> DictConfig:
         )
     OmegaConf.resolve(config)
     return config
-
-
-def write(report: dict) -> None:
-    device = re.sub(r"[^a-z0-9]+", "_", report["device"].lower()).strip("_")
-    folder = Path(__file__).resolve().parent.parent / "benchmarks"
-    name = f"loop_{report['model']}_batch{report['batch_size']}_{device}.json"
-    (folder / name).write_text(json.dumps(report, indent=2) + "\n")
-    for key, value in report.items():
-        print(f"{key:>20}  {value}")
 
 
 if __name__ == "__main__":

@@ -8,35 +8,26 @@ Prints a table and writes benchmarks/train_<model>_batch<size>[_<precision>]_<de
 BENCH_PAIRS= is the number of timed pairs of blocks, BENCH_OUT= another folder.
 """
 
-import json
 import multiprocessing
 import os
-import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is shared with PyTorch
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import torch_reference
-from hydra import compose, initialize_config_dir
-from jax.stages import Compiled
-from omegaconf import OmegaConf
+from measured_step import compose_config, make_our_step
+from reports import write
 
 from odfs_jax import devices as hardware
 from odfs_jax.cli import use_huge_pages
-from odfs_jax.config import config_dir, register_schemas
-from odfs_jax.data.batches import make_batches
-from odfs_jax.data.faceset import OVERSAMPLING, Faceset
-from odfs_jax.training.setup import PRECISIONS, Setup, make_setup
-from odfs_jax.training.state import replicated, split_over
+from odfs_jax.training.setup import PRECISIONS
 
 WARM_UP = 1  # blocks
 # Steps in a row, sent ahead as the training loop does. The first of a CPU's finds cold caches, of a
@@ -78,7 +69,8 @@ def main() -> None:
         **facts,
         "single_step_ms": round(1e3 * alone, 2),
     }
-    write(report)
+    precision = "" if config["precision"] == "float32" else f"_{config['precision']}"
+    write(f"train_{report['model']}_batch{report['batch_size']}{precision}", report)
 
 
 def compared(times: dict[str, list[float]]) -> dict:
@@ -93,55 +85,6 @@ def compared(times: dict[str, list[float]]) -> dict:
         "ratio_max": round(max(ratios), 3),
         "ratio_of_fastest": round(min(times["odfs_jax"]) / min(times["torch"]), 3),
     }
-
-
-def compose_config(overrides: list[str]) -> dict:
-    """The settings that train.py would get."""
-    register_schemas()
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        return OmegaConf.to_container(compose("train", overrides), resolve=True)
-
-
-def make_our_step(config: dict, device: jax.Device) -> tuple[Callable, dict, Compiled]:
-    """(step(how_many), operations, bytes and seconds to compile by XLA, the compiled step)."""
-    setup, size = make_setup(config), OVERSAMPLING * config["model"]["resolution"]
-    rng = np.random.default_rng(0)
-    cut = np.array([[OVERSAMPLING, 0, 0], [0, OVERSAMPLING, 0]], np.float32)
-    faces = rng.integers(0, 256, (64, size, size, 4 + (config["loss"]["eyes_mouth"] > 0)), np.uint8)
-    facesets = {
-        side: Faceset(faces, np.repeat(cut[None], 64, axis=0), np.zeros(64, np.float32), view)
-        for side, view in setup.net.inputs.items()
-    }
-    key, parts = jax.random.key(0), split_over([device])
-    batches = make_batches(facesets, key, config["batch_size"], parts)
-    state = jax.jit(setup.fresh, out_shardings=replicated([device]))()
-    step = setup.step([device])
-    start = time.perf_counter()
-    lowered = step.lower(state, batches(0))
-    flops = count_operations(setup, (state, batches(0)))
-    compiled = lowered.compile()
-    memory = compiled.memory_analysis()
-    facts = {"gflop_per_step": round(flops / 1e9, 1)}
-    facts["step_gigabytes"] = round(
-        (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 1e9, 3
-    )
-    facts["compile_seconds"] = round(time.perf_counter() - start, 1)
-    current = [state]
-
-    def run(steps: int = 1) -> None:
-        for _ in range(steps):
-            current[0], metrics = step(current[0], batches(0))
-        jax.block_until_ready((current[0], metrics))
-
-    return run, facts, compiled
-
-
-def count_operations(setup: Setup, inputs: tuple) -> float:
-    """Of this device's step, by XLA's count for a CPU, the only one that it makes of a program
-    that is not compiled; in a compiled one cuDNN's calls hide theirs."""
-    step = setup.step(jax.local_devices(backend="cpu")[:1])
-    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), inputs)
-    return step.lower(*shapes).cost_analysis()["flops"]
 
 
 @contextmanager
@@ -187,20 +130,6 @@ def time_in_turn(runs: dict, count: int = PAIRS) -> dict[str, list[float]]:
             if number >= WARM_UP:
                 times[name].append(time.perf_counter() - start)
     return times
-
-
-def write(report: dict) -> None:
-    device = re.sub(r"[^a-z0-9]+", "_", report["device"].lower()).strip("_")
-    root = Path(__file__).resolve().parent.parent
-    folder = Path(os.environ.get("BENCH_OUT", root / "benchmarks"))
-    folder.mkdir(exist_ok=True)
-    precision = "" if report["precision"] == "float32" else f"_{report['precision']}"
-    name = f"train_{report['model']}_batch{report['batch_size']}{precision}_{device}.json"
-    path = folder / name
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    for name, value in report.items():
-        print(f"{name:>30}  {value}")
-    print(f"written: {path}")
 
 
 if __name__ == "__main__":

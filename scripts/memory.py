@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from reports import BENCHMARKS, slug
 
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.data.faceset import OVERSAMPLING, Faceset
@@ -30,7 +31,7 @@ SETTINGS = {"default": [], "lean": ["experiment=lean"]}
 
 def main() -> None:
     models = sys.argv[1:] or sorted(path.stem for path in (ROOT / "configs/model").glob("*.yaml"))
-    path = ROOT / "benchmarks" / f"memory_{_device()}.json"
+    path = BENCHMARKS / f"memory_{slug(jax.local_devices()[0].device_kind)}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     for model in models:
         for name, overrides in SETTINGS.items():
@@ -83,10 +84,6 @@ def write_table(found: dict) -> None:
     table = "\n".join([begin, *lines, end])
     PAGE.write_text(re.sub(f"{begin}.*{end}", lambda _: table, page, flags=re.DOTALL))
     print(f"written: {PAGE}")
-
-
-def _device() -> str:
-    return re.sub(r"[^a-z0-9]+", "_", jax.local_devices()[0].device_kind.lower()).strip("_")
 
 
 if __name__ == "__main__":

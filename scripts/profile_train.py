@@ -19,7 +19,7 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_enable_command_buffer="
 
 import jax
-from bench_train import compose_config, make_our_step
+from measured_step import compose_config, make_our_step
 
 from odfs_jax import devices as hardware
 
