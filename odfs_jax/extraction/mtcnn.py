@@ -104,13 +104,13 @@ class Mtcnn:
             frame, rows, columns = place
             found = _Candidates(frame, cell_boxes(rows, columns, scale), scores[place])
             keep = found.suppressed(0.5)
-            parts.append((found[keep], offsets[place][keep]))
+            found, offsets = found[keep], offsets[place][keep]
+            parts.append((found.frame, found.boxes, found.scores, offsets))
         self._report_dropped(dropped)
-        candidates, offsets = zip(*parts, strict=True)
-        fields = zip(*((c.frame, c.boxes, c.scores) for c in candidates), strict=True)
-        found = _Candidates(*(np.concatenate(field) for field in fields))
+        *fields, offsets = (np.concatenate(part) for part in zip(*parts, strict=True))
+        found = _Candidates(*fields)
         keep = found.suppressed(0.7)
-        found, offsets = found[keep], np.concatenate(offsets)[keep]
+        found, offsets = found[keep], offsets[keep]
         found.boxes = boxes.square(boxes.shift_edges(found.boxes, offsets, 0))
         return found
 

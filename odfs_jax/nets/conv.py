@@ -7,7 +7,6 @@ docs/performance.md).
 
 from collections.abc import Callable
 from functools import partial
-from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -96,11 +95,8 @@ def conv_to_few(x: jax.Array, kernel: jax.Array) -> jax.Array:
     dims = (((3,), (0,)), ((), ()))
     given = lax.dot_general(x, taps, dims, preferred_element_type=jnp.float32)
     rows = _taps(_padded(given, size, 1), size, 1, axis=1)
-    moved = [_taps(row, size, 1, axis=2) for row in rows]
-    parts = [
-        moved[i][j][..., (i * size + j) * features :][..., :features]
-        for i, j in product(range(size), repeat=2)
-    ]
+    moved = [part for row in rows for part in _taps(row, size, 1, axis=2)]
+    parts = [part[..., i * features :][..., :features] for i, part in enumerate(moved)]
     return sum(parts[1:], parts[0]).astype(x.dtype)
 
 

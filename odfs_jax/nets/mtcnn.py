@@ -32,26 +32,14 @@ class PReLU(nn.Module):
 
 
 class Weights(nn.Module):
-    """(kernel [size,size,channels,features], bias [features]) of a convolution."""
+    """(kernel [*window,channels,features], bias [features]) of a convolution or dense layer."""
 
     features: int
-    size: int
+    window: tuple[int, ...]  # (): dense
 
     @nn.compact
     def __call__(self, channels: int) -> tuple[jax.Array, jax.Array]:
-        shape = (self.size, self.size, channels, self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
-        return kernel, self.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32)
-
-
-class Affine(nn.Module):
-    """(kernel [channels,features], bias [features]) of a dense layer."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, channels: int) -> tuple[jax.Array, jax.Array]:
-        shape = (channels, self.features)
+        shape = (*self.window, channels, self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
         return kernel, self.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32)
 
@@ -68,7 +56,7 @@ class FirstBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel, bias = Weights(self.features, 3, name="conv")(x.shape[-1])
+        kernel, bias = Weights(self.features, (3, 3), name="conv")(x.shape[-1])
         height, width = x.shape[1] - 2, x.shape[2] - 2  # of the convolution
         x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
         kernel = joined_kernel(kernel)
@@ -89,7 +77,8 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel, bias = Weights(self.features, self.size, name="conv")(x.shape[-1])
+        window = (self.size, self.size)
+        kernel, bias = Weights(self.features, window, name="conv")(x.shape[-1])
         convolve = _conv_by_rows if self.large and jax.default_backend() == "cpu" else _conv
         return PReLU(name="prelu")(_biased(convolve(x, kernel), bias))
 
@@ -114,7 +103,7 @@ class PNet(nn.Module):
         x = ConvBlock(16, 3, large=True, name="block_2")(x)
         x = ConvBlock(32, 3, large=True, name="block_3")(x)
         # one product for both: each reads the map, which is what they cost
-        heads = [Affine(2, name="face")(x.shape[-1]), Affine(4, name="box")(x.shape[-1])]
+        heads = [Weights(n, (), name=name)(x.shape[-1]) for name, n in (("face", 2), ("box", 4))]
         kernel, bias = (jnp.concatenate(parts, axis=-1) for parts in zip(*heads, strict=True))
         x = _biased(jnp.matmul(x, kernel, precision="highest"), bias)
         return _probability(x[..., :2]), x[..., 2:]
