@@ -27,7 +27,7 @@ from reports import write
 
 from odfs_jax import devices as hardware
 from odfs_jax.cli import use_huge_pages
-from odfs_jax.training.setup import PRECISIONS
+from odfs_jax.nets import PRECISIONS
 
 WARM_UP = 1  # blocks
 # Steps in a row, sent ahead as the training loop does. The first of a CPU's finds cold caches, of a

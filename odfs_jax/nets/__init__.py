@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
@@ -21,6 +22,7 @@ NETS: dict[str, type[SwapNet]] = {
     "miaef": Miaef,
     "avatar": Avatar,
 }
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of what is computed
 SHARED = ("face_type", "resolution", "width")  # settings of every network
 
 
@@ -42,6 +44,13 @@ def build_net(model: Mapping[str, Any]) -> SwapNet:
     )
     _check_views(built)
     return built
+
+
+def with_precision(net: SwapNet, precision: str) -> SwapNet:
+    """`net` computing in `precision`. Raises UserError for one that is not in PRECISIONS."""
+    if precision not in PRECISIONS:
+        raise UserError(f"precision={precision}: expected one of {', '.join(PRECISIONS)}")
+    return net.clone(dtype=PRECISIONS[precision])
 
 
 def _setting(key: str, kind: type, value: Any) -> Any:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from odfs_jax.nets.half import conv_half, is_half
+from odfs_jax.nets.pixels import columns, depth_to_space, padded, shifted, space_to_depth, taps_of
 from odfs_jax.nets.winograd import conv_winograd
 
 SMALL = 16  # pixels of a map that is convolved as a matrix product on a CPU
@@ -29,6 +31,8 @@ def conv_same(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
         kernel = in_order(kernel)
         return conv_by_quarters(x, kernel, conv_to_few) if few else _conv(x, kernel, stride, "SAME")
     x, kernel = in_turn(x, kernel)
+    if is_half(x):
+        return conv_by_quarters(x, kernel, conv_to_few) if few else conv_large(x, kernel, stride)
     if stride == 1 and _suits_winograd(x, kernel):
         return conv_winograd(x, kernel)
     if min(-(-size // stride) for size in x.shape[1:3]) <= SMALL:
@@ -39,14 +43,13 @@ def conv_same(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def _suits_winograd(x: jax.Array, kernel: jax.Array) -> bool:
-    """Enough tiles for the kernel's transform, wide enough for theirs, no bit to lose."""
+    """Enough tiles for the kernel's transform, and wide enough for theirs."""
     pictures, height, width, _ = x.shape
     return (
         kernel.shape[:2] == (3, 3)
         and min(kernel.shape[2:]) >= MANY
         and _is_even(x)
         and pictures * height * width >= ENOUGH
-        and x.dtype == jnp.float32
     )
 
 
@@ -55,6 +58,7 @@ def _is_even(x: jax.Array) -> bool:
 
 
 def _conv(x: jax.Array, kernel: jax.Array, stride: int, padding) -> jax.Array:
+    """XLA's own."""
     dims = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=dims)
 
@@ -67,7 +71,7 @@ def conv_by_matmul(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     a scalar loop: 18 s instead of 0.6 s for H64's last encoder layer.
     """
     size, _, _, features = kernel.shape
-    return columns(_padded(x, size, stride), size, stride) @ kernel.reshape(-1, features)
+    return columns(padded(x, size, stride), size, stride) @ kernel.reshape(-1, features)
 
 
 def conv_by_quarters(
@@ -94,8 +98,8 @@ def conv_to_few(x: jax.Array, kernel: jax.Array) -> jax.Array:
     taps = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
     dims = (((3,), (0,)), ((), ()))
     given = lax.dot_general(x, taps, dims, preferred_element_type=jnp.float32)
-    rows = _taps(_padded(given, size, 1), size, 1, axis=1)
-    moved = [part for row in rows for part in _taps(row, size, 1, axis=2)]
+    rows = taps_of(padded(given, size, 1), size, 1, axis=1)
+    moved = [part for row in rows for part in taps_of(row, size, 1, axis=2)]
     parts = [part[..., i * features :][..., :features] for i, part in enumerate(moved)]
     return sum(parts[1:], parts[0]).astype(x.dtype)
 
@@ -107,7 +111,7 @@ def _conv_to_few_forward(x: jax.Array, kernel: jax.Array):
 def _conv_to_few_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array):
     x, kernel = saved
     size, _, channels, features = kernel.shape
-    back = columns(_padded(grad, size, 1), size, 1)
+    back = columns(padded(grad, size, 1), size, 1)
     of_x = back @ kernel[::-1, ::-1].swapaxes(2, 3).reshape(-1, channels)
     of_each = jnp.einsum("nhwc,nhwt->nct", x, back, preferred_element_type=jnp.float32)
     of_kernel = of_each.sum(axis=0).reshape(channels, size, size, features)
@@ -132,12 +136,12 @@ def joined_kernel(kernel: jax.Array) -> jax.Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv_large(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """The same convolution, XLA's own forwards, with gradients of our own.
+    """The same convolution, forwards XLA's own or `conv_half`, with gradients of our own.
 
     XLA:CPU takes the gradient of the kernel at a quarter of the matrix product's speed, and that
     of a halved `x` from a map widened with zeros, which it multiplies too.
     """
-    return _conv(x, kernel, stride, "SAME")
+    return conv_half(x, kernel, stride) if is_half(x) else _conv(x, kernel, stride, "SAME")
 
 
 def _conv_large_forward(x: jax.Array, kernel: jax.Array, stride: int):
@@ -196,38 +200,19 @@ def _correlated(
     most = max(1, CHUNK // (height * width * channels))
     pictures = max(count for count in range(1, n + 1) if n % count == 0 and count <= most)
     x, grad = (
-        a.reshape(-1, pictures, *a.shape[1:]) for a in (_padded(x, size, stride, mirrored), grad)
+        a.reshape(-1, pictures, *a.shape[1:]) for a in (padded(x, size, stride, mirrored), grad)
     )
 
     def add(sums: list[jax.Array], part: tuple[jax.Array, jax.Array]) -> tuple[list, None]:
-        shifted = _shifted(part[0], size, stride, axis=2)
-        rows = (row.reshape(-1, channels) for row in _taps(shifted, size, stride, axis=1))
+        beside = shifted(part[0], size, stride, axis=2)
+        rows = (row.reshape(-1, channels) for row in taps_of(beside, size, stride, axis=1))
         values = part[1].reshape(-1, features)
-        return [total + row.T @ values for total, row in zip(sums, rows, strict=True)], None
+        products = (jnp.matmul(row.T, values, preferred_element_type=jnp.float32) for row in rows)
+        return [total + product for total, product in zip(sums, products, strict=True)], None
 
-    sums = [jnp.zeros((channels, features), x.dtype) for _ in range(size)]
-    return jnp.stack(lax.scan(add, sums, (x, grad))[0]).reshape(size, size, -1, features)
-
-
-def _padded(x: jax.Array, size: int, stride: int, mirrored: bool = False) -> jax.Array:
-    pads = lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
-    pads = [pad[::-1] for pad in pads] if mirrored else pads
-    return jnp.pad(x, ((0, 0), *pads, (0, 0)))
-
-
-def columns(x: jax.Array, size: int, stride: int) -> jax.Array:
-    """The k*k pixels that each output sees of `x`, which is padded: [N,H,W,k*k*C]."""
-    return _shifted(_shifted(x, size, stride, axis=2), size, stride, axis=1)
-
-
-def _shifted(x: jax.Array, size: int, stride: int, axis: int) -> jax.Array:
-    """The `size` pixels that each output sees of a padded `x` along an axis, as channels."""
-    return jnp.concatenate(_taps(x, size, stride, axis), axis=-1)
-
-
-def _taps(x: jax.Array, size: int, stride: int, axis: int) -> list[jax.Array]:
-    end = x.shape[axis] - size + 1
-    return [lax.slice_in_dim(x, i, i + end, stride, axis) for i in range(size)]
+    sums = [jnp.zeros((channels, features), jnp.float32) for _ in range(size)]
+    sums = jnp.stack(lax.scan(add, sums, (x, grad))[0]).reshape(size, size, -1, features)
+    return sums.astype(x.dtype)
 
 
 def in_turn(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -271,17 +256,3 @@ def _in_order_backward(_: None, grad: jax.Array) -> tuple[jax.Array]:
 
 
 in_order.defvjp(lambda kernel: (kernel, None), _in_order_backward)
-
-
-def space_to_depth(x: jax.Array) -> jax.Array:
-    """`depth_to_space` back: [N,2H,2W,C] -> [N,H,W,4C]."""
-    n, h, w, c = x.shape
-    x = x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, h // 2, w // 2, 4 * c)
-
-
-def depth_to_space(x: jax.Array) -> jax.Array:
-    """Pixel shuffle by two: [N,H,W,4C] -> [N,2H,2W,C]."""
-    n, h, w, c = x.shape
-    x = x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, 2 * h, 2 * w, c // 4)

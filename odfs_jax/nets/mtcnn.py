@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from odfs_jax.nets.conv import columns, joined_kernel, space_to_depth
+from odfs_jax.nets.conv import joined_kernel
+from odfs_jax.nets.pixels import columns, space_to_depth
 
 PNET_CELL = 12  # pixels that one output of the P-Net sees
 PNET_STRIDE = 2  # pixels between its outputs

@@ -7,7 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.nets.conv import conv_same, depth_to_space, in_turn
+from odfs_jax.nets.conv import conv_same, in_turn
+from odfs_jax.nets.half import is_half, product
+from odfs_jax.nets.pixels import depth_to_space
 
 Output = tuple[jax.Array, jax.Array]  # (face [N,R,R,3 or 1], mask [N,R,R,1]), float32 in [0, 1]
 
@@ -80,7 +82,7 @@ class Dense(nn.Module):
         kernel = self.param("kernel", INIT, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         x, kernel = in_turn(x, kernel.astype(x.dtype))
-        return biased(x @ kernel, bias)
+        return biased(product(x, kernel) if is_half(x) else x @ kernel, bias)
 
 
 class Downscale(nn.Module):

@@ -5,19 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from odfs_jax.errors import UserError
 from odfs_jax.losses import make_loss
-from odfs_jax.nets import build_net
+from odfs_jax.nets import build_net, with_precision
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.training.optimizer import make_optimizer
 from odfs_jax.training.state import TrainState, init_state
 from odfs_jax.training.step import make_step
 from odfs_jax.training.weights import freeze
 
-PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of what is computed
 REMAT = ("none", "decoders")
 
 
@@ -50,18 +48,17 @@ class Setup:
 
 def make_setup(config: Mapping[str, Any]) -> Setup:
     """The parts of a `TrainConfig`. Raises UserError naming the key that does not fit."""
-    for key, choices in (("precision", PRECISIONS), ("remat", REMAT)):
-        if config[key] not in choices:
-            raise UserError(f"{key}={config[key]}: expected one of {', '.join(choices)}")
+    if config["remat"] not in REMAT:
+        raise UserError(f"remat={config['remat']}: expected one of {', '.join(REMAT)}")
     if config["steps_per_dispatch"] < 1:
         raise UserError(f"steps_per_dispatch={config['steps_per_dispatch']}: expected 1 or more")
     if config["ema"] is not None and not 0 < config["ema"] < 1:
         raise UserError(f"ema={config['ema']}: expected a decay between 0 and 1, or null")
-    net = build_net(config["model"])
+    net = with_precision(build_net(config["model"]), config["precision"])
     tx = make_optimizer(config["optimizer"], config["iterations"])
     return Setup(
         config=dict(config),
-        net=net.clone(dtype=PRECISIONS[config["precision"]], remat=config["remat"] == "decoders"),
+        net=net.clone(remat=config["remat"] == "decoders"),
         loss=make_loss(config["loss"]),
         tx=freeze(tx, config["freeze"]),
     )

@@ -73,7 +73,7 @@ def test_pictures_and_features_go_in_any_parts(monkeypatch, room, features):
         ((8, 8, 8), (64, 128), jnp.float32, False),  # too few tiles for the kernel's transform
         ((8, 16, 16), (63, 128), jnp.float32, False),  # too thin for the tiles' transforms
         ((8, 17, 16), (64, 128), jnp.float32, False),
-        ((8, 16, 16), (64, 128), jnp.bfloat16, False),  # the transforms lose bits
+        ((8, 16, 16), (64, 128), jnp.bfloat16, False),  # by `conv_half`
     ],
 )
 def test_wide_layers_of_a_cpu_take_it(monkeypatch, shape, widths, dtype, suits):

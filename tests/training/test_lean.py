@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.extend.core import jaxprs_in_params
 from omegaconf import OmegaConf
 
 from odfs_jax.data.batches import make_batches
@@ -100,10 +101,24 @@ def test_bfloat16_is_what_the_layers_compute_in(settings):
     for precision in ("float32", "bfloat16"):
         net = make_setup(config | {"precision": precision}).net
         params = jax.eval_shape(net.init, jax.random.key(0), *net.blank())
-        text = str(jax.make_jaxpr(net.apply)(params, *net.blank()))
-        lines = [line for line in text.splitlines() if "conv_general_dilated[" in line]
-        kind = {"float32": "f32[", "bfloat16": "bf16["}[precision]
-        assert lines and all(f":{kind}" in line for line in lines)
+        program = jax.make_jaxpr(net.apply)(params, *net.blank())
+        kinds = [kind for eqn in equations(program.jaxpr) for kind in multiplied(eqn)]
+        assert kinds and set(kinds) == {np.dtype(precision)}
+
+
+def equations(jaxpr):
+    """Those of a program and of all programs in it."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jaxprs_in_params(eqn.params):
+            yield from equations(inner)
+
+
+def multiplied(eqn):
+    """The types of what a convolution or a matrix product multiplies."""
+    if eqn.primitive.name in ("conv_general_dilated", "dot_general"):
+        return [operand.aval.dtype for operand in eqn.invars]
+    return []
 
 
 def test_the_mean_of_the_weights_follows_its_equation(plain):

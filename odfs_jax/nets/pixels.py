@@ -1,0 +1,42 @@
+"""Pixels put elsewhere: shifted beside each other, joined to fewer, spread out to more. NHWC."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def padded(x: jax.Array, size: int, stride: int, mirrored: bool = False) -> jax.Array:
+    """`x` with the zeros around it that "SAME" adds for a kernel of `size`."""
+    pads = lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
+    pads = [pad[::-1] for pad in pads] if mirrored else pads
+    return jnp.pad(x, ((0, 0), *pads, (0, 0)))
+
+
+def columns(x: jax.Array, size: int, stride: int) -> jax.Array:
+    """The k*k pixels that each output sees of `x`, which is padded: [N,H,W,k*k*C]."""
+    return shifted(shifted(x, size, stride, axis=2), size, stride, axis=1)
+
+
+def shifted(x: jax.Array, size: int, stride: int, axis: int) -> jax.Array:
+    """The `size` pixels that each output sees of a padded `x` along an axis, as channels."""
+    return jnp.concatenate(taps_of(x, size, stride, axis), axis=-1)
+
+
+def taps_of(x: jax.Array, size: int, stride: int, axis: int) -> list[jax.Array]:
+    """What the outputs see of a padded `x` through each tap of a kernel along an axis."""
+    end = x.shape[axis] - size + 1
+    return [lax.slice_in_dim(x, i, i + end, stride, axis) for i in range(size)]
+
+
+def space_to_depth(x: jax.Array) -> jax.Array:
+    """`depth_to_space` back: [N,2H,2W,C] -> [N,H,W,4C]."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h // 2, w // 2, 4 * c)
+
+
+def depth_to_space(x: jax.Array) -> jax.Array:
+    """Pixel shuffle by two: [N,H,W,4C] -> [N,2H,2W,C]."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, 2 * h, 2 * w, c // 4)
