@@ -241,6 +241,7 @@ class ConvertConfig:
     workspace: str = MISSING
     name: str | None = None
     batch_size: int = MISSING
+    precision: str = "float32"
     frames: Any = None
     identity: str | None = None
     identity_distance: float = MISSING

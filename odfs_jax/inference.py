@@ -6,6 +6,7 @@ Pictures are NHWC, float32 in [0, 1] unless said. A matrix [2, 3] maps (x, y, 1)
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 
 from odfs_jax.faces.view import View, colour
 from odfs_jax.faces.warp import warp_affine
-from odfs_jax.nets import build_net
+from odfs_jax.nets import build_net, with_precision
 
 T = TypeVar("T")
 
@@ -36,9 +37,12 @@ class Swapper:
     masked_hist_match: bool = True  # merge=hist_match counts only the face
 
 
-def make_swapper(model: Mapping[str, Any], params: Params) -> Swapper:
-    """The swapper of the network that `model` (a `ModelConfig`) describes, with its `params`."""
-    net = build_net(model)
+def make_swapper(model: Mapping[str, Any], params: Params, precision: str = "float32") -> Swapper:
+    """The swapper of the network that `model` (a `ModelConfig`) describes, with its `params`.
+
+    It computes in `precision`. Raises UserError for one that there is not.
+    """
+    net = with_precision(build_net(model), precision)
     seen = net.inputs["dst"]
 
     def predict(params: Params, faces: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -47,7 +51,7 @@ def make_swapper(model: Mapping[str, Any], params: Params) -> Swapper:
 
     return Swapper(
         predict=predict,
-        params=params,
+        params=jax.tree.map(partial(_kernel_in, net.dtype), params),
         seen=seen,
         made=net.swapped,
         erode_modifier=model["erode_modifier"],
@@ -55,6 +59,11 @@ def make_swapper(model: Mapping[str, Any], params: Params) -> Swapper:
         border=model["border"],
         masked_hist_match=model["masked_hist_match"],
     )
+
+
+def _kernel_in(dtype: jnp.dtype, param: jax.Array) -> jax.Array:
+    """A kernel in the type that layers take it in, once for all calls; biases stay float32."""
+    return param.astype(dtype) if param.ndim > 1 else param
 
 
 def crop_faces(images: jax.Array, matrices: jax.Array, size: int, supersample: int) -> jax.Array:

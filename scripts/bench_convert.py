@@ -58,8 +58,12 @@ class Clip:
 
 def main(report: Path | None) -> None:
     use_huge_pages()  # as convert.py does; the reference has them too
-    swapper, clip = random_h64(), demo_clip()
-    constant = ready_made(swapper)
+    networks = {
+        "included": random_h64(),
+        "included, bfloat16": random_h64("bfloat16"),
+    }
+    networks = {"excluded": ready_made(networks["included"])} | networks
+    clip = demo_clip()
     result = {
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
@@ -70,7 +74,7 @@ def main(report: Path | None) -> None:
         "pairs": PAIRS,
     }
     for mode in MODES:
-        for name, network in (("excluded", constant), ("included", swapper)):
+        for name, network in networks.items():
             times = in_turn(ours(mode, network, clip), theirs(mode, network, clip))
             result[f"{mode}, network {name}"] = times | {"target": TARGETS[mode]}
     result["clone"] = in_turn(*clones(clip)) | {"target": TARGETS["seamless"]}
@@ -80,7 +84,7 @@ def main(report: Path | None) -> None:
         report.write_text(text)
 
 
-def random_h64() -> Swapper:
+def random_h64(precision: str = "float32") -> Swapper:
     """H64 with random weights and a mask that is solid."""
     register_schemas()
     with initialize_config_dir(config_dir(), version_base="1.3"):
@@ -91,7 +95,7 @@ def random_h64() -> Swapper:
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: rng.normal(0, 0.02, a.shape).astype(np.float32), shapes)
     params["decoder_src"]["mask"]["out"]["conv"]["bias"] += 6.0
-    return make_swapper(model, jax.device_put(params))
+    return make_swapper(model, jax.device_put(params), precision)
 
 
 def ready_made(swapper: Swapper) -> Swapper:

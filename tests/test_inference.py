@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.errors import UserError
 from odfs_jax.faces.align import invert
 from odfs_jax.faces.types import FaceType
 from odfs_jax.faces.view import View, grey
@@ -99,16 +100,38 @@ def test_inverse():
         np.testing.assert_allclose(inverse(jnp.array(matrix)), invert(matrix), rtol=1e-4, atol=1e-4)
 
 
-def test_a_swapper_shows_a_network_what_it_declares():
-    """AVATAR sees grey: a change of colour that keeps the luma is none. The swap is in colour."""
+def random_model(*settings):
+    """(A thin model of these settings, random weights for it.)"""
     register_schemas()
-    small = ["model.width=0.03125", "model.resolution=32", "model.args.small_resolution=16"]
     with initialize_config_dir(config_dir(), version_base="1.3"):
-        model = OmegaConf.to_container(compose("train", ["model=avatar", *small]).model)
+        model = compose("train", [*settings, "model.width=0.03125"]).model
+    model = OmegaConf.to_container(model)
     net = build_net(model)
     shapes = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
     rng = np.random.default_rng(0)  # compiling the network's own start takes longer
-    params = jax.tree.map(lambda a: rng.normal(0, 0.2, a.shape).astype(np.float32), shapes)
+    return model, jax.tree.map(lambda a: rng.normal(0, 0.2, a.shape).astype(np.float32), shapes)
+
+
+def test_a_swapper_in_bfloat16_keeps_biases_and_faces_float32():
+    model, params = random_model("model=h64", "model.resolution=32")
+    full, half = (make_swapper(model, params, p) for p in ("float32", "bfloat16"))
+    for leaf in jax.tree.leaves(half.params):
+        assert leaf.dtype == (jnp.bfloat16 if leaf.ndim > 1 else jnp.float32)
+    assert {leaf.dtype for leaf in jax.tree.leaves(full.params)} == {np.dtype(np.float32)}
+    faces = pictures(2, 32, 32)
+    found, expected = (jax.jit(s.predict)(s.params, faces) for s in (half, full))
+    for ours, exact in zip(found, expected, strict=True):
+        assert ours.dtype == jnp.float32
+        apart = np.abs(np.asarray(ours) - exact)
+        assert 0 < apart.mean() < 0.02
+    with pytest.raises(UserError, match="precision=float16: expected one of float32, bfloat16"):
+        make_swapper(model, params, "float16")
+
+
+def test_a_swapper_shows_a_network_what_it_declares():
+    """AVATAR sees grey: a change of colour that keeps the luma is none. The swap is in colour."""
+    small = ["model.resolution=32", "model.args.small_resolution=16"]
+    model, params = random_model("model=avatar", *small)
     swapper = make_swapper(model, params)
     assert swapper.seen == View(FaceType.HALF, 16, grey=True)
     assert swapper.made == View(FaceType.FULL, 32)

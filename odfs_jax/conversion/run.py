@@ -55,7 +55,7 @@ def convert(config: DictConfig) -> None:
         path = result_path(output.path, Path(config.workspace), source)
         targets = find_targets(Path(config.data.dst.aligned), source, selection)
         model, params, src_eyes = load_for_inference(model_dir)
-        swapper = make_swapper(model, params)
+        swapper = make_swapper(model, params, config.precision)
         log.info("model: %s", model_dir)
         shots = build_shots(plan, swapper, config, src_eyes, sheets_folder(path))
         start, counts = time.monotonic(), shots.mergers[0].counts
@@ -160,6 +160,7 @@ def _settings(
         "version": odfs_jax.__version__,
         "clip": hashlib.sha256(repr(states).encode()).hexdigest(),
         "weights": weights.hexdigest(),
+        "precision": config.precision,
         "faces": targets.digest(),
         "shots": {shot.start: shot.settings for shot in plan},
         "output": OmegaConf.to_container(config.output),

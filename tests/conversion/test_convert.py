@@ -49,6 +49,16 @@ def test_only_faces_that_still_have_a_png_are_swapped(workspace):
         assert file.read_bytes() == (workspace / "again" / file.name).read_bytes()
 
 
+def test_bfloat16_gives_the_same_faces_but_for_their_last_digits(workspace):
+    for precision in ("float32", "bfloat16"):
+        run(workspace, f"output.path={workspace}/{precision}", f"precision={precision}")
+    apart = []
+    for file in sorted((workspace / "float32").glob("*.png")):
+        pair = (cv2.imread(str(workspace / p / file.name)) for p in ("float32", "bfloat16"))
+        apart.append(cv2.absdiff(*pair))
+    assert 0 < np.max(apart) <= 3 and np.mean(apart) < 0.3
+
+
 def test_a_folder_of_pictures_gives_a_folder(workspace, face_points, smooth_picture, caplog):
     caplog.set_level(logging.INFO)
     (workspace / "dst.mp4").unlink()
@@ -103,6 +113,8 @@ def test_what_is_missing_or_ambiguous_is_said(workspace, trained):
         run(workspace, "data=src")
     with pytest.raises(UserError, match=r"batch_size=0: expected at least 1"):
         run(workspace, "batch_size=0")
+    with pytest.raises(UserError, match=r"precision=half: expected one of float32, bfloat16"):
+        run(workspace, "precision=half")
     (workspace / "models" / "second").symlink_to(trained)
     with pytest.raises(UserError, match=r"several models .* name=: second, tiny"):
         run(workspace)

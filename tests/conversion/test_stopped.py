@@ -96,7 +96,7 @@ def test_batches_are_those_of_an_unbroken_run(lead, there):
 def test_other_settings_start_again(workspace, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     result = workspace / "result"
-    for changed in ("merge.erode=20", "frames=0-1"):
+    for changed in ("merge.erode=20", "frames=0-1", "precision=bfloat16"):
         with monkeypatch.context() as patch:
             stop_after(patch, 3)
             with pytest.raises(Stopped):
