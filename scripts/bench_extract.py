@@ -2,9 +2,10 @@
 
 python scripts/bench_extract.py CLIP [REPORT.json]
 
-Three ways over the same clip, taking turns so that a busy machine slows all of them:
+Four ways over the same clip, taking turns so that a busy machine slows all of them:
 
   ours       the pipeline of the command: decoding, MTCNN, dlib's 68 points, filters; no writing
+  every      the same with detector.args.search_every=1: no frame profits from its neighbours
   facenet    OpenCV's decoding, facenet-pytorch's MTCNN, same weights and settings, batches
              of the same size, dlib's predictor once on each box (in a square, as its users do)
   mtcnn      OpenCV's decoding, the `mtcnn` package frame by frame, dlib likewise; needs TensorFlow
@@ -68,22 +69,24 @@ def main(clip: Path, report: Path | None) -> None:
     register_schemas()
     with initialize_config_dir(config_dir(), version_base="1.3"):
         config = compose("extract", ["landmarks.average=1"])
+        every = compose("extract", ["landmarks.average=1", "detector.args.search_every=1"])
     result = {"device": jax.devices()[0].device_kind, "cores": os.cpu_count(), "frames": FRAMES}
     result |= {"rounds": ROUNDS, "target": TARGET, "sizes": {}}
     with tempfile.TemporaryDirectory() as folder:
         for size in (None, FULL_HD):
             path = Path(folder) / "clip.mp4"
             shape = copy(clip, path, size)
-            result["sizes"][f"{shape[0]}x{shape[1]}"] = bench(path, max(shape), config)
+            result["sizes"][f"{shape[0]}x{shape[1]}"] = bench(path, max(shape), config, every)
     text = json.dumps(result, indent=1) + "\n"
     sys.stdout.write(text)
     if report is not None:
         report.write_text(text)
 
 
-def bench(clip: Path, longer: int, config: DictConfig) -> dict:
+def bench(clip: Path, longer: int, config: DictConfig, every: DictConfig) -> dict:
     """Frames a second of each runner (median), and ours over each other's (median of rounds)."""
-    runners, missing = {"ours": Runner(Ours(config))}, []
+    runners = {"ours": Runner(Ours(config)), "every": Runner(Ours(every))}
+    missing = []
     for name, (package, make) in OTHERS.items():
         if importlib.util.find_spec(package) is None:
             missing.append(f"{name}: {package} is not installed")

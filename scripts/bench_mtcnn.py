@@ -30,11 +30,13 @@ BATCHES = 12
 def main(clip: Path, report: Path | None) -> None:
     register_schemas()
     with initialize_config_dir(config_dir(), version_base="1.3"):
-        detector = build_detector(compose("extract").detector)
+        every = ["detector.args.search_every=1"]  # so does the other
+        detector = build_detector(compose("extract", every).detector)
     s = detector.settings
     with open_frames(clip) as source:
         smallest = max(s.min_face, s.min_face_share * max(source.width, source.height))
-        batches = read(source, detector.batch_size)
+        size = detector.frames_per_call(source.height, source.width)
+        batches = read(source, size)
         shape = source.height, source.width
     thresholds = (s.pnet_threshold, s.rnet_threshold, s.onet_threshold)
     reference = load(smallest, s.factor, thresholds)
@@ -51,7 +53,7 @@ def main(clip: Path, report: Path | None) -> None:
             theirs.append(other / len(batch))
         overlaps += [smallest_overlap(*pair) for pair in zip(faces, boxes, strict=True)]
     result = {
-        "frames": f"{len(ours) * detector.batch_size} of {shape[1]}x{shape[0]}",
+        "frames": f"{len(ours) * size} of {shape[1]}x{shape[0]}",
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
         "jax_frames_per_s": round(1 / statistics.median(ours), 1),

@@ -21,6 +21,7 @@ from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.data.frames import Frame
 from odfs_jax.data.video import open_frames
 from odfs_jax.errors import UserError
+from odfs_jax.extraction.batching import each_once, same_size
 from odfs_jax.extraction.build import build_detector, build_landmarker
 from odfs_jax.extraction.detection import Detection, Detector
 from odfs_jax.extraction.filters import build_filters, keep_all_of
@@ -149,9 +150,9 @@ def _landmarks(clip: Clip, config: DictConfig) -> tuple[list[list[Detection]], f
 
 
 def detect(frames: Sequence[Frame], detector: Detector) -> Iterator[list[Detection]]:
-    size = detector.frames_per_call(*frames[0].image.shape[:2])
-    for i in range(0, len(frames), size):
-        yield from detector(frames[i : i + size])
+    batches = same_size(frames, detector)
+    for batch in each_once([*zip(batch, detector(batch), strict=True)] for batch in batches):
+        yield from (faces for _, faces in batch)
 
 
 def measure(clips: Sequence[Clip], config: DictConfig) -> str:

@@ -12,12 +12,11 @@ import numpy as np
 from odfs_jax.conversion.colours.base import Measured
 from odfs_jax.conversion.merge import Predicted
 from odfs_jax.conversion.regions import Region
+from odfs_jax.data.cuts import is_cut, sparse
 
 NEAR = 0.5  # of a face square's side: how far the same face may move in a frame
 ALIKE = 1.5  # and how much larger or smaller it may become
 GAP = 5  # frames that it may be missing for
-CUT = 32.0  # mean difference of two frames' pixels, of 255, above which they are two shots
-SPARSE = 32  # rows and columns of a frame that are compared
 
 
 @dataclass(eq=False)
@@ -93,12 +92,8 @@ class Tracker:
                 del track[0]
 
     def _is_cut(self, image: np.ndarray) -> bool:
-        steps = (max(1, size // SPARSE) for size in image.shape[:2])
-        sparse = image[tuple(slice(None, None, step) for step in steps)].astype(np.float32)
-        before, self._before = self._before, sparse
-        if before is None:
-            return False
-        return before.shape != sparse.shape or float(np.abs(sparse - before).mean()) > CUT
+        before, self._before = self._before, sparse(image)
+        return before is not None and is_cut(before, self._before)
 
 
 def _distance(region: Region, other: Region) -> float:

@@ -39,11 +39,14 @@ def summed(frames: Sequence[jax.Array]) -> jax.Array:
     return jnp.pad(sums, ((0, 0), (1, 0), (1, 0), (0, 0)))
 
 
-def reduce_frame(integral: jax.Array, height: int, width: int) -> jax.Array:
-    """The whole frame of `integral` [H+1,W+1,C] as float32 [height,width,C], values 0..255."""
-    top, bottom = _edges(0, integral.shape[0] - 1, height)
-    left, right = _edges(0, integral.shape[1] - 1, width)
-    rows = integral[bottom] - integral[top]
+def reduce_frame(integrals: jax.Array, number: jax.Array, height: int, width: int) -> jax.Array:
+    """The whole frame `number` of `integrals` [N,H+1,W+1,C] as float32 [height,width,C].
+
+    Values are 0..255.
+    """
+    top, bottom = _edges(0, integrals.shape[1] - 1, height)
+    left, right = _edges(0, integrals.shape[2] - 1, width)
+    rows = integrals[number, bottom] - integrals[number, top]
     sums = rows[:, right] - rows[:, left]
     return _mean(sums, bottom - top, right - left)
 

@@ -32,9 +32,14 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Finds faces. `name` is written into the aligned PNG."""
+    """Finds faces. `name` is written into the aligned PNG.
+
+    Of a clip's frames that follow each other it searches those all over whose number is a multiple
+    of `stride`, and between them only where faces are likely; 1: all.
+    """
 
     name: str
+    stride: int
 
     def frames_per_call(self, height: int, width: int) -> int:
         """How many frames of this size a call takes at most."""

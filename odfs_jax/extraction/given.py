@@ -41,6 +41,7 @@ class Given:
     """
 
     name = "file"
+    stride = 1
 
     def __init__(self, settings: Settings, batch_size: int) -> None:
         if settings.path is None:

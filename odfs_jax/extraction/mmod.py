@@ -38,6 +38,7 @@ class Mmod:
     """The detector: boxes without points, one frame a process at a time."""
 
     name = "dlib"
+    stride = 1
 
     def __init__(self, settings: Settings, batch_size: int) -> None:
         self.settings = settings

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from odfs_jax.data.frames import Frame
-from odfs_jax.extraction import area, boxes
+from odfs_jax.extraction import area, between, boxes
 from odfs_jax.extraction.detection import Detection, batch_within, largest_first
 from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.weights import mtcnn_params
@@ -42,6 +42,7 @@ class Settings:
     rnet_threshold: float = within(0, 1)
     onet_threshold: float = within(0, 1)
     candidates: int = within(1, 1 << 20)
+    search_every: int = within(1, 100)
 
 
 @dataclass
@@ -72,6 +73,7 @@ class Mtcnn:
     def __init__(self, settings: Settings, batch_size: int) -> None:
         self.settings = settings
         self.batch_size = batch_size
+        self.stride = settings.search_every
         self.params = jax.device_put(mtcnn_params())
         on_rects = functools.partial(jax.jit, static_argnums=(0, 1, 2))(_on_rects)
         self._rnet = functools.partial(on_rects, nets.RNet(), nets.RNET_SIZE, RNET_AT_ONCE)
@@ -79,8 +81,12 @@ class Mtcnn:
         self._pnet = jax.jit(self._propose)
 
     def frames_per_call(self, height: int, width: int) -> int:
-        """How many frames of this size a call takes: `batch_size`, fewer of very large ones."""
-        return batch_within(self.batch_size, height, width)
+        """How many frames of this size a call takes: `batch_size`, fewer of very large ones.
+
+        Of more than a stride as many as begin and end with a searched one.
+        """
+        most = batch_within(self.batch_size, height, width)
+        return most - (most - 1) % self.stride if most > self.stride else most
 
     def __call__(self, frames: Sequence[Frame]) -> list[list[Detection]]:
         """The faces of each of at most `frames_per_call` frames of one size, the largest first."""
@@ -89,20 +95,44 @@ class Mtcnn:
             return [[] for _ in frames]
         count = self.frames_per_call(height, width)
         integrals = area.integral_images([frame.image for frame in frames], count)
-        found = self._first_stage(integrals, len(frames))
-        found = self._second_stage(integrals, found)
-        return self._third_stage(integrals, found, len(frames))
+        places = between.searched(frames, self.stride if self.stride < count else 1)
+        gaps = between.gaps(places)
+        at_once = -(-(count - 1) // self.stride) + 1 if gaps else count
+        found = self._sifted(integrals, self._first_stage(integrals, places, at_once))
+        if gaps:
+            near = self._sifted(integrals, _likely(gaps, found))
+            lost = [gap.place for gap in gaps if len(near[gap.place]) < _most_beside(gap, found)]
+            for gap in gaps:
+                found[gap.place] = near[gap.place]
+            if lost:
+                again = self._first_stage(integrals, np.array(lost), at_once)
+                again = self._sifted(integrals, again)
+                for place in lost:
+                    found[place] = again[place]
+        return found[: len(frames)]
 
-    def _first_stage(self, integrals: jax.Array, frames: int) -> _Candidates:
-        levels = jax.device_get(self._pnet(self.params["pnet"], integrals))
+    def _sifted(self, integrals: jax.Array, found: _Candidates) -> list[list[Detection]]:
+        """For each frame the faces among the candidates, the largest first."""
+        return self._third_stage(integrals, self._second_stage(integrals, found))
+
+    def _first_stage(self, integrals: jax.Array, places: np.ndarray, at_once: int) -> _Candidates:
+        """Candidates in the frames at `places`, of which a call takes `at_once`."""
+        groups = [places[start : start + at_once] for start in range(0, len(places), at_once)]
+        running = [
+            self._pnet(self.params["pnet"], integrals, _padded(group, at_once)) for group in groups
+        ]
+        levels = [
+            [np.concatenate(parts)[: len(places)] for parts in zip(*level, strict=True)]
+            for level in zip(*jax.device_get(running), strict=True)
+        ]
         scales = pyramid(integrals.shape[1] - 1, integrals.shape[2] - 1, self.settings)
         parts, dropped = [], 0
         for scale, (scores, offsets) in zip(scales, levels, strict=True):
-            place = np.nonzero(scores[:frames] >= self.settings.pnet_threshold)
+            place = np.nonzero(scores >= self.settings.pnet_threshold)
             place, too_many = likeliest(place, scores[place], self.settings.candidates)
             dropped += too_many
-            frame, rows, columns = place
-            found = _Candidates(frame, cell_boxes(rows, columns, scale), scores[place])
+            place_of, rows, columns = place
+            found = _Candidates(places[place_of], cell_boxes(rows, columns, scale), scores[place])
             keep = found.suppressed(0.5)
             found, offsets = found[keep], offsets[place][keep]
             parts.append((found.frame, found.boxes, found.scores, offsets))
@@ -123,9 +153,7 @@ class Mtcnn:
         found.boxes = boxes.square(boxes.shift_edges(found.boxes, offsets[keep], 1))
         return found
 
-    def _third_stage(
-        self, integrals: jax.Array, found: _Candidates, frames: int
-    ) -> list[list[Detection]]:
+    def _third_stage(self, integrals: jax.Array, found: _Candidates) -> list[list[Detection]]:
         found, (scores, offsets, points) = self._classify("onet", integrals, found, ONET_CHUNK)
         found.scores = scores
         keep = np.flatnonzero(scores > self.settings.onet_threshold)
@@ -133,7 +161,7 @@ class Mtcnn:
         corner, size = found.boxes[:, None, :2], found.boxes[:, None, 2:] - found.boxes[:, None, :2]
         points = corner + points * (size + 1) - 1
         found.boxes = boxes.shift_edges(found.boxes, offsets, 1)
-        result: list[list[Detection]] = [[] for _ in range(frames)]
+        result: list[list[Detection]] = [[] for _ in range(len(integrals))]
         for i in found.suppressed(0.7, boxes.smaller_overlap):
             face = Detection(found.boxes[i], points[i], float(found.scores[i]))
             result[found.frame[i]].append(face)
@@ -156,13 +184,19 @@ class Mtcnn:
         joined = [np.concatenate(part) for part in zip(*jax.device_get(outputs), strict=True)]
         return found, [part[: len(rects)] for part in joined]
 
-    def _propose(self, params: dict, integrals: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
-        """For each pyramid level the P-Net's face probabilities [n,h,w] and offsets [n,h,w,4]."""
+    def _propose(
+        self, params: dict, integrals: jax.Array, places: jax.Array
+    ) -> list[tuple[jax.Array, jax.Array]]:
+        """Of the frames at `places` [n] the P-Net's face probabilities and offsets.
+
+        [n,h,w] and [n,h,w,4] for each pyramid level.
+        """
         height, width = integrals.shape[1] - 1, integrals.shape[2] - 1
         pictures = []
         for scale in pyramid(height, width, self.settings):
             size = int(height * scale + 1), int(width * scale + 1)
-            picture = jax.vmap(lambda i, size=size: area.reduce_frame(i, *size))(integrals)
+            reduce = functools.partial(area.reduce_frame, height=size[0], width=size[1])
+            picture = jax.vmap(reduce, (None, 0))(integrals, places)
             pictures.append(_normalise(picture))
 
         def look(*pictures: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
@@ -178,6 +212,19 @@ class Mtcnn:
                 self.settings.candidates,
                 count,
             )
+
+
+def _likely(gaps: Sequence[between.Gap], found: Sequence[Sequence[Detection]]) -> _Candidates:
+    """Where faces may be in the frames in `gaps`, by what was `found` in those beside them."""
+    likely = [gap.likely(found) for gap in gaps]
+    frame = np.repeat([gap.place for gap in gaps], [len(own) for own in likely])
+    edges = boxes.square(np.concatenate(likely))
+    return _Candidates(frame, edges, np.ones(len(frame), np.float32))
+
+
+def _most_beside(gap: between.Gap, found: list[list[Detection]]) -> int:
+    """How many faces the frame has that has more of the two around `gap`."""
+    return max(len(found[gap.before]), len(found[gap.after]))
 
 
 def pyramid(height: int, width: int, settings: Settings) -> list[float]:

@@ -20,6 +20,7 @@ import jax
 from odfs_jax.data.frames import Frame, FrameSource
 from odfs_jax.data.prefetch import prefetch
 from odfs_jax.devices import cores
+from odfs_jax.extraction.batching import Batch, each_once, same_size
 from odfs_jax.extraction.debug import write_debug_picture
 from odfs_jax.extraction.detection import Detection, Detector, Landmarker
 from odfs_jax.extraction.filters import Keep, keep_all_of
@@ -32,10 +33,8 @@ from odfs_jax.faces.types import FaceType
 
 T = TypeVar("T")
 R = TypeVar("R")
-Batch = list[tuple[Frame, list[Detection]]]
 
 AHEAD = 2  # batches that wait for each stage
-MAX_WAITING = 32  # frames of different sizes that wait for others of their size
 
 
 @dataclass(frozen=True)
@@ -118,9 +117,8 @@ def extract_frames(
 
 def find_faces(source: FrameSource, finders: Sequence[Finder]) -> Generator[Batch]:
     """The frames of `source` in batches of one size, with all faces and their landmarks."""
-    frames_per_call = finders[0].detector.frames_per_call
-    batches = prefetch(_same_size(source, frames_per_call), AHEAD)
-    detected = prefetch(spread(batches, [f.detect for f in finders]), AHEAD)
+    batches = prefetch(same_size(source, finders[0].detector), AHEAD)
+    detected = prefetch(each_once(spread(batches, [f.detect for f in finders])), AHEAD)
     return prefetch(spread(detected, [f.find_landmarks for f in finders]), AHEAD)
 
 
@@ -150,21 +148,6 @@ def with_landmarks(batch: Batch, landmarker: Landmarker) -> Batch:
                  for face in faces])
         for frame, faces in batch
     ]  # fmt: skip
-
-
-def _same_size(
-    frames: Iterable[Frame], frames_per_call: Callable[[int, int], int]
-) -> Generator[list[Frame]]:
-    """Batches of frames of one size: pictures in a folder may differ."""
-    waiting: dict[tuple[int, ...], list[Frame]] = {}
-    for frame in frames:
-        group = waiting.setdefault(frame.image.shape, [])
-        group.append(frame)
-        if len(group) == frames_per_call(*frame.image.shape[:2]):
-            yield waiting.pop(frame.image.shape)
-        elif sum(map(len, waiting.values())) > MAX_WAITING:  # many sizes must not fill memory
-            yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
-    yield from waiting.values()
 
 
 def _keep(

@@ -59,7 +59,7 @@ class Plan:
     """What is left to do in one clip or folder, and the PNGs that are in the way of it.
 
     `count` frames are there, as far as known. `margin`: frames to either side of an unfinished one
-    that must be read to smooth its points.
+    that must be read to find its faces and to smooth their points.
     """
 
     selection: Selection

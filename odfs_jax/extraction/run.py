@@ -150,6 +150,7 @@ def _run(
     if source.is_folder:
         smoother = None  # pictures need not follow each other
     margin = 0 if smoother is None else reach(smoother)
+    margin += finders[0].detector.stride - 1  # up to the frames that were searched all over
     plan = prepare(journal, job.faces, job.settings, selection, source, margin, config.overwrite)
     source.choose(plan.reads, None if selection.last is None else selection.last + 1)
     before = len(journal.frames)

@@ -38,6 +38,7 @@ class Sfd:
     """The detector. One instance compiles once for each frame size that it meets."""
 
     name = "sfd"
+    stride = 1
 
     def __init__(self, settings: Settings, batch_size: int) -> None:
         self.settings = settings

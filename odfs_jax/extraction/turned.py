@@ -21,6 +21,7 @@ class Turned:
 
     def __init__(self, inner: Detector, degrees: Sequence[int]) -> None:
         self.name = inner.name
+        self.stride = inner.stride
         self._inner = inner
         self._degrees = (0, *degrees)
 

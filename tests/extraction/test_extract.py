@@ -15,9 +15,8 @@ import pytest
 
 from odfs_jax import cli
 from odfs_jax.data import aligned
-from odfs_jax.data.frames import Frame
 from odfs_jax.errors import UserError
-from odfs_jax.extraction import pipeline, run, writing
+from odfs_jax.extraction import run, writing
 from odfs_jax.extraction.journal import JOURNAL
 from odfs_jax.faces import align
 
@@ -193,19 +192,6 @@ def test_a_full_disk_ends_the_run_and_its_threads(workspace, extract, monkeypatc
         extract(workspace)
     assert threading.active_count() == before
     assert not (workspace / "src" / "no_face.txt").exists()
-
-
-def test_batches_hold_one_size_and_little_memory():
-    shapes = [(4, 4), (4, 4), (5, 5), (4, 4), *[(n, n) for n in range(10, 80)]]
-    frames = [Frame("x", i, None, np.zeros((*s, 3), np.uint8)) for i, s in enumerate(shapes)]
-    read, batches = [], []
-    pulled = (read.append(frame) or frame for frame in frames)
-    for batch in pipeline._same_size(pulled, lambda height, width: 3):
-        assert len({frame.image.shape for frame in batch}) == 1 and len(batch) <= 3
-        assert len(read) - sum(map(len, batches)) <= pipeline.MAX_WAITING + 1
-        batches.append([frame.index for frame in batch])
-    assert batches[0] == [0, 1, 3]
-    assert sorted(i for batch in batches for i in batch) == list(range(len(shapes)))
 
 
 @pytest.mark.parametrize(

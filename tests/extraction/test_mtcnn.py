@@ -78,9 +78,11 @@ def test_a_face_of_a_batch_does_not_depend_on_its_neighbours(frames, detector):
     np.testing.assert_array_equal(alone[0].box, beside[0].box)
 
 
-def test_fewer_large_frames_a_call(detector):
+def test_fewer_large_frames_a_call(detector, configure):
     sizes = [(384, 384), (1080, 1920), (2160, 3840), (6000, 8000)]
     assert [detector.frames_per_call(*size) for size in sizes] == [4, 4, 2, 1]
+    usual = build_detector(configure().detector)  # every fifth is searched, the last one too
+    assert [usual.frames_per_call(*size) for size in sizes] == [16, 6, 2, 1]
 
 
 def test_nothing_in_flat_and_in_tiny_frames(detector):

@@ -29,6 +29,7 @@ class Known:
     """Detector and landmarker: a trembling face in every frame, two in one, none in another."""
 
     name = "known"
+    stride = 1
 
     def __init__(self):
         self.seen = []

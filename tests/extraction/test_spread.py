@@ -17,6 +17,7 @@ class OnDevice:
     """Detector and landmarker: notes the device and the thread that it was called on."""
 
     name = "on_device"
+    stride = 1
 
     def __init__(self):
         self.seen = []

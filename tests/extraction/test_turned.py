@@ -49,6 +49,7 @@ class Corner:
     """Finds one face, in the upper left corner of frames that are higher than wide."""
 
     name = "corner"
+    stride = 1
 
     def __call__(self, frames):
         box = np.array([0.0, 0.0, 4.0, 2.0], np.float32)
