@@ -50,6 +50,14 @@ def test_integral_images_are_opencvs(monkeypatch, frame):
         np.testing.assert_array_equal(found, np.stack(expected))
 
 
+def test_a_cpu_shares_the_sums_memory():
+    if jax.default_backend() != "cpu":
+        pytest.skip("a CPU's way")
+    for width in range(20, 30):
+        sums = area._room((2, 31, width, 3))
+        assert jax.device_put(sums).unsafe_buffer_pointer() == sums.ctypes.data
+
+
 def test_sums_that_wrap_come_out_right():
     frame = np.full((64, 64, 3), 200, np.uint8)
     near_the_limit = area.integral_images([frame], 1) + np.int32(2**31 - 1000)
