@@ -36,7 +36,8 @@ def same_size(frames: Iterable[Frame], detector: Detector) -> Generator[list[Fra
             if ends:
                 doubled = frame
                 waiting[shape] = [frame]
-        elif sum(map(len, waiting.values())) > MAX_WAITING:  # many sizes must not fill memory
+        elif len(waiting) > 1 and sum(map(len, waiting.values())) > MAX_WAITING:
+            # many sizes must not fill memory
             yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
     yield from (group for group in waiting.values() if len(group) > 1 or group[0] is not doubled)
 

@@ -71,7 +71,7 @@ Detector.frames_per_call = lambda self, height, width: self.most
 
 
 @pytest.mark.parametrize("start", [0, 3, 7, 15, 31, 39])
-@pytest.mark.parametrize(("most", "stride"), [(16, 5), (6, 5), (8, 3), (5, 5), (4, 1)])
+@pytest.mark.parametrize(("most", "stride"), [(16, 5), (6, 5), (8, 3), (36, 5), (5, 5), (4, 1)])
 def test_batches_of_a_clip_end_with_searched_frames(start, most, stride):
     frames = clip(range(start, 41))
     batches = list(same_size(frames, Detector(most, stride)))
