@@ -218,13 +218,16 @@ def clones(clip: Clip) -> tuple[Callable[[], None], Callable[[], None]]:
         for p, r in zip(clip.landmarks, regions, strict=True)
     ]
     faces = [np.ascontiguousarray(p[:, ::-1]) for p in pixels]
-    jitted = jax.jit(clone)
+
+    @jax.jit
+    def of_bytes(below: jax.Array, above: jax.Array, shape: jax.Array) -> jax.Array:
+        below, above = (p.astype(jnp.float32) / 255 for p in (below, above))
+        return jnp.round(jnp.clip(clone(below, above, shape > 0), 0, 1) * 255).astype(jnp.uint8)
 
     def ours_alone() -> None:
         for start in range(0, FRAMES, BATCH):
             chunk = slice(start, start + BATCH)
-            below, above = (np.stack(p[chunk]) / np.float32(255) for p in (pixels, faces))
-            np.asarray(jitted(below, above, np.stack(shapes[chunk]) > 0))
+            np.asarray(of_bytes(*(np.stack(p[chunk]) for p in (pixels, faces, shapes))))
 
     def theirs_alone() -> None:
         for below, above, shape in zip(pixels, faces, shapes, strict=True):

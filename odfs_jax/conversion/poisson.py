@@ -14,6 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from odfs_jax.inference import in_groups
+
 ERODED = 3  # pixels, by a square: OpenCV's
 SHARES = (5, 6, 8)  # eighths of the region's side that rectangles are padded to ...
 SMALL = 192  # ... from this side on: below, a smaller one would save nothing
@@ -34,12 +36,16 @@ def clone(regions: jax.Array, faces: jax.Array, inside: jax.Array) -> jax.Array:
     Pixels outside the rectangle around `inside`, and its edge, are those of `regions`. A face with
     an empty mask changes nothing. Values may lie slightly outside [0, 1].
     """
+    return in_groups(_clone, 1, regions, faces, inside)
+
+
+def _clone(regions: jax.Array, faces: jax.Array, inside: jax.Array) -> jax.Array:
     (top, height), (left, width) = _extent(inside.any(2)), _extent(inside.any(1))
     rectangles = Rectangles(top, left, height, width)
     side = inside.shape[1]
     sizes = [-(-side * share // 8) for share in SHARES if side > SMALL or share == 8]
     branches = [partial(_correction, shape) for shape in itertools.product(sizes, sizes)]
-    # Only the branch whose rectangle holds every face of the batch is computed.
+    # Only the branch whose rectangle holds every face that came along is computed.
     row, column = (
         sum((n.max() > s).astype(jnp.int32) for s in sizes[:-1]) for n in (height, width)
     )
@@ -110,11 +116,12 @@ def _solve(divergence: jax.Array, at: Rectangles) -> jax.Array:
     transform_x, values_x = _sines(at.width - 2, cols)
 
     def both(picture: jax.Array) -> jax.Array:
-        half = jnp.einsum("nij,njkc->nikc", transform_y, picture, precision="highest")
-        return jnp.einsum("nlk,nikc->nilc", transform_x, half, precision="highest")
+        half = jnp.einsum("nij,njck->nick", transform_y, picture, precision="highest")
+        return jnp.einsum("nick,nkl->nicl", half, transform_x, precision="highest")
 
-    values = values_y[:, :, None] + values_x[:, None, :]
-    solved = both(both(divergence) / values[..., None])
+    # Colours between rows and columns: then both are products of matrices as they lie in memory.
+    values = (values_y[:, :, None] + values_x[:, None, :])[:, :, None]
+    solved = both(both(divergence.swapaxes(2, 3)) / values).swapaxes(2, 3)
     return jnp.pad(solved, ((0, 0), (1, 0), (1, 0), (0, 0)))[:, :rows, :cols]
 
 
