@@ -192,9 +192,10 @@ def test_killed_at_many_moments_no_result_is_broken(workspace, name):
     settings = (f"output.path={workspace / name}",)
     if name != "result":
         settings += ("output.preset=ultrafast",)
-    begin = time.monotonic()
-    assert start(workspace, *settings).wait() == 0
-    seconds = time.monotonic() - begin
+    for _ in range(2):  # the first one compiles
+        begin = time.monotonic()
+        assert start(workspace, *settings).wait() == 0
+        seconds = time.monotonic() - begin
     draw, stopped = random.Random(0), 0
     for number in range(14):
         process = start(workspace, *settings, f"merge.erode={number}")
