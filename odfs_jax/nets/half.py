@@ -3,7 +3,7 @@
 They multiply bfloat16 and add up in float32, some four times as fast as vector units do float32.
 XLA:CPU gives them plain products of two matrices; all else in bfloat16 it widens to float32 and
 narrows again, moved pixels too: here those are moved as the 16-bit integers that they are stored
-as. On a CPU without such units bfloat16 is slower than float32.
+as. A CPU without such units is probably slower in bfloat16 than in float32 (not measured).
 """
 
 import jax
