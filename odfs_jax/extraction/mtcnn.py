@@ -99,6 +99,7 @@ class Mtcnn:
         gaps = between.gaps(places)
         at_once = -(-(count - 1) // self.stride) + 1 if gaps else count
         found = self._sifted(integrals, self._first_stage(integrals, places, at_once))
+        gaps = [gap for gap in gaps if _most_beside(gap, found)]  # no face is likely in others
         if gaps:
             near = self._sifted(integrals, _likely(gaps, found))
             lost = [gap.place for gap in gaps if len(near[gap.place]) < _most_beside(gap, found)]

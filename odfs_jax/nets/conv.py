@@ -13,7 +13,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from odfs_jax.nets.half import conv_half, is_half
-from odfs_jax.nets.pixels import columns, depth_to_space, padded, shifted, space_to_depth, taps_of
+from odfs_jax.nets.pixels import (
+    at_a_time,
+    columns,
+    depth_to_space,
+    padded,
+    shifted,
+    space_to_depth,
+    taps_of,
+)
 from odfs_jax.nets.winograd import conv_winograd
 
 SMALL = 16  # pixels of a map that is convolved as a matrix product on a CPU
@@ -197,8 +205,7 @@ def _correlated(
     """
     n, height, width, features = grad.shape
     channels = size * x.shape[-1]
-    most = max(1, CHUNK // (height * width * channels))
-    pictures = max(count for count in range(1, n + 1) if n % count == 0 and count <= most)
+    pictures = at_a_time(n, CHUNK // (height * width * channels))
     x, grad = (
         a.reshape(-1, pictures, *a.shape[1:]) for a in (padded(x, size, stride, mirrored), grad)
     )

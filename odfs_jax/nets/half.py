@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from odfs_jax.nets.pixels import columns, padded
+from odfs_jax.nets.pixels import at_a_time, columns, padded
 
 COLUMNS = 1 << 24  # values of the shifted pictures that are held at a time: 32 MB
 
@@ -35,7 +35,7 @@ def conv_half(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     n, height, width, _ = x.shape
     flat = kernel.reshape(-1, features)
     values = -(-height // stride) * -(-width // stride) * len(flat)  # of the columns of a picture
-    pictures = max(c for c in range(1, n + 1) if n % c == 0 and (c == 1 or c * values <= COLUMNS))
+    pictures = at_a_time(n, COLUMNS // values)
 
     def convolve(bits: jax.Array) -> jax.Array:
         return product(lax.bitcast_convert_type(columns(bits, size, stride), jnp.bfloat16), flat)

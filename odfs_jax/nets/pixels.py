@@ -1,4 +1,7 @@
-"""Pixels put elsewhere: shifted beside each other, joined to fewer, spread out to more. NHWC."""
+"""Pixels put elsewhere: shifted beside each other, joined to fewer, spread out to more. NHWC.
+
+And how many pictures' pixels are worth having there at a time.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +29,11 @@ def taps_of(x: jax.Array, size: int, stride: int, axis: int) -> list[jax.Array]:
     """What the outputs see of a padded `x` through each tap of a kernel along an axis."""
     end = x.shape[axis] - size + 1
     return [lax.slice_in_dim(x, i, i + end, stride, axis) for i in range(size)]
+
+
+def at_a_time(count: int, most: int) -> int:
+    """How many of `count` pictures go at a time, in equal groups of at most `most`, at least 1."""
+    return max(n for n in range(1, count + 1) if count % n == 0 and n <= max(1, most))
 
 
 def space_to_depth(x: jax.Array) -> jax.Array:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from odfs_jax.nets.pixels import at_a_time
+
 ROOM = 3 << 18  # tiles at a time, times channels and features: some 50 MB, whatever the batch
 FEATURES = 512  # of a kernel at a time: its sixteen places take 1.8 times what it takes itself
 DATA = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
@@ -90,8 +92,7 @@ def _correlated(x: jax.Array, grad: jax.Array) -> jax.Array:
 def _parts(x: jax.Array, channels: int, features: int) -> jax.Array:
     """Pictures in groups of as many as there is room for: [groups,n,H,W,C]."""
     n, height, width, _ = x.shape
-    most = max(1, ROOM * 4 // (height * width * (channels + features)))
-    pictures = max(count for count in range(1, n + 1) if n % count == 0 and count <= most)
+    pictures = at_a_time(n, ROOM * 4 // (height * width * (channels + features)))
     return x.reshape(-1, pictures, *x.shape[1:])
 
 
