@@ -19,11 +19,6 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 SHARES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")  # the name, the old name
 
 
-def cores() -> int:
-    """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def prepare(hardware: Mapping[str, Any]) -> None:
     """Applies a `HardwareConfig` to JAX: the devices it sees and the cache of compiled programs.
 

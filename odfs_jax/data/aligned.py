@@ -92,7 +92,7 @@ def read_image_and_face(path: Path) -> tuple[np.ndarray, FaceData]:
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise BadFileError(path, "the picture in this PNG cannot be decoded")
-    return np.ascontiguousarray(image[..., ::-1]), face
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), face
 
 
 def rewrite_data(path: Path, face: FaceData) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 
 from odfs_jax.data import png
 from odfs_jax.data.frames import Frame, FrameSource
+from odfs_jax.data.prefetch import cores, side_by_side
 from odfs_jax.data.workspace import IMAGE_SUFFIXES, image_files
 from odfs_jax.errors import BadFileError, UserError
 
+READ_AT_ONCE = 4  # pictures, where there are as many cores
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
@@ -41,18 +43,27 @@ class PictureSource(FrameSource):
         if self._files is None:
             raise RuntimeError(f"{self.path} was iterated before; open it again")
         files, self._files = self._files, None
-        for index, file in enumerate(files[: self._stop]):
-            if self._left_out(file.name, index):
-                continue
-            try:
-                deep = _read(file)
-            except BadFileError as error:
-                self.bad.append(error)
-                continue
-            image, stored = _eight_bits(deep), None
-            if self._plates and deep.dtype == np.uint16:
-                stored = av.VideoFrame.from_ndarray(deep, format="rgb48le")
-            yield Frame(file.name, index, None, image, plate=image, stored=stored)
+        chosen = (
+            (index, file)
+            for index, file in enumerate(files[: self._stop])
+            if not self._left_out(file.name, index)
+        )
+        for frame in side_by_side(self._frame, chosen, min(cores(), READ_AT_ONCE)):
+            if isinstance(frame, BadFileError):
+                self.bad.append(frame)
+            else:
+                yield frame
+
+    def _frame(self, numbered: tuple[int, Path]) -> Frame | BadFileError:
+        index, file = numbered
+        try:
+            deep = _read(file)
+        except BadFileError as error:
+            return error
+        image, stored = _eight_bits(deep), None
+        if self._plates and deep.dtype == np.uint16:
+            stored = av.VideoFrame.from_ndarray(deep, format="rgb48le")
+        return Frame(file.name, index, None, image, plate=image, stored=stored)
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -76,7 +87,7 @@ def _read(path: Path) -> np.ndarray:
         raise BadFileError(path, "not a picture that can be read")
     if image.dtype not in (np.uint8, np.uint16):
         raise BadFileError(path, f"{image.dtype} pixels; expected 8 or 16 bits")
-    return np.ascontiguousarray(image[..., ::-1])
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _eight_bits(image: np.ndarray) -> np.ndarray:

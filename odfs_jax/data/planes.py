@@ -24,7 +24,7 @@ def blended(
     if untouched is None:
         return base
     new = yuv.from_rgb(image, target.pixel_format, target.result)
-    for kept, changed in zip(samples(base), samples(new), strict=True):
+    for kept, changed in zip(yuv.samples(base), yuv.samples(new), strict=True):
         np.copyto(changed, kept, where=_at(untouched, *kept.shape[:2])[..., None])
     return new
 
@@ -52,30 +52,13 @@ def turned(frame: av.VideoFrame, turn: Callable[[np.ndarray], np.ndarray]) -> av
     """
     if not _is_turnable(frame.format.name):
         return None
-    planes = [turn(plane) for plane in samples(frame)]
+    planes = [turn(plane) for plane in yuv.samples(frame)]
     height, width = planes[0].shape[:2]
     result = av.VideoFrame(width, height, frame.format.name)
-    for new, old in zip(samples(result), planes, strict=True):
+    for new, old in zip(yuv.samples(result), planes, strict=True):
         new[:] = old
     result.colorspace, result.color_range = frame.colorspace, frame.color_range
     return result
-
-
-def samples(frame: av.VideoFrame) -> list[np.ndarray]:
-    """uint8 [h, w, bytes] of each plane: views that write into `frame`."""
-    views = []
-    for index, plane in enumerate(frame.planes):
-        size = _bytes(frame.format, index)
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height]
-        views.append(rows[:, : plane.width * size].reshape(plane.height, plane.width, size))
-    return views
-
-
-def _bytes(layout: av.VideoFormat, plane: int) -> int:
-    """Bytes from one sample of a plane to the next; chroma of NV12 comes in pairs."""
-    if not layout.is_planar:
-        return layout.padded_bits_per_pixel // 8
-    return sum((part.bits + 7) // 8 for part in layout.components if part.plane == plane)
 
 
 def _at(untouched: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -2,21 +2,32 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
 
 from odfs_jax.data import planes
 from odfs_jax.data.frames import ClipFormat, Frame, FrameSource
-from odfs_jax.data.prefetch import prefetch
+from odfs_jax.data.prefetch import cores, prefetch, side_by_side
 from odfs_jax.data.yuv import tags_of, to_rgb
 from odfs_jax.errors import BadFileError, UserError
 
-AHEAD = 4  # decoded pictures that wait to become RGB: each takes about as long
+AHEAD = 4  # decoded pictures that wait to become RGB
+CONVERSIONS = 4  # to RGB at once, where there are as many cores
+
+
+class _Picture(NamedTuple):
+    """A decoded picture, its number in the clip and its time."""
+
+    index: int
+    pts: int
+    picture: av.VideoFrame
 
 
 class ClipSource(FrameSource):
@@ -44,7 +55,7 @@ class ClipSource(FrameSource):
             self._container.close()
             raise
         self._first: av.VideoFrame | None = first
-        self._ahead: Generator[av.VideoFrame] | None = None
+        self._frames: Generator[Frame] | None = None
 
     def _describe(self, first: av.VideoFrame) -> None:
         stream = self._stream
@@ -63,13 +74,21 @@ class ClipSource(FrameSource):
         if self._first is None:
             raise RuntimeError(f"{self.path} was iterated before; open it again")
         first, self._first = self._first, None
-        self._ahead = prefetch(self._decoded, AHEAD)
-        pictures = chain([first], self._ahead)
+        self._frames = side_by_side(self._frame, self._chosen(first), min(cores(), CONVERSIONS))
+        yield from self._frames
+        self._report()
+
+    def _chosen(self, first: av.VideoFrame) -> Generator[_Picture]:
+        """The pictures that are wanted, from the `first` up to a change of size."""
+        with closing(prefetch(self._decoded, AHEAD)) as others:
+            yield from self._numbered(chain([first], others))
+
+    def _numbered(self, pictures: Iterable[av.VideoFrame]) -> Generator[_Picture]:
         step = max(1, round(1 / (self.clip.rate * self.clip.time_base)))
         last: int | None = None
         for index, picture in enumerate(pictures):
             if index == self._stop:
-                break
+                return
             pts = picture.pts
             if pts is None or (last is not None and pts <= last):
                 pts = 0 if last is None else last + step
@@ -79,22 +98,24 @@ class ClipSource(FrameSource):
                 self._damage["damaged frames"] += 1
             if self._left_out(self.path.name, index):
                 continue
-            image = self._turn.upright(to_rgb(picture, self.clip.colour))
-            if image.shape[:2] != (self.height, self.width):
-                self._damage[
-                    f"a change of size to {image.shape[1]}x{image.shape[0]}; stopped there"
-                ] += 1
-                break
-            frame = Frame(self.path.name, index, pts, image, picture.duration or None)
-            if self._plates:
-                stored = self._turn.stored(picture)
-                frame = dataclasses.replace(frame, plate=image, stored=stored)
-            yield frame
-        self._report()
+            width, height = self._turn.size(picture.width, picture.height)
+            if (width, height) != (self.width, self.height):
+                self._damage[f"a change of size to {width}x{height}; stopped there"] += 1
+                return
+            yield _Picture(index, pts, picture)
+
+    def _frame(self, numbered: _Picture) -> Frame:
+        index, pts, picture = numbered
+        image = self._turn.upright(to_rgb(picture, self.clip.colour, threads=1))
+        frame = Frame(self.path.name, index, pts, image, picture.duration or None)
+        if self._plates:
+            stored = self._turn.stored(picture)
+            frame = dataclasses.replace(frame, plate=image, stored=stored)
+        return frame
 
     def close(self) -> None:
-        if self._ahead is not None:
-            self._ahead.close()  # no thread may decode once the container is closed
+        if self._frames is not None:
+            self._frames.close()  # no thread may decode once the container is closed
         self._container.close()
 
     def _decode(self) -> Generator[av.VideoFrame]:

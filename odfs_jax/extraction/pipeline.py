@@ -7,8 +7,8 @@ each device, writing one for each core. So memory holds a fixed number of frames
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import cycle
@@ -18,8 +18,7 @@ from typing import TypeVar
 import jax
 
 from odfs_jax.data.frames import Frame, FrameSource
-from odfs_jax.data.prefetch import prefetch
-from odfs_jax.devices import cores
+from odfs_jax.data.prefetch import cores, in_order, prefetch, side_by_side
 from odfs_jax.extraction.batching import Batch, each_once, same_size
 from odfs_jax.extraction.debug import write_debug_picture
 from odfs_jax.extraction.detection import Detection, Detector, Landmarker
@@ -109,10 +108,7 @@ def extract_frames(
     """
     found = find_faces(source, finders)
     kept = prefetch(_keep(found, filters, smoother, write.plan), AHEAD)
-    workers = cores()
-    with closing(kept), ThreadPoolExecutor(workers, "faces") as pool:
-        jobs = (pool.submit(write, found) for found in kept)
-        yield from _in_order(jobs, 2 * workers)
+    return side_by_side(write, kept, cores())
 
 
 def find_faces(source: FrameSource, finders: Sequence[Finder]) -> Generator[Batch]:
@@ -132,7 +128,7 @@ def spread(items: Generator[T], works: Sequence[Callable[[T], R]]) -> Generator[
     jobs = (pool.submit(work, item) for item, (pool, work) in zip(items, turns, strict=False))
     try:
         with closing(items):
-            yield from _in_order(jobs, len(works))
+            yield from in_order(jobs, len(works))
     finally:
         for pool in pools:
             pool.shutdown(cancel_futures=True)
@@ -175,14 +171,3 @@ def _smooth(frames: Iterator[Found], smoother: Smoother) -> Iterator[Found]:
 
     for faces in smoothed(noted(), smoother):
         yield replace(waiting.popleft(), faces=faces)
-
-
-def _in_order(jobs: Iterable[Future[R]], ahead: int) -> Generator[R]:
-    """Results of `jobs`, at most `ahead` of them under way."""
-    running: deque[Future[R]] = deque()
-    for job in jobs:
-        running.append(job)
-        if len(running) >= ahead:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()

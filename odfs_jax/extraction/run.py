@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from odfs_jax import devices
 from odfs_jax.data.aligned import FaceData, read_face
 from odfs_jax.data.frames import FrameSource
+from odfs_jax.data.prefetch import cores
 from odfs_jax.data.video import open_frames
 from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import BadFileError, UserError
@@ -132,7 +133,7 @@ def build_finders(config: DictConfig) -> list[Finder]:
     for device in devices.choose(config.hardware):
         with jax.default_device(device):
             pair = build_detector(config.detector), build_landmarker(config.landmarks)
-        calls = min(devices.cores(), CALLS_ON_CPU) if device.platform == "cpu" else 1
+        calls = min(cores(), CALLS_ON_CPU) if device.platform == "cpu" else 1
         found += [Finder(device, *pair)] * calls
     return found
 

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from clips import MARKING, OUTPUT, copy, grid, make_clip, read, sound_packets, video_facts
 
-from odfs_jax.data import planes
+from odfs_jax.data import planes, yuv
 from odfs_jax.data.video import open_frames, open_writer
 from odfs_jax.errors import UserError
 
@@ -55,7 +55,7 @@ def test_ffv1_keeps_every_sample_outside_the_face(tmp_path, layout, size):
     result = with_face(source, tmp_path / "out.mkv")
     for index, (old, new) in enumerate(zip(decoded(source), decoded(result), strict=True)):
         assert new.format.name == old.format.name
-        for a, b in zip(planes.samples(old), planes.samples(new), strict=True):
+        for a, b in zip(yuv.samples(old), yuv.samples(new), strict=True):
             changed = (a != b).any(axis=2)
             if not index % 2:
                 assert not changed.any()
@@ -77,7 +77,7 @@ def ffv1_clip(path: Path, layout: str, height: int, width: int) -> Path:
         for _ in range(4):
             frame = av.VideoFrame(width, height, layout)
             depth = max(part.bits for part in frame.format.components)
-            for plane in planes.samples(frame):
+            for plane in yuv.samples(frame):
                 if depth == 8:
                     plane[:] = rng.integers(16, 236, plane.shape)
                 else:
@@ -100,7 +100,7 @@ def test_a_turned_clip_keeps_its_samples(tmp_path, layout):
     source = make_clip(tmp_path / "in.mp4", noise(2), turn=90, pixel_format=layout)
     result = copy(source, tmp_path / "out.mkv", FFV1)
     for old, new in zip(decoded(source), decoded(result), strict=True):
-        for a, b in zip(planes.samples(old), planes.samples(new), strict=True):
+        for a, b in zip(yuv.samples(old), yuv.samples(new), strict=True):
             np.testing.assert_array_equal(np.rot90(a), b)
 
 

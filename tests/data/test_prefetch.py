@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from odfs_jax.data.prefetch import prefetch
+from odfs_jax.data.prefetch import prefetch, side_by_side
 
 
 def counted(limit, made, closed):
@@ -61,4 +61,32 @@ def test_an_error_arrives_in_its_place():
     items = prefetch(broken(), 4)
     assert next(items) == 1
     with pytest.raises(ValueError, match="the second"):
+        next(items)
+
+
+def test_side_by_side_keeps_the_order_and_uses_all_workers():
+    together = threading.Barrier(3, timeout=20)
+
+    def slow_at_first(number):
+        if number < 3:
+            together.wait()  # all three are under way at once
+        time.sleep(0.05 if number % 3 == 0 else 0)
+        return 2 * number
+
+    closed: list[str] = []
+    done = list(side_by_side(slow_at_first, counted(12, [], closed), 3))
+    assert done == list(range(0, 24, 2)) and closed
+
+
+def test_side_by_side_is_bounded_and_closes_the_source():
+    made, closed = [], []
+    with closing(side_by_side(str, counted(1000, made, closed), 3)) as items:
+        assert [next(items), next(items)] == ["0", "1"]
+    assert closed and len(made) <= 2 + 3
+
+
+def test_an_error_of_the_work_arrives_in_its_place():
+    items = side_by_side(lambda number: 1 / (2 - number), counted(9, [], []), 4)
+    assert [next(items), next(items)] == [0.5, 1.0]
+    with pytest.raises(ZeroDivisionError):
         next(items)

@@ -25,6 +25,7 @@ from clips import (
 
 from odfs_jax.data import png
 from odfs_jax.data.video import open_frames, open_writer
+from odfs_jax.data.video_read import CONVERSIONS
 
 
 @pytest.mark.parametrize("matrix", ["bt709", "bt601"])
@@ -47,7 +48,7 @@ def test_no_thread_decodes_a_clip_that_was_left(tmp_path):
     with open_frames(make_clip(tmp_path / "in.mp4", grid(24))) as source:
         frames = iter(source)
         next(frames), next(frames)
-        assert threading.active_count() == before + 1
+        assert before < threading.active_count() <= before + 1 + CONVERSIONS
     assert threading.active_count() == before
 
 
