@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from reports import parse
 
 from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import MergeConfig, config_dir, register_schemas
@@ -255,4 +256,4 @@ def seconds(run: Callable[[], None]) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    main(parse(__doc__).report)

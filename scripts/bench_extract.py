@@ -36,6 +36,7 @@ import numpy as np
 from facenet_reference import load
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from reports import parse
 
 from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import config_dir, register_schemas
@@ -217,4 +218,5 @@ def predictor() -> Callable[[np.ndarray, np.ndarray | None], int]:
 OTHERS = {"facenet": ("facenet_pytorch", facenet), "mtcnn": ("tensorflow", mtcnn_package)}
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    options = parse(__doc__, "clip")
+    main(options.clip, options.report)

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from facenet_reference import load
 from hydra import compose, initialize_config_dir
+from reports import parse
 
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.data.video import Frame, open_frames
@@ -91,4 +92,5 @@ def smallest_overlap(faces, boxes) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    options = parse(__doc__, "clip")
+    main(options.clip, options.report)

@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
+from reports import parse
 
 from odfs_jax.data import atomic
 from odfs_jax.data.aligned import FaceData, Pose, Source, write_face
@@ -44,7 +45,7 @@ FIRST_PAGE = """() => { const seen = [...document.querySelectorAll('.cell img')]
     return seen.length === 40 && seen.every((img) => img.complete && img.naturalWidth) }"""
 
 
-def main() -> None:
+def main(report: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)
         _make_faces(workspace / "src" / "aligned")
@@ -65,8 +66,8 @@ def main() -> None:
     figures |= {"faces_in_the_set": FACES, "cores": os.cpu_count()}
     text = json.dumps(figures, indent=2) + "\n"
     sys.stdout.write(text)
-    if len(sys.argv) > 1:
-        atomic.write_text(Path(sys.argv[1]), text)
+    if report is not None:
+        atomic.write_text(report, text)
 
 
 def _make_faces(folder: Path) -> None:
@@ -137,4 +138,4 @@ def _extract(page: Page, url: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    main(parse(__doc__).report)

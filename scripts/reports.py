@@ -1,5 +1,6 @@
-"""Where the benches leave their figures."""
+"""The benches' command lines, and where they leave their figures."""
 
+import argparse
 import json
 import os
 import re
@@ -11,6 +12,20 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 def slug(device: str) -> str:
     """The kind of a device as a part of a file's name."""
     return re.sub(r"[^a-z0-9]+", "_", device.lower()).strip("_")
+
+
+def parse(doc: str, *inputs: str) -> argparse.Namespace:
+    """A path for each of `inputs` and, as `report`, for the figures (None: they are only printed).
+
+    `--help` prints `doc`.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name in inputs:
+        parser.add_argument(name, type=Path)
+    parser.add_argument("report", type=Path, nargs="?")
+    return parser.parse_args()
 
 
 def write(name: str, report: dict) -> None:

@@ -37,9 +37,11 @@ def smallest_first(values: list[tuple]) -> np.ndarray:
     return np.array(sorted(range(len(values)), key=values.__getitem__))
 
 
-def similar(distance: pairwise.Distance) -> Callable[[list[np.ndarray]], np.ndarray]:
+def similar(
+    distance: pairwise.Distance, arrange: pairwise.Arrange = pairwise.as_they_lie
+) -> Callable[[list[np.ndarray]], np.ndarray]:
     """A greedy chain: from the first face always on to the nearest one left."""
-    return lambda features: pairwise.chain(np.stack(features), distance)[0]
+    return lambda features: pairwise.chain(np.stack(features), distance, arrange)[0]
 
 
 def dissimilar(distance: pairwise.Distance) -> Callable[[list[np.ndarray]], np.ndarray]:
@@ -136,7 +138,9 @@ KEYS = {
     "face_pitch": Key(_data(lambda face: face.pose.pitch), largest_first),
     "brightness": Key(_picture(measures.brightness), largest_first),
     "hue": Key(_picture(measures.hue), largest_first),
-    "ssim": Key(_picture(measures.windows), similar(pairwise.dissimilarity)),
+    "ssim": Key(
+        _picture(measures.windows), similar(pairwise.dissimilarity, pairwise.windows_first)
+    ),
     "origname": Key(_data(_origin), smallest_first),
     "source_size": Key(_data(_source_area), largest_first),
     "identity": Key(_person, by_person),

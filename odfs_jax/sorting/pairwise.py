@@ -6,6 +6,7 @@ distance takes those of n and of m faces and gives [n, m]. All float32.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,16 @@ BLOCK = 512  # faces on each side of a block of pairs
 SAME = 2e-6  # what is left of 1 - (a sum of products that is 1) in float32
 SSIM_MEAN, SSIM_VARIANCE = 0.01**2, 0.03**2  # Wang et al. 2004, for values in [0, 1]
 
-Distance = Callable[[jax.Array, jax.Array], jax.Array]
+Distance = Callable[[jax.Array, Any], jax.Array]
+Arrange = Callable[[jax.Array], Any]  # features [N, ...] once, as a row distance takes them
+
+
+class Windows(NamedTuple):
+    """W windows of N faces, each one's pixels as in `measures.windows`."""
+
+    pixels: jax.Array  # [W, N, 49]
+    means: jax.Array  # [W, N]
+    variances: jax.Array  # [W, N]
 
 
 def bhattacharyya(one: jax.Array, others: jax.Array) -> jax.Array:
@@ -50,34 +60,54 @@ def l1_block(some: jax.Array, others: jax.Array) -> jax.Array:
     return jax.vmap(l1, (0, None))(some, others)
 
 
-def dissimilarity(one: jax.Array, others: jax.Array) -> jax.Array:
-    """[N]: 1 - SSIM of `one` [W, 51] and each of `others` [N, W, 51] (`measures.windows`).
+def windows_first(features: jax.Array) -> Windows:
+    """`measures.windows` of N faces [N, W, 51] as `dissimilarity` wants them.
+
+    Products with such pixels are sixteen times faster than with those of `features` as they lie.
+    """
+    swapped = features.swapaxes(0, 1)
+    return Windows(swapped[..., :-2], swapped[..., -2], swapped[..., -1])
+
+
+def dissimilarity(one: jax.Array, others: Windows) -> jax.Array:
+    """[N]: 1 - SSIM of `one` [W, 51] (`measures.windows`) and each of N `others`.
 
     Mean over the windows. Source: Wang et al., "Image quality assessment", IEEE TIP 2004.
     """
-    covariance = (one[None, :, :-2] * others[..., :-2]).sum(-1)
-    mean, means = one[None, :, -2], others[..., -2]
-    variances = one[None, :, -1] + others[..., -1]
-    luminance = (2 * mean * means + SSIM_MEAN) / (mean**2 + means**2 + SSIM_MEAN)
+    covariance = jnp.einsum("wk,wnk->wn", one[:, :-2], others.pixels, precision="highest")
+    mean, variances = one[:, None, -2], one[:, None, -1] + others.variances
+    squares = mean**2 + others.means**2
+    luminance = (2 * mean * others.means + SSIM_MEAN) / (squares + SSIM_MEAN)
     structure = (2 * covariance + SSIM_VARIANCE) / (variances + SSIM_VARIANCE)
-    return 1 - (luminance * structure).mean(-1)
+    return 1 - (luminance * structure).mean(0)
 
 
-def chain(features: np.ndarray, distance: Distance) -> tuple[np.ndarray, np.ndarray]:
+def as_they_lie(features: jax.Array) -> jax.Array:
+    """`features` themselves."""
+    return features
+
+
+def chain(
+    features: np.ndarray, distance: Distance, arrange: Arrange = as_they_lie
+) -> tuple[np.ndarray, np.ndarray]:
     """(order [N], steps [N]): from the first face, always on to the nearest one not yet visited.
 
-    `features` [N, ...], `distance` of a row; `steps` are the distances gone, the first 0. Of
-    equally near faces the first in `features` is taken.
+    `features` [N, ...], `distance` of a row, which takes the N as `arrange` gives them; `steps` are
+    the distances gone, the first 0. Of equally near faces the first in `features` is taken.
     """
-    order, steps = _chain(features, distance)
+    order, steps = _chain(features, distance, arrange)
     return np.asarray(order), np.asarray(steps)
 
 
-@partial(jax.jit, static_argnames="distance")
-def _chain(features: jax.Array, distance: Distance) -> tuple[jax.Array, jax.Array]:
+@partial(jax.jit, static_argnames=("distance", "arrange"))
+def _chain(
+    features: jax.Array, distance: Distance, arrange: Arrange
+) -> tuple[jax.Array, jax.Array]:
+    arranged = arrange(features)
+
     def go_on(state, _):
         visited, last = state
-        away = jnp.where(visited, jnp.inf, distance(features[last], features))
+        away = jnp.where(visited, jnp.inf, distance(features[last], arranged))
         following = jnp.argmin(away)
         return (visited.at[following].set(True), following), (following, away[following])
 
