@@ -15,7 +15,7 @@ from odfs_jax.extraction.dlib_trees import read_trees
 from odfs_jax.extraction.upright import axis_of, axis_of_points, centred_crop
 from odfs_jax.faces import align
 from odfs_jax.faces.align import INNER
-from odfs_jax.faces.crop import cut
+from odfs_jax.faces.crop import cut_roughly
 from odfs_jax.nets.regression_trees import Stages, placed, refine
 
 # dlib's predictor starts from a box and was trained on boxes of dlib's own detector, so what is
@@ -195,7 +195,7 @@ def _square(centre: np.ndarray, side: float) -> np.ndarray:
 
 def _grey(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """The upright square uint8 [CROP, CROP] in dlib's grey, the mean of the three colours."""
-    return cv2.transform(cut(image, matrix, CROP, fine=False), np.full((1, 3), 1 / 3))
+    return cv2.transform(cut_roughly(image, matrix, CROP), np.full((1, 3), 1 / 3))
 
 
 def start(face: Detection) -> tuple[np.ndarray, np.ndarray]:

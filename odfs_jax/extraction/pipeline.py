@@ -90,7 +90,8 @@ class FaceWriter:
         )  # fmt: skip
         if self.debug is not None:
             write_debug_picture(self.debug, frame, found.faces, found.dropped, self.face_type)
-        light = replace(frame, image=frame.image[:0])  # outcomes must not hold pictures
+        # outcomes must not hold pictures
+        light = replace(frame, image=frame.image[:0].copy(), plate=None)
         return Outcome(light, paths, found.dropped)
 
 
