@@ -1,5 +1,7 @@
 """Area reductions against a plain loop over pixels."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import jax
 import numpy as np
@@ -56,6 +58,19 @@ def test_a_cpu_shares_the_sums_memory():
     for width in range(20, 30):
         sums = area._room((2, 31, width, 3))
         assert jax.device_put(sums).unsafe_buffer_pointer() == sums.ctypes.data
+
+
+def test_only_the_same_thread_writes_over_the_sums(frame):
+    other = np.ascontiguousarray(frame[::-1])
+    first = area.integral_images([frame], 1)
+    with ThreadPoolExecutor(1) as pool:
+        elsewhere = pool.submit(area.integral_images, [other], 1).result()
+    np.testing.assert_array_equal(first[0], cv2.integral(frame))
+    np.testing.assert_array_equal(elsewhere[0], cv2.integral(other))
+    again = area.integral_images([other], 1)
+    np.testing.assert_array_equal(again[0], cv2.integral(other))
+    if jax.default_backend() == "cpu":
+        assert again.unsafe_buffer_pointer() == first.unsafe_buffer_pointer()
 
 
 def test_sums_that_wrap_come_out_right():
