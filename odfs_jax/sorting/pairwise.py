@@ -1,7 +1,7 @@
 """How unlike two faces are, for many pairs at once on the device, and orders made from that.
 
-A row distance takes the features of one face and of N faces [N, ...] and gives [N]; a block
-distance takes those of n and of m faces and gives [n, m]. All float32.
+A row distance takes the features of one face and of N faces, [N, ...] or as an `Arrange` gives
+them, and gives [N]; a block distance takes those of n and of m faces and gives [n, m]. All float32.
 """
 
 from collections.abc import Callable
