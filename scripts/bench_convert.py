@@ -9,10 +9,8 @@ gives both sides the faces ready made; included, both run the same network, the 
 face a call. `clone` is the Poisson blending alone. BENCH_PAIRS= is the number of timed pairs.
 """
 
-import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from reports import parse
+from reports import parse, show
 
 from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import MergeConfig, config_dir, register_schemas
@@ -79,10 +77,7 @@ def main(report: Path | None) -> None:
             times = in_turn(ours(mode, network, clip), theirs(mode, network, clip))
             result[f"{mode}, network {name}"] = times | {"target": TARGETS[mode]}
     result["clone"] = in_turn(*clones(clip)) | {"target": TARGETS["seamless"]}
-    text = json.dumps(result, indent=2) + "\n"
-    sys.stdout.write(text)
-    if report:
-        report.write_text(text)
+    show(result, report)
 
 
 def random_h64(precision: str = "float32") -> Swapper:

@@ -17,10 +17,8 @@ is not counted. Our points cost more than the others': four starts for each face
 """
 
 import importlib.util
-import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +34,7 @@ import numpy as np
 from facenet_reference import load
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
-from reports import parse
+from reports import parse, show
 
 from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import config_dir, register_schemas
@@ -78,10 +76,7 @@ def main(clip: Path, report: Path | None) -> None:
             path = Path(folder) / "clip.mp4"
             shape = copy(clip, path, size)
             result["sizes"][f"{shape[0]}x{shape[1]}"] = bench(path, max(shape), config, every)
-    text = json.dumps(result, indent=1) + "\n"
-    sys.stdout.write(text)
-    if report is not None:
-        report.write_text(text)
+    show(result, report)
 
 
 def bench(clip: Path, longer: int, config: DictConfig, every: DictConfig) -> dict:

@@ -6,10 +6,8 @@ Both take turns on the same batches, so that a busy machine slows both; the firs
 JAX compiles, is not counted. Needs PyTorch. Boxes are compared as well.
 """
 
-import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,7 @@ import jax
 import numpy as np
 from facenet_reference import load
 from hydra import compose, initialize_config_dir
-from reports import parse
+from reports import parse, show
 
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.data.video import Frame, open_frames
@@ -64,10 +62,7 @@ def main(clip: Path, report: Path | None) -> None:
         ),
         "smallest_iou": round(min(overlaps), 5),
     }
-    text = json.dumps(result, indent=1) + "\n"
-    sys.stdout.write(text)
-    if report is not None:
-        report.write_text(text)
+    show(result, report)
 
 
 def read(source, size: int) -> list[list[Frame]]:

@@ -7,7 +7,6 @@ calls. Reading alone, reading with measuring, ordering (compiling included) and 
 apart; what is beyond reading is the time of the sort itself.
 """
 
-import json
 import os
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 import cv2
 import jax
 import numpy as np
+from reports import parser, show
 
 from odfs_jax.data.aligned import FaceData, Pose, Source, read_image_and_face, write_face
 from odfs_jax.data.reading import read_all
@@ -40,10 +40,7 @@ def main(count: int, report: Path | None, orders: Sequence[str]) -> None:
         for name in orders:
             result["orders"][name] = bench(files, name, reading)
             sys.stderr.write(f"{name}: {result['orders'][name]}\n")
-    text = json.dumps(result, indent=1) + "\n"
-    sys.stdout.write(text)
-    if report is not None:
-        report.write_text(text)
+    show(result, report)
 
 
 def bench(files: list[Path], name: str, reading: float) -> dict[str, float]:
@@ -94,9 +91,9 @@ def timed(call: Callable) -> tuple:
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    main(
-        int(arguments[0]) if arguments else 10_000,
-        Path(arguments[1]) if len(arguments) > 1 else None,
-        arguments[2:] or ORDERS,
-    )
+    arguments = parser(__doc__)
+    arguments.add_argument("count", type=int, nargs="?", default=10_000)
+    arguments.add_argument("report", type=Path, nargs="?")
+    arguments.add_argument("orders", nargs="*", default=ORDERS)
+    options = arguments.parse_args()
+    main(options.count, options.report, options.orders)

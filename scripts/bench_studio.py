@@ -5,7 +5,6 @@ time of each frame while it scrolls. The manual extractor: from the mouse's rest
 Makes its own workspace of the demo's actors in a temporary folder; needs chromium and playwright.
 """
 
-import json
 import os
 import re
 import shutil
@@ -19,9 +18,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
-from reports import parse
+from reports import parse, show
 
-from odfs_jax.data import atomic
 from odfs_jax.data.aligned import FaceData, Pose, Source, write_face
 from odfs_jax.faces.align import MEAN_FACE
 from odfs_jax.faces.types import FaceType
@@ -64,10 +62,7 @@ def main(report: Path | None) -> None:
             process.terminate()
             process.wait()
     figures |= {"faces_in_the_set": FACES, "cores": os.cpu_count()}
-    text = json.dumps(figures, indent=2) + "\n"
-    sys.stdout.write(text)
-    if report is not None:
-        atomic.write_text(report, text)
+    show(figures, report)
 
 
 def _make_faces(folder: Path) -> None:

@@ -4,7 +4,10 @@ import argparse
 import json
 import os
 import re
+import sys
 from pathlib import Path
+
+from odfs_jax.data import atomic
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -14,18 +17,31 @@ def slug(device: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", device.lower()).strip("_")
 
 
+def parser(doc: str) -> argparse.ArgumentParser:
+    """One whose `--help` prints `doc`."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
 def parse(doc: str, *inputs: str) -> argparse.Namespace:
     """A path for each of `inputs` and, as `report`, for the figures (None: they are only printed).
 
     `--help` prints `doc`.
     """
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    arguments = parser(doc)
     for name in inputs:
-        parser.add_argument(name, type=Path)
-    parser.add_argument("report", type=Path, nargs="?")
-    return parser.parse_args()
+        arguments.add_argument(name, type=Path)
+    arguments.add_argument("report", type=Path, nargs="?")
+    return arguments.parse_args()
+
+
+def show(report: dict, path: Path | None) -> None:
+    """Prints `report` as JSON, and writes it to `path` if there is one."""
+    text = json.dumps(report, indent=2) + "\n"
+    sys.stdout.write(text)
+    if path is not None:
+        atomic.write_text(path, text)
 
 
 def write(name: str, report: dict) -> None:

@@ -101,16 +101,26 @@ class Mtcnn:
         found = self._sifted(integrals, self._first_stage(integrals, places, at_once))
         gaps = [gap for gap in gaps if _most_beside(gap, found)]  # no face is likely in others
         if gaps:
-            near = self._sifted(integrals, _likely(gaps, found))
-            lost = [gap.place for gap in gaps if len(near[gap.place]) < _most_beside(gap, found)]
-            for gap in gaps:
-                found[gap.place] = near[gap.place]
-            if lost:
-                again = self._first_stage(integrals, np.array(lost), at_once)
-                again = self._sifted(integrals, again)
-                for place in lost:
-                    found[place] = again[place]
+            self._look_between(integrals, gaps, found, at_once)
         return found[: len(frames)]
+
+    def _look_between(
+        self,
+        integrals: jax.Array,
+        gaps: Sequence[between.Gap],
+        found: list[list[Detection]],
+        at_once: int,
+    ) -> None:
+        """Fills in what is `found` in `gaps`, searching all over where a face is lost."""
+        near = self._sifted(integrals, _likely(gaps, found))
+        lost = [gap.place for gap in gaps if len(near[gap.place]) < _most_beside(gap, found)]
+        if lost:
+            again = self._first_stage(integrals, np.array(lost), at_once)
+            again = self._sifted(integrals, again)
+            for place in lost:
+                near[place] = again[place]
+        for gap in gaps:
+            found[gap.place] = near[gap.place]
 
     def _sifted(self, integrals: jax.Array, found: _Candidates) -> list[list[Detection]]:
         """For each frame the faces among the candidates, the largest first."""
