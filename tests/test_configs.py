@@ -82,7 +82,7 @@ def test_every_choice_composes_and_builds(command, group, choice):
     ],
 )
 def test_a_model_has_its_own_loss_unless_another_is_asked_for(model, mask):
-    """Shared spec section 8; AVATAR's large stage is a full face, as DF's."""
+    """docs/reference_2018.md section 8; AVATAR's large stage is a full face, as DF's."""
     assert composed("train", f"model={model}").loss.mask == mask
     other = "dssim_mae" if mask == "mse" else "dssim_mse"
     assert composed("train", f"loss={other}", f"model={model}").loss.mask != mask

@@ -1,4 +1,4 @@
-"""From the network's mask to the weights of the blend. Source: shared spec section 10.
+"""From the network's mask to the weights of the blend. Source: docs/reference_2018.md section 10.
 
 Masks are float32 [N, S, S] in [0, 1] over square regions of a frame, 0 outside the region. Kernel
 sizes are int32 [N]: each face has its own, the shapes stay the same. An even kernel reaches one

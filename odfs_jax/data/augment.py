@@ -1,4 +1,6 @@
-"""Training samples, made on the device: transform, warp and cut in one resampling. Spec section 6.
+"""Training samples, made on the device: transform, warp and cut in one resampling.
+
+Source: docs/reference_2018.md section 6.
 
 Coordinates run from a view's pixels back to the stored picture: out of the cut, out of the
 transform, through the warp. For each picture the stored one is then read once, bilinearly. All

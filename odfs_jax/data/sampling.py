@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-BINS = 64  # of the yaw, from -90 to 90 degrees: spec section 6
+BINS = 64  # of the yaw, from -90 to 90 degrees: docs/reference_2018.md section 6
 
 Faces = tuple[jax.Array, jax.Array]  # int32 [B] each: which faces, and 1 where mirrored
 # (key, step) -> {"src": faces, "dst": faces}
@@ -33,7 +33,7 @@ def uniform(yaws: Mapping[str, np.ndarray], batch_size: int) -> Draw:
 
 
 def yaw_matched(yaws: Mapping[str, np.ndarray], batch_size: int) -> Draw:
-    """src's head turned as dst's is: LIAEF128YAW of spec section 6.
+    """src's head turned as dst's is: LIAEF128YAW of docs/reference_2018.md section 6.
 
     A yaw bin that dst has is drawn first, then a dst face of it and a src face of the nearest bin
     that src has; src's is mirrored where it is nearer so.

@@ -2,8 +2,8 @@
 
 Points are (x, y) in pixels with integer coordinates at pixel centres, as OpenCV has them. A matrix
 is float64 [2, 3] and maps (x, y, 1) of the source picture to (x, y) of the aligned one.
-Source: shared spec section 2; Umeyama, "Least-squares estimation of transformation parameters
-between two point patterns", PAMI 13(4), 1991.
+Sources: docs/reference_2018.md section 2; Umeyama, "Least-squares estimation of
+transformation parameters between two point patterns", PAMI 13(4), 1991.
 """
 
 import numpy as np

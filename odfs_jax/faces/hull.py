@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-# Shared spec section 2. The union of the three is not convex: cheeks, nose, brows.
+# docs/reference_2018.md section 2. The union of the three is not convex: cheeks, nose, brows.
 HULLS = (
     (*range(0, 17), *range(48, 68)),
     (*range(27, 31), 33),

@@ -24,7 +24,9 @@ class FaceType(enum.StrEnum):
 
     @property
     def padding(self) -> float:
-        """Margin around the mean face on each side, as a share of the picture (spec section 2).
+        """Margin around the mean face on each side, as a share of the picture.
+
+        Source: docs/reference_2018.md section 2.
 
         Raises ValueError for the types that do not turn with the face.
         """

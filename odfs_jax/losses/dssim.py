@@ -1,5 +1,6 @@
 """Structural dissimilarity. Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment:
-from error visibility to structural similarity", IEEE TIP 13(4), 2004; sizes from spec section 8.
+from error visibility to structural similarity", IEEE TIP 13(4), 2004; the window from
+docs/reference_2018.md section 8.
 """
 
 import jax

@@ -1,4 +1,7 @@
-"""The training loss of a swap network: face and mask terms of both people. Spec section 8."""
+"""The training loss of a swap network: face and mask terms of both people.
+
+Source: docs/reference_2018.md section 8.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any

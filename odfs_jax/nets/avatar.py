@@ -1,4 +1,7 @@
-"""A small grey face of dst drives a large colour one of src: AVATAR. Spec section 7, last line."""
+"""A small grey face of dst drives a large colour one of src: AVATAR.
+
+Source: docs/reference_2018.md section 7.
+"""
 
 from collections.abc import Sequence
 

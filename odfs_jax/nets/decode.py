@@ -1,4 +1,7 @@
-"""From a code to a face and its mask: the decoders that the swap networks share. Spec section 7."""
+"""From a code to a face and its mask: the decoders that the swap networks share.
+
+Source: docs/reference_2018.md section 7.
+"""
 
 from collections.abc import Sequence
 

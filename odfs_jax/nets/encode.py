@@ -1,4 +1,7 @@
-"""From a face to its code: the encoders that the swap networks share. Spec section 7."""
+"""From a face to its code: the encoders that the swap networks share.
+
+Source: docs/reference_2018.md section 7.
+"""
 
 from collections.abc import Sequence
 

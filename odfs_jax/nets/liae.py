@@ -1,4 +1,7 @@
-"""One decoder for both people, told apart by the code: LIAEF128. Spec section 7."""
+"""One decoder for both people, told apart by the code: LIAEF128.
+
+Source: docs/reference_2018.md section 7.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,7 @@
-"""src learnt in grey, dst in colour: MIAEF128. Spec section 7."""
+"""src learnt in grey, dst in colour: MIAEF128.
+
+Source: docs/reference_2018.md section 7.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace

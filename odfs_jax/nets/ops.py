@@ -13,7 +13,7 @@ from odfs_jax.nets.pixels import depth_to_space
 
 Output = tuple[jax.Array, jax.Array]  # (face [N,R,R,3 or 1], mask [N,R,R,1]), float32 in [0, 1]
 
-LEAK = 0.1  # slope of the leaky ReLU below zero, spec section 7
+LEAK = 0.1  # slope of the leaky ReLU below zero, docs/reference_2018.md section 7
 ROWS = 8  # of ones, for a matrix product; of a single row XLA makes a sum again
 # He et al. 2015 for leaky ReLU: the 2018 Glorot start lets the signal fade over a dozen layers, and
 # needs about twice the iterations to the same loss (docs/demo.md).

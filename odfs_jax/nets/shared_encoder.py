@@ -1,4 +1,7 @@
-"""One encoder for both people and a decoder for each: H64, H128, DF. Spec section 7."""
+"""One encoder for both people and a decoder for each: H64, H128, DF.
+
+Source: docs/reference_2018.md section 7.
+"""
 
 from collections.abc import Sequence
 

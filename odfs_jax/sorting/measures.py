@@ -13,8 +13,8 @@ WINDOW, WINDOWS = 7, 5  # SSIM is taken in 5 x 5 windows of 7 x 7 pixels (7: sci
 def sharpness(image: np.ndarray) -> float:
     """Variance of the Laplacian (3x3, cv2 ksize 1) of the grey picture.
 
-    Source: spec section 5; Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy",
-    ICPR 2000.
+    Sources: docs/reference_2018.md section 5; Pech-Pacheco et al., "Diatom autofocusing
+    in brightfield microscopy", ICPR 2000.
     """
     return float(cv2.Laplacian(_grey(image), cv2.CV_64F).var())
 
@@ -33,12 +33,15 @@ def least_gradient(image: np.ndarray) -> float:
 
 
 def brightness(image: np.ndarray) -> float:
-    """Mean V of HSV, 0 to 255. Source: spec section 5."""
+    """Mean V of HSV, 0 to 255. Source: docs/reference_2018.md section 5."""
     return float(_hsv(image)[..., 2].mean())
 
 
 def hue(image: np.ndarray) -> float:
-    """Mean H of HSV in OpenCV's half degrees, 0 to 179. Source: spec section 5."""
+    """Mean H of HSV in OpenCV's half degrees, 0 to 179.
+
+    Source: docs/reference_2018.md section 5.
+    """
     return float(_hsv(image)[..., 0].mean())
 
 

@@ -1,6 +1,7 @@
 """The ways to sort: what is read of each face, and the order that is made of it.
 
-Equal faces stay in the order of their names. Source of the keys: spec section 5, unless said.
+Equal faces stay in the order of their names. Where nothing else is said,
+the key is the 2018 program's: docs/reference_2018.md section 5.
 """
 
 from collections.abc import Callable

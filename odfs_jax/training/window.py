@@ -3,7 +3,7 @@
     s save      p refresh      Space other faces      Enter save and stop      Esc close the window
 
 The window is a process of its own that knows the run by its folder only (`training/control.py`):
-the run neither waits for it nor ends with it. Source of the keys: shared spec section 9.
+the run neither waits for it nor ends with it. Source of the keys: docs/reference_2018.md section 9.
 """
 
 import logging

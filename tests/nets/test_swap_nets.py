@@ -185,7 +185,10 @@ def test_which_parameters_an_output_trains(tiny):
 
 
 def test_miaefs_swap_reads_src_code_through_both_decoders():
-    """Spec section 7: RGB(cA(A, A), cB(A, A)); of a face whose B is its A, dst's own path."""
+    """RGB(cA(A, A), cB(A, A)); of a face whose B is its A, dst's own path.
+
+    Source: docs/reference_2018.md section 7.
+    """
     net = build_net(tiny_model("miaef128"))
     params, face = random_params(net), random_faces(2)
     params["inter_b"] = params["inter_a"]
