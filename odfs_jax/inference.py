@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.faces.view import View, colour
+from odfs_jax.faces.spec import View, colour
 from odfs_jax.faces.warp import warp_affine
 from odfs_jax.nets import build_net, with_precision
 

@@ -17,7 +17,8 @@ import cv2
 import jax
 import numpy as np
 
-from odfs_jax.data import atomic, png
+from odfs_jax.data import atomic
+from odfs_jax.data.media import png
 from odfs_jax.errors import UserError
 from odfs_jax.evaluation import (
     Score,

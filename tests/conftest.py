@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from odfs_jax.data.aligned import FaceData, Pose, Source, write_face
+from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.faces.align import MEAN_FACE, alignment_matrix, transform
 from odfs_jax.faces.crop import cut
 from odfs_jax.faces.types import FaceType

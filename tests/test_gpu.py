@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity
 
 from odfs_jax.extraction import area
 from odfs_jax.losses.dssim import ssim
-from odfs_jax.nets import conv
+from odfs_jax.nets.kernels import conv
 from odfs_jax.nets.ops import biased
 
 pytestmark = [

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.errors import UserError
 from odfs_jax.faces.align import invert
+from odfs_jax.faces.spec import View, grey
 from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.view import View, grey
 from odfs_jax.inference import crop_faces, inverse, make_swapper, paste_faces
 from odfs_jax.nets import build_net
 

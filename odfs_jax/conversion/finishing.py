@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from odfs_jax.faces.view import grey
+from odfs_jax.faces.spec import grey
 
 GAUSSIAN_SIGMA = 1.0  # model pixels
 UNSHARP_SIGMA = 2.5

@@ -14,15 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.config import MergeConfig
-from odfs_jax.conversion.colours import TRANSFERS
-from odfs_jax.conversion.colours.base import Measured, Measurements, Transfer, recoloured
+from odfs_jax.conversion.colors import TRANSFERS
+from odfs_jax.conversion.colors.base import Measured, Measurements, Transfer, recoloured
 from odfs_jax.conversion.finishing import Finish, degraded, sharpened
 from odfs_jax.conversion.masks import PREDICTED_FLOOR, SOLID, Coverage, MaskSettings, cover
 from odfs_jax.conversion.modes import Mode, build_mode
 from odfs_jax.conversion.modes.base import Scene, Swap
 from odfs_jax.conversion.settings import check_merge, mask_settings, reach, scaled
 from odfs_jax.faces.align import invert
-from odfs_jax.faces.view import View, between
+from odfs_jax.faces.spec import View, between
 from odfs_jax.faces.warp import compose
 from odfs_jax.inference import Params, Swapper, crop_faces, paste_faces
 

@@ -20,7 +20,7 @@ from odfs_jax.conversion.regions import SIDES, Region, read_region, write_region
 from odfs_jax.conversion.sheets import write_sheet
 from odfs_jax.conversion.targets import Targets
 from odfs_jax.conversion.tracks import Face, Tracker
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.inference import Swapper
 
 FULL_BATCH_SIDE = 512  # larger regions go in smaller batches, so that memory stays bounded

@@ -12,7 +12,6 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 import odfs_jax
-from odfs_jax import devices
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import Counts, FaceMerger
 from odfs_jax.conversion.selection import build_selection
@@ -21,15 +20,16 @@ from odfs_jax.conversion.shots import Shot, find_shots, read_shots
 from odfs_jax.conversion.stream import Resumption, Shots
 from odfs_jax.conversion.targets import Targets, find_targets
 from odfs_jax.data.faceset import read_eyes
-from odfs_jax.data.frames import FrameSource, FrameWriter
+from odfs_jax.data.media.frames import FrameSource, FrameWriter
+from odfs_jax.data.media.video import open_frames, open_writer
 from odfs_jax.data.prefetch import prefetch
-from odfs_jax.data.video import open_frames, open_writer
 from odfs_jax.data.workspace import find_input, image_files
 from odfs_jax.errors import UserError
 from odfs_jax.faces.proportions import anchor_matrix
 from odfs_jax.inference import Params, Swapper, make_swapper
-from odfs_jax.progress import progress
 from odfs_jax.provenance.mark import marking
+from odfs_jax.runtime import devices
+from odfs_jax.runtime.progress import progress
 from odfs_jax.training.checkpoint import load_for_inference
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from odfs_jax.data.aligned import read_image_and_face
+from odfs_jax.data.aligned_png import read_image_and_face
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.identity import embedding

@@ -5,7 +5,7 @@ from operator import attrgetter
 import numpy as np
 
 from odfs_jax.config import MergeConfig
-from odfs_jax.conversion.colours import TRANSFERS
+from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.finishing import SHARPENERS
 from odfs_jax.conversion.masks import MaskSettings
 from odfs_jax.conversion.outline import KEPT, MASKS

@@ -5,7 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from odfs_jax.data import atomic, png
+from odfs_jax.data import atomic
+from odfs_jax.data.media import png
 
 CELL, COLUMNS, LABEL = 192, 4, 20  # pixels, cells, pixels
 

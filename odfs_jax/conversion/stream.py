@@ -9,7 +9,7 @@ from itertools import groupby
 
 from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.targets import Targets
-from odfs_jax.data.frames import Frame, FrameWriter
+from odfs_jax.data.media.frames import Frame, FrameWriter
 
 
 @dataclass(frozen=True)

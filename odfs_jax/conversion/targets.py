@@ -8,13 +8,13 @@ from pathlib import Path
 
 from odfs_jax.conversion.regions import Region, face_region
 from odfs_jax.conversion.selection import Selection
-from odfs_jax.data.aligned import Source, read_face
-from odfs_jax.data.frames import Frame, FrameSource
-from odfs_jax.data.seeking import FrameReader
+from odfs_jax.data.aligned_png import Source, read_face
+from odfs_jax.data.media.frames import Frame, FrameSource
+from odfs_jax.data.media.seeking import FrameReader
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.types import FaceType
-from odfs_jax.progress import progress
+from odfs_jax.runtime.progress import progress
 
 log = logging.getLogger(__name__)
 

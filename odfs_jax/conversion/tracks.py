@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from odfs_jax.conversion.colours.base import Measured
+from odfs_jax.conversion.colors.base import Measured
 from odfs_jax.conversion.merge import Predicted
 from odfs_jax.conversion.regions import Region
-from odfs_jax.data.cuts import is_cut, sparse
+from odfs_jax.data.scene_cuts import is_cut, sparse
 
 NEAR = 0.5  # of a face square's side: how far the same face may move in a frame
 ALIKE = 1.5  # and how much larger or smaller it may become

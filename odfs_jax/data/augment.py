@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.faces.view import View, between
+from odfs_jax.faces.spec import View, between
 from odfs_jax.faces.warp import affine_coordinates, bilinear, compose, pixel_means
 
 CELLS = (2, 4, 8)  # the warp grid has cells of width/2, /4 or /8, one at random

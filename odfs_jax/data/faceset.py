@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from odfs_jax.data.aligned import FaceData, read_face, read_image_and_face
+from odfs_jax.data.aligned_png import FaceData, read_face, read_image_and_face
 from odfs_jax.data.reading import read_all
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
@@ -18,8 +18,8 @@ from odfs_jax.faces import crop
 from odfs_jax.faces.align import alignment_matrix, invert, transform
 from odfs_jax.faces.hull import eyes_mouth_mask, hull_mask
 from odfs_jax.faces.proportions import frontal_eyes
+from odfs_jax.faces.spec import View
 from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.view import View
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from odfs_jax.errors import BadFileError
-from odfs_jax.progress import progress
+from odfs_jax.runtime.progress import progress
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterable
 from contextlib import closing
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction.detection import Detection, Detector
 
 MAX_WAITING = 32  # frames of different sizes that wait for others of their size

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from odfs_jax.data.cuts import is_cut, sparse
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
+from odfs_jax.data.scene_cuts import is_cut, sparse
 from odfs_jax.extraction.boxes import union_overlap
 from odfs_jax.extraction.detection import Detection
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from odfs_jax.data import atomic
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.journal import Dropped
 from odfs_jax.faces import align

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 
 MAX_PIXELS = 16 << 20  # of all frames of a call; an integral image takes 12 bytes a pixel
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from odfs_jax.data import atomic
 from odfs_jax.extraction.weights import dlib68_path, verified
-from odfs_jax.nets.regression_trees import Stages
+from odfs_jax.nets.detectors.regression_trees import Stages
 
 T = TypeVar("T")
 

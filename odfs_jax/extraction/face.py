@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from odfs_jax.data.aligned import FaceData, Pose, Source
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.aligned_png import FaceData, Pose, Source
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.faces import align, pose
 from odfs_jax.faces.crop import cut

@@ -17,8 +17,8 @@ from odfs_jax.extraction.torch_weights import FAN, find, load_variables
 from odfs_jax.extraction.upright import axis_of, centred_crop
 from odfs_jax.faces import align
 from odfs_jax.faces.crop import cut
-from odfs_jax.faces.points import MIRROR
-from odfs_jax.nets import fan as nets
+from odfs_jax.faces.landmarks68 import MIRROR
+from odfs_jax.nets.detectors import fan as nets
 
 SIDE = 200 / 195  # side of the crop / (width + height of the face)
 ABOVE = 0.12  # heights of the face by which the crop lies above the face's middle

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.face import rect_of

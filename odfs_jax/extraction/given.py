@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.detection import Detection, batch_within
 

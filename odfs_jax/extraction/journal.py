@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from odfs_jax.data import atomic
-from odfs_jax.data.aligned import FaceData
+from odfs_jax.data.aligned_png import FaceData
 from odfs_jax.errors import BadFileError
 
 JOURNAL = ".odfs_extract.jsonl"

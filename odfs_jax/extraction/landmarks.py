@@ -16,7 +16,7 @@ from odfs_jax.extraction.upright import axis_of, axis_of_points, centred_crop
 from odfs_jax.faces import align
 from odfs_jax.faces.align import INNER
 from odfs_jax.faces.crop import cut_roughly
-from odfs_jax.nets.regression_trees import Stages, placed, refine
+from odfs_jax.nets.detectors.regression_trees import Stages, placed, refine
 
 # dlib's predictor starts from a box and was trained on boxes of dlib's own detector, so what is
 # known of a face is turned into a square of that kind. The constants gave the least error over all

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import dlib
 import numpy as np
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.data.prefetch import cores
 from odfs_jax.extraction.detection import Detection, batch_within, largest_first
 from odfs_jax.extraction.reduce import reduced

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import area, between, boxes
 from odfs_jax.extraction.detection import Detection, batch_within, largest_first
 from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.weights import mtcnn_params
 from odfs_jax.inference import in_groups
-from odfs_jax.nets import mtcnn as nets
+from odfs_jax.nets.detectors import mtcnn as nets
 
 log = logging.getLogger(__name__)
 

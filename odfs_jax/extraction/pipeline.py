@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import jax
 
-from odfs_jax.data.frames import Frame, FrameSource
+from odfs_jax.data.media.frames import Frame, FrameSource
 from odfs_jax.data.prefetch import cores, in_order, prefetch, side_by_side
 from odfs_jax.extraction.batching import Batch, each_once, same_size
 from odfs_jax.extraction.debug import write_debug_picture

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from odfs_jax.data.aligned import FaceData
-from odfs_jax.data.frames import Frame, FrameSource
+from odfs_jax.data.aligned_png import FaceData
+from odfs_jax.data.media.frames import Frame, FrameSource
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.journal import RUN, Done, Journal, Key, frame_key, key_of
 

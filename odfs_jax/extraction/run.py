@@ -12,11 +12,10 @@ from typing import Any
 import jax
 from omegaconf import DictConfig, OmegaConf
 
-from odfs_jax import devices
-from odfs_jax.data.aligned import FaceData, read_face
-from odfs_jax.data.frames import FrameSource
+from odfs_jax.data.aligned_png import FaceData, read_face
+from odfs_jax.data.media.frames import FrameSource
+from odfs_jax.data.media.video import open_frames
 from odfs_jax.data.prefetch import cores
-from odfs_jax.data.video import open_frames
 from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.build import build_detector, build_landmarker
@@ -30,7 +29,8 @@ from odfs_jax.extraction.resume import Plan, Selection, check_same, parse_select
 from odfs_jax.extraction.smoothing import Smoother, build_smoother
 from odfs_jax.extraction.tracking import reach
 from odfs_jax.faces.types import FaceType
-from odfs_jax.progress import progress
+from odfs_jax.runtime import devices
+from odfs_jax.runtime.progress import progress
 
 log = logging.getLogger(__name__)
 

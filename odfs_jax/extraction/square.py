@@ -14,7 +14,7 @@ from odfs_jax.extraction.detection import Detection, Landmarker
 from odfs_jax.extraction.weights import mtcnn_params
 from odfs_jax.faces.align import MEAN_FACE
 from odfs_jax.faces.crop import cut
-from odfs_jax.nets.mtcnn import ONET_SIZE, ONet
+from odfs_jax.nets.detectors.mtcnn import ONET_SIZE, ONet
 
 # Around the square: shifts right and down, and sizes, as shares of its side.
 SQUARES = tuple(product((-0.15, 0.0, 0.15), (-0.15, 0.0, 0.15), (1.0, 1.2, 1.45)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import boxes
 from odfs_jax.extraction.detection import Detection, Detector, largest_first
 from odfs_jax.faces import align

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from odfs_jax.data.aligned import write_face
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.aligned_png import write_face
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.face import aligned_face
 from odfs_jax.extraction.journal import RUN, Done, Journal

@@ -1,4 +1,4 @@
-"""The mean head: 68 points in 3-D, symmetric. Made by scripts/fit_mean_head.py.
+"""The mean head: 68 points in 3-D, symmetric. Made by tools/fit_mean_head.py.
 
 x to the picture's right, y up, z to the viewer; unit: the distance of the outer eye corners.
 Source: two synthetic CC0 actors (MakeHuman base mesh), no photograph of a person.

@@ -8,7 +8,7 @@ places. Anchored at the eyes, src's face keeps its own proportions.
 import numpy as np
 
 from odfs_jax.faces.align import MEAN_FACE_X, alignment_matrix, transform
-from odfs_jax.faces.points import MIRROR
+from odfs_jax.faces.landmarks68 import MIRROR
 from odfs_jax.faces.types import FaceType
 
 EYES = slice(36, 48)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from odfs_jax.faces.spec import View
 from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.view import View
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.nets.decode import Decoder
 from odfs_jax.nets.encode import Encoder, code_side

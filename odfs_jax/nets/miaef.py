@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.faces.view import View
+from odfs_jax.faces.spec import View
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.nets.decode import Picture, Upscales
 from odfs_jax.nets.encode import Features, Inter, code_side

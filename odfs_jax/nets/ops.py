@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.nets.conv import conv_same, in_turn
-from odfs_jax.nets.half import is_half, product
-from odfs_jax.nets.pixels import depth_to_space
+from odfs_jax.nets.kernels.conv import conv_same, in_turn
+from odfs_jax.nets.kernels.half import is_half, product
+from odfs_jax.nets.kernels.pixels import depth_to_space
 
 Output = tuple[jax.Array, jax.Array]  # (face [N,R,R,3 or 1], mask [N,R,R,1]), float32 in [0, 1]
 

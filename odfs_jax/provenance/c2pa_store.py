@@ -12,9 +12,9 @@ from typing import Any
 import c2pa
 
 import odfs_jax
-from odfs_jax.data.marking import SIDECAR
 from odfs_jax.errors import UserError
 from odfs_jax.provenance.keys import SigningKey
+from odfs_jax.provenance.marking import SIDECAR
 from odfs_jax.provenance.statement import AI_EDITED, SOURCE_TYPE
 
 # What a manifest can be embedded in. Of everything else the bytes are signed, from beside the file.

@@ -6,10 +6,10 @@ import logging
 from pathlib import Path
 
 from odfs_jax.config import ProvenanceConfig
-from odfs_jax.data.marking import FOLDER_LIST, SIDECAR, Marking, Unmarked
 from odfs_jax.data.workspace import image_files
 from odfs_jax.provenance import c2pa_store
 from odfs_jax.provenance.keys import signing_key
+from odfs_jax.provenance.marking import FOLDER_LIST, SIDECAR, Marking, Unmarked
 from odfs_jax.provenance.statement import AI_EDITED, COMMENT, SOURCE_TYPE, XMP
 
 log = logging.getLogger(__name__)

@@ -8,13 +8,13 @@ from typing import Any
 import av
 import tifffile
 
-from odfs_jax.data import png, xmp
-from odfs_jax.data.marking import FOLDER_LIST
+from odfs_jax.data.media import png, xmp
 from odfs_jax.data.workspace import image_files
 from odfs_jax.errors import UserError
 from odfs_jax.provenance import c2pa_store
 from odfs_jax.provenance.keys import own_certificates
 from odfs_jax.provenance.mark import sha256
+from odfs_jax.provenance.marking import FOLDER_LIST
 from odfs_jax.provenance.statement import AI_EDITED, SOURCE_TYPE
 
 WHOLE, ALTERED, UNSIGNED = 0, 1, 3  # exit codes; 2 is a user's mistake, as everywhere

@@ -8,8 +8,8 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.staticfiles import StaticFiles
 
-from odfs_jax import devices
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.runtime import devices
 from odfs_jax.studio import convert_page, debug_page, extract_page, faces_page, train_page
 from odfs_jax.studio.clips import Clips
 from odfs_jax.studio.heavy import QUICK, Worker

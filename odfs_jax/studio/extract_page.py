@@ -12,9 +12,10 @@ from fastapi.responses import Response
 from nicegui import ui
 from pydantic import BaseModel, Field
 
-from odfs_jax.data.aligned import read_face
-from odfs_jax.data.frames import Frame
-from odfs_jax.data.seeking import FrameReader
+from odfs_jax.curation.trash import to_trash
+from odfs_jax.data.aligned_png import read_face
+from odfs_jax.data.media.frames import Frame
+from odfs_jax.data.media.seeking import FrameReader
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.build import build_landmarker
 from odfs_jax.extraction.journal import Journal
@@ -22,7 +23,6 @@ from odfs_jax.extraction.run import checked_face_type
 from odfs_jax.extraction.square import SquareLandmarks
 from odfs_jax.extraction.writing import accept_faces
 from odfs_jax.faces.align import alignment_matrix
-from odfs_jax.sorting.trash import to_trash
 from odfs_jax.studio.clips import Clips, jpeg
 from odfs_jax.studio.poses import PoseIndex
 from odfs_jax.studio.room import SIDES, Room

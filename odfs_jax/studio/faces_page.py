@@ -8,9 +8,9 @@ from fastapi.responses import FileResponse, Response
 from nicegui import ui
 from pydantic import BaseModel, Field
 
-from odfs_jax.data.aligned import FaceData, read_face
+from odfs_jax.curation.trash import from_trash, to_trash
+from odfs_jax.data.aligned_png import FaceData, read_face
 from odfs_jax.errors import UserError
-from odfs_jax.sorting.trash import from_trash, to_trash
 from odfs_jax.studio import heavy
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.poses import PoseIndex, pngs, version_of

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from omegaconf import OmegaConf
 
-from odfs_jax.data import png
-from odfs_jax.data.aligned import read_face
+from odfs_jax.data.aligned_png import read_face
+from odfs_jax.data.media import png
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 
@@ -70,7 +70,7 @@ def _prepare(hardware: dict[str, Any], flags: str) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
-    from odfs_jax import devices  # here, so that the server itself need not load JAX
+    from odfs_jax.runtime import devices
 
     devices.prepare(hardware)
 
@@ -94,7 +94,7 @@ def order(folder: Path, side: str, by: str) -> list[str]:
 
 def sheets(folder: Path, side: str, by: str) -> bytes:
     """A PNG: the contact sheet of the faces by name, and beside it that by the key `by`."""
-    from odfs_jax.sorting.report import contact_sheet
+    from odfs_jax.curation.contact_sheet import contact_sheet
 
     after = _ordered(folder, side, by, faces_only=True)
     pictures = [contact_sheet(faces, len(faces)) for faces in (sorted(after), after)]
@@ -135,8 +135,8 @@ def _opened(stills: StillsOf) -> Any:
 
 
 def _ordered(folder: Path, side: str, by: str, faces_only: bool = False) -> list[Path]:
-    from odfs_jax.sorting.orders import KEYS
-    from odfs_jax.sorting.run import ordered
+    from odfs_jax.curation.orders import KEYS
+    from odfs_jax.curation.sort import ordered
 
     if by not in KEYS:
         raise UserError(f"by={by!r:.40}: expected one of {', '.join(KEYS)}")

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from odfs_jax.config import SideConfig
+from odfs_jax.curation.rename import trash_of
 from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.sorting.rename import trash_of
 
 SIDES = ("src", "dst")
 PICTURES = (".jpg", ".png")

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from odfs_jax.data import png
-from odfs_jax.data.aligned import MAX_SIZE
+from odfs_jax.data.aligned_png import MAX_SIZE
+from odfs_jax.data.media import png
 from odfs_jax.errors import BadFileError
 
 SIDE = 128  # pixels

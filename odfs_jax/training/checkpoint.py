@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from odfs_jax.config import ModelConfig
 from odfs_jax.errors import UserError
 from odfs_jax.nets import build_net
-from odfs_jax.training import hosts
+from odfs_jax.runtime import distributed
 from odfs_jax.training.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.PyTreeSave(hosts.as_one(state)),
+                    state=ocp.args.PyTreeSave(distributed.as_one(state)),
                     config=ocp.args.JsonSave(config),
                     history=ocp.args.JsonSave({"rows": list(history)}),  # ours goes on growing
                 ),
@@ -86,11 +86,11 @@ class Checkpoints:
 
         Parts of the saved state that `like` leaves out are not read.
         """
-        like = hosts.shapes_as_one(like)
+        like = distributed.shapes_as_one(like)
         how = ocp.checkpoint_utils.construct_restore_args(like)
         state = ocp.args.PyTreeRestore(item=like, restore_args=how, partial_restore=True)
         items = self._restore(state=state)
-        return hosts.as_own(items.state), items.config, items.history["rows"]
+        return distributed.as_own(items.state), items.config, items.history["rows"]
 
     def holds(self, part: str, like: Any) -> bool:
         """True when `part` of the latest state has the leaves of `like`, by name and shape."""

@@ -13,7 +13,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from odfs_jax.training import hosts, record
+from odfs_jax.runtime import distributed
+from odfs_jax.training import record
 from odfs_jax.training.events import Events
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,8 @@ class Journal:
         self._batch_size = batch_size
         self._waiting: list[dict[str, jax.Array]] = []
         self._rows: list[dict[str, np.ndarray]] = []  # the thread's own
-        self._events = Events(folder / "events", step + 1) if hosts.leads() else None
-        if hosts.leads():
+        self._events = Events(folder / "events", step + 1) if distributed.leads() else None
+        if distributed.leads():
             record.begin(folder, step, history)
         self._since = time.monotonic()
         self._thread = ThreadPoolExecutor(1, "journal")
@@ -111,7 +112,7 @@ class Journal:
         self._keep(step, image)
 
     def _keep(self, step: int, image: jax.Array) -> None:
-        if hosts.leads():
+        if distributed.leads():
             record.add_preview(self._folder, step, np.asarray(image))
 
 

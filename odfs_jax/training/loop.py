@@ -11,14 +11,14 @@ from pathlib import Path
 import jax
 from omegaconf import DictConfig, OmegaConf
 
-from odfs_jax import devices as hardware
 from odfs_jax.data import atomic
 from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import Faceset, load_faceset, read_eyes
 from odfs_jax.data.sampling import SAMPLINGS
 from odfs_jax.errors import UserError
 from odfs_jax.nets.base import SwapNet
-from odfs_jax.training import hosts
+from odfs_jax.runtime import devices as hardware
+from odfs_jax.runtime import distributed
 from odfs_jax.training.checkpoint import Checkpoints
 from odfs_jax.training.control import Control, memory_in_use
 from odfs_jax.training.debug import make_debug
@@ -42,13 +42,13 @@ def train(config: DictConfig) -> None:
     `config` is a `TrainConfig`. Raises UserError for what the user can mend.
     """
     hardware.prepare(config.hardware)
-    hosts.join(config.hardware)
+    distributed.join(config.hardware)
     config = OmegaConf.to_container(config)
     check_preview(config["preview"])
     folder = Path(config["workspace"]) / "models" / config["name"]
     setup = make_setup(config)
     devices = hardware.choose(config["hardware"])
-    everyones = hosts.everyones(devices)
+    everyones = distributed.everyones(devices)
     hardware.check_batch(config["batch_size"], everyones, config["accumulate"])
     facesets = _load_facesets(config, setup.net)
 
@@ -57,7 +57,7 @@ def train(config: DictConfig) -> None:
         step = setup.step(everyones)
         config["batch_size"] = plan_batch(setup, step, facesets, devices)
         state, history = start(checkpoints, setup, devices)
-        if hosts.leads():
+        if distributed.leads():
             atomic.write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
         batches = _make_batches(config, facesets, devices)
         preview = make_preview(setup.net, facesets)
@@ -69,7 +69,7 @@ def train(config: DictConfig) -> None:
             window(folder, config["preview"]),
         ):
             notes = config | {"src_eyes": _src_eyes(config, setup.net)}
-            debug = config["debug"] and hosts.leads()
+            debug = config["debug"] and distributed.leads()
             draw = make_debug(folder, setup.net, config["augment"]) if debug else None
             parts = (state, step, batches, preview, journal, checkpoints, control, draw)
             Loop(config, notes, *parts).run()
@@ -141,7 +141,7 @@ class Loop:
                 self._show(number)
             late = time.monotonic() - saved_at >= config["save_minutes"] * 60
             stop = asked_to_stop() or "stop" in asked
-            stop, late = hosts.agree(turn, metrics, stop, late or "save" in asked)
+            stop, late = distributed.agree(turn, metrics, stop, late or "save" in asked)
             if late:
                 asked.discard("save")
                 self.save()
@@ -180,7 +180,7 @@ class Loop:
 def _control(folder: Path, config: dict, step: int, devices: list[jax.Device]) -> Control:
     facts = {"step": step, "target": config["iterations"], "batch_size": config["batch_size"]}
     facts |= hardware.facts(devices)
-    return Control(folder, facts, memory_in_use(devices), hosts.leads())
+    return Control(folder, facts, memory_in_use(devices), distributed.leads())
 
 
 def _due(number: int, steps: int, every: int) -> bool:

@@ -11,8 +11,8 @@ import jax
 
 from odfs_jax.data.batches import batch_shapes, stored_bytes
 from odfs_jax.data.faceset import Faceset
-from odfs_jax.devices import free_memory
 from odfs_jax.errors import UserError
+from odfs_jax.runtime.devices import free_memory
 from odfs_jax.training.checkpoint import Checkpoints
 from odfs_jax.training.setup import Setup, make_setup
 from odfs_jax.training.state import replicated, split_over

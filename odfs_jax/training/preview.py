@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.data.faceset import Faceset
-from odfs_jax.faces.view import View, colour
+from odfs_jax.faces.spec import View, colour
 from odfs_jax.inference import crop_faces, inverse
 from odfs_jax.nets.base import SwapNet
 

@@ -13,7 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from odfs_jax.data import atomic, png
+from odfs_jax.data import atomic
+from odfs_jax.data.media import png
 
 LOSSES, PREVIEW, PREVIEWS = "losses.jsonl", "preview.png", "previews"
 QUALITY = 92  # of a preview's JPEG, per cent

@@ -13,8 +13,8 @@ from workspaces import COUNT, HEIGHT, MODEL, WIDTH, WITHOUT_FACE, write_aligned,
 
 from odfs_jax.config import ModelConfig, config_dir
 from odfs_jax.faces.align import MEAN_FACE
+from odfs_jax.faces.spec import View
 from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.view import View
 from odfs_jax.inference import Swapper
 from odfs_jax.nets import build_net
 from odfs_jax.training.checkpoint import Checkpoints

@@ -11,9 +11,9 @@ import pytest
 from skimage.exposure import match_histograms
 
 from odfs_jax.config import MergeConfig
-from odfs_jax.conversion.colours import TRANSFERS
-from odfs_jax.conversion.colours.base import Measurements, recoloured
-from odfs_jax.conversion.colours.histogram import hist
+from odfs_jax.conversion.colors import TRANSFERS
+from odfs_jax.conversion.colors.base import Measurements, recoloured
+from odfs_jax.conversion.colors.histogram import hist
 from odfs_jax.conversion.masks import box_blur, dilate, erode
 from odfs_jax.conversion.merge import Places, build_merge
 from odfs_jax.conversion.modes import MODES
@@ -24,8 +24,8 @@ from odfs_jax.evaluation import LUMA, Truth, frames_at, load_truth, ssim_map
 from odfs_jax.faces.align import alignment_matrix, transform
 from odfs_jax.faces.crop import cut
 from odfs_jax.faces.hull import hull_mask
+from odfs_jax.faces.spec import View
 from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.view import View
 from odfs_jax.inference import Swapper, paste_faces
 
 DEMO = Path(__file__).parents[2] / "assets" / "demo"

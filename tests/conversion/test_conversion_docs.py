@@ -12,7 +12,7 @@ from pages import assert_printed, steps
 
 from odfs_jax import cli
 from odfs_jax.config import config_dir, register_schemas
-from odfs_jax.conversion.colours import TRANSFERS
+from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.modes import MODES
 from odfs_jax.conversion.outline import MASKS
 from odfs_jax.conversion.shots import read_shots

@@ -86,13 +86,13 @@ def test_a_folder_of_pictures_gives_a_folder(workspace, face_points, smooth_pict
 
 def test_bad_aligned_files_are_named_skipped_and_counted(workspace, caplog):
     caplog.set_level(logging.INFO)
-    aligned = workspace / "dst" / "aligned"
-    good = (aligned / "00000_0.png").read_bytes()
-    (aligned / "cut.png").write_bytes(good[: len(good) // 2])
-    (aligned / "text.png").write_text("hello")
+    aligned_png = workspace / "dst" / "aligned"
+    good = (aligned_png / "00000_0.png").read_bytes()
+    (aligned_png / "cut.png").write_bytes(good[: len(good) // 2])
+    (aligned_png / "text.png").write_text("hello")
     plain = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
-    (aligned / "plain.png").write_bytes(plain)
-    (aligned / "hostile.png").write_bytes(hostile(plain))
+    (aligned_png / "plain.png").write_bytes(plain)
+    (aligned_png / "hostile.png").write_bytes(hostile(plain))
     run(workspace)
     for name in ("cut", "text", "plain", "hostile"):
         assert sum(f"{name}.png" in message for message in caplog.messages) == 1
@@ -101,9 +101,10 @@ def test_bad_aligned_files_are_named_skipped_and_counted(workspace, caplog):
 
 def hostile(picture: bytes) -> bytes:
     """A PNG whose face data is nested a hundred thousand times."""
-    from odfs_jax.data import aligned, png
+    from odfs_jax.data import aligned_png
+    from odfs_jax.data.media import png
 
-    return png.with_text(picture, aligned.KEYWORD, "[" * 100_000)
+    return png.with_text(picture, aligned_png.KEYWORD, "[" * 100_000)
 
 
 def test_what_is_missing_or_ambiguous_is_said(workspace, trained):

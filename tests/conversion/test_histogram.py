@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from skimage.exposure import match_histograms
 
-from odfs_jax.conversion.colours.base import Measurements, recoloured
-from odfs_jax.conversion.colours.histogram import hist
+from odfs_jax.conversion.colors.base import Measurements, recoloured
+from odfs_jax.conversion.colors.histogram import hist
 
 
 @jax.jit

@@ -10,8 +10,8 @@ from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.targets import Targets, find_targets
-from odfs_jax.data.aligned import FaceData, Pose, Source, write_face
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
 

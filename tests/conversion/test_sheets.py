@@ -11,8 +11,8 @@ from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.sheets import CELL, COLUMNS, LABEL, sheets_folder, write_sheet
 from odfs_jax.conversion.targets import Targets
-from odfs_jax.data.aligned import Source
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.aligned_png import Source
+from odfs_jax.data.media.frames import Frame
 
 
 def test_the_folder_lies_beside_the_result():

@@ -19,8 +19,8 @@ from odfs_jax import cli
 from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.stream import Resumption, Shots
 from odfs_jax.conversion.targets import Targets
-from odfs_jax.data import sequence
-from odfs_jax.data.frames import Frame, FrameWriter
+from odfs_jax.data.media import sequence
+from odfs_jax.data.media.frames import Frame, FrameWriter
 from odfs_jax.provenance.verify import WHOLE, verify
 
 ROOT = Path(cli.__file__).parents[1]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from odfs_jax.conversion.colours.base import Measured
+from odfs_jax.conversion.colors.base import Measured
 from odfs_jax.conversion.merge import Predicted
 from odfs_jax.conversion.regions import face_region
 from odfs_jax.conversion.tracks import GAP, Tracker

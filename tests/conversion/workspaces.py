@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.conversion.run import convert
-from odfs_jax.data.aligned import FaceData, Pose, Source, write_face
+from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.faces.types import FaceType
 
 HEIGHT, WIDTH, COUNT = 96, 128, 6

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from odfs_jax.data import augment
+from odfs_jax.faces.spec import View, between
 from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.view import View, between
 from odfs_jax.faces.warp import warp_affine
 
 STORED, RESOLUTION = 40, 16

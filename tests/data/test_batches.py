@@ -12,8 +12,8 @@ from odfs_jax.data import batches
 from odfs_jax.data.augment import mirrored
 from odfs_jax.data.faceset import Faceset
 from odfs_jax.data.sampling import SAMPLINGS
+from odfs_jax.faces.spec import View
 from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.view import View
 from odfs_jax.training.state import split_over
 
 

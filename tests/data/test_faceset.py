@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from odfs_jax.data.aligned import Pose, read_image_and_face, rewrite_data, write_face
+from odfs_jax.data.aligned_png import Pose, read_image_and_face, rewrite_data, write_face
 from odfs_jax.data.faceset import load_faceset, stored_size
 from odfs_jax.errors import UserError
 from odfs_jax.faces.align import alignment_matrix, transform
 from odfs_jax.faces.crop import cut
 from odfs_jax.faces.hull import eyes_mouth_mask, hull_mask
+from odfs_jax.faces.spec import View
 from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.view import View
 from odfs_jax.faces.warp import warp_affine
 
 FRAMES = Path(__file__).parents[1] / "extraction" / "data"

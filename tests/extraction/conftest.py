@@ -48,12 +48,12 @@ def landmarker(configure):
 
 @pytest.fixture(scope="session")
 def facenet():
-    """`load` of scripts/facenet_reference.py; skips where PyTorch is not installed."""
+    """`load` of benchmarks/references/facenet.py; skips where PyTorch is not installed."""
     for package in ("torch", "facenet_pytorch"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    path = ROOT / "scripts" / "facenet_reference.py"
-    spec = importlib.util.spec_from_file_location("facenet_reference", path)
+    path = ROOT / "benchmarks" / "references" / "facenet.py"
+    spec = importlib.util.spec_from_file_location("facenet", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import batching
 from odfs_jax.extraction.batching import each_once, same_size
 from odfs_jax.extraction.between import Gap, gaps, searched

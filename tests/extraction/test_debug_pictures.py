@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction.debug import (
     BOX,
     LEFT_OUT,

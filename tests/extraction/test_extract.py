@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from odfs_jax import cli
-from odfs_jax.data import aligned
+from odfs_jax.data import aligned_png
 from odfs_jax.errors import UserError
 from odfs_jax.extraction import run, writing
 from odfs_jax.extraction.journal import JOURNAL
@@ -61,13 +61,13 @@ def test_pictures_to_aligned_faces(workspace, extract, caplog):
     assert names(folder) == ["00000_0.png", "00001_0.png", "00003_0.png", "00003_1.png"]
     assert (workspace / "src" / "no_face.txt").read_text() == "empty.png\n"
     assert "4 frames, 4 faces, 1 frames without a face" in caplog.text
-    large, small = (aligned.read_face(folder / f"00003_{k}.png") for k in (0, 1))
+    large, small = (aligned_png.read_face(folder / f"00003_{k}.png") for k in (0, 1))
     assert np.ptp(large.source.landmarks[:, 1]) > np.ptp(small.source.landmarks[:, 1])
 
 
 def test_what_an_aligned_face_carries(workspace, extract):
     extract(workspace, "face_type=half")
-    image, face = aligned.read_image_and_face(workspace / "src" / "aligned" / "00000_0.png")
+    image, face = aligned_png.read_image_and_face(workspace / "src" / "aligned" / "00000_0.png")
     assert image.shape == (128, 128, 3) and face.size == 128 and face.face_type == "half"
     assert (face.detector, face.landmarker) == ("mtcnn", "dlib68") and 0.7 < face.score <= 1
     source = face.source
@@ -90,7 +90,7 @@ def test_a_clip_gives_times_and_frame_numbers(tmp_path, frames, extract, write_c
     write_clip(tmp_path / "src.mp4", [frames[name] if name else blank for name in order])
     extract(tmp_path)
     folder = tmp_path / "src" / "aligned"
-    found = [aligned.read_face(path).source for path in sorted(folder.glob("*.png"))]
+    found = [aligned_png.read_face(path).source for path in sorted(folder.glob("*.png"))]
     assert [source.frame for source in found] == [0, 1, 3, 4]
     assert {source.file for source in found} == {"src.mp4"}
     assert np.diff([source.pts for source in found]).tolist() == [512, 1024, 512]
@@ -105,7 +105,7 @@ def test_pictures_of_other_sizes_come_along(workspace, frames, extract):
     cv2.imwrite(str(workspace / "src" / "tiny.png"), tiny)
     extract(workspace, "overwrite=true")
     assert (workspace / "src" / "no_face.txt").read_text() == "empty.png\ntiny.png\n"
-    face = aligned.read_face(workspace / "src" / "aligned" / "00005_0.png")
+    face = aligned_png.read_face(workspace / "src" / "aligned" / "00005_0.png")
     assert (face.source.file, face.source.width) == ("wide.png", 160)
 
 
@@ -131,7 +131,7 @@ def test_faces_are_not_replaced_unless_told(workspace, extract):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     extract(workspace, "overwrite=true", "size=64")
     assert names(folder)[1:] == ["00000_0.png", "00001_0.png", "00003_0.png", "00003_1.png"]
-    assert aligned.read_face(folder / "00000_0.png").size == 64
+    assert aligned_png.read_face(folder / "00000_0.png").size == 64
 
 
 def test_foreign_pictures_in_the_aligned_folder_stop_the_run(workspace, extract):

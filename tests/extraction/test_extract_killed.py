@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from odfs_jax import cli
-from odfs_jax.data.aligned import read_image_and_face
+from odfs_jax.data.aligned_png import read_image_and_face
 from odfs_jax.extraction.journal import JOURNAL, Journal
 from odfs_jax.faces.mean_head import MEAN_HEAD
 

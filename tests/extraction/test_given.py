@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odfs_jax.data.aligned import read_face
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.aligned_png import read_face
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction import run
 from odfs_jax.extraction.build import build_detector

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from odfs_jax.data.aligned import read_face
+from odfs_jax.data.aligned_png import read_face
 from odfs_jax.errors import UserError
 from odfs_jax.extraction import run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction.boxes import union_overlap
 from odfs_jax.extraction.build import build_detector
 from odfs_jax.extraction.mmod import find

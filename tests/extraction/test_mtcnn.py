@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from odfs_jax.data.frames import Frame
-from odfs_jax.data.video import open_frames
+from odfs_jax.data.media.frames import Frame
+from odfs_jax.data.media.video import open_frames
 from odfs_jax.errors import UserError
 from odfs_jax.extraction import boxes, weights
 from odfs_jax.extraction.build import build_detector
 from odfs_jax.extraction.mtcnn import likeliest, pyramid
-from odfs_jax.nets import mtcnn as nets
+from odfs_jax.nets.detectors import mtcnn as nets
 
 DATA = Path(__file__).parent / "data"
 DEMO = Path(__file__).parents[2] / "assets" / "demo"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from odfs_jax.data.aligned import read_face, write_face
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.aligned_png import read_face, write_face
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction import run
 from odfs_jax.extraction.person import NOTE, TYPICAL, Person, build_person, person_of

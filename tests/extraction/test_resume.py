@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from odfs_jax.data.aligned import read_face, read_image_and_face
-from odfs_jax.data.frames import Frame
+from odfs_jax.curation import rename
+from odfs_jax.data.aligned_png import read_face, read_image_and_face
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction import pipeline, run
 from odfs_jax.extraction.detection import Detection
@@ -18,7 +19,6 @@ from odfs_jax.extraction.tracking import GAP
 from odfs_jax.extraction.writing import accept_faces
 from odfs_jax.faces.mean_head import MEAN_HEAD
 from odfs_jax.faces.types import FaceType
-from odfs_jax.sorting import rename
 
 FRAMES, SIDE = 24, 96
 EMPTY, PAIR = 7, 11  # the frame without a face, the one with two

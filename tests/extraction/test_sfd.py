@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import boxes, sfd
 from odfs_jax.extraction.build import build_detector
-from odfs_jax.nets import sfd as nets
+from odfs_jax.nets.detectors import s3fd as nets
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import pipeline
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.pipeline import Finder, spread

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.build import build_detector
 from odfs_jax.extraction.detection import Detection

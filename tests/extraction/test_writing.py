@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from odfs_jax.data.aligned import read_face, read_image_and_face
-from odfs_jax.data.frames import Frame
+from odfs_jax.data.aligned_png import read_face, read_image_and_face
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import writing
 from odfs_jax.extraction.journal import RUN, Done, Dropped, Journal
 from odfs_jax.extraction.writing import accept_faces

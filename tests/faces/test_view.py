@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from odfs_jax.faces.align import MEAN_FACE, alignment_matrix, transform
+from odfs_jax.faces.spec import View, between, colour, grey
 from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.view import View, between, colour, grey
 
 VIEWS = [
     View(FaceType.HALF, 64), View(FaceType.FULL, 256), View(FaceType.HEAD, 96, grey=True),

@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 
 from odfs_jax.config import config_dir
 from odfs_jax.errors import UserError
+from odfs_jax.faces.spec import View
 from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.view import View
 from odfs_jax.nets import build_net
 from odfs_jax.nets.avatar import Avatar
 from odfs_jax.nets.liae import Liae

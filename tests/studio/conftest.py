@@ -12,7 +12,7 @@ import pytest
 from models import write_model
 from studios import PATIENCE, ROOT, Studio, started
 
-from odfs_jax.data.aligned import write_face
+from odfs_jax.data.aligned_png import write_face
 
 PICTURES = ROOT / "tests" / "extraction" / "data"
 SRC_FACES = 300

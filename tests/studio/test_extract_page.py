@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from studios import mean_error, started
 
-from odfs_jax.data.aligned import read_face, read_image_and_face
+from odfs_jax.data.aligned_png import read_face, read_image_and_face
 from odfs_jax.extraction.journal import Journal
 from odfs_jax.faces.align import INNER
 

@@ -10,7 +10,7 @@ from studios import wait_for
 
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.conversion.run import convert
-from odfs_jax.data.aligned import read_face
+from odfs_jax.data.aligned_png import read_face
 from odfs_jax.studio.thumbs import SIDE, thumbnail
 
 COUNT = 300  # faces of src

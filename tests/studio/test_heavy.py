@@ -7,7 +7,7 @@ import psutil
 import pytest
 from studios import PATIENCE, wait_for
 
-from odfs_jax.data.aligned import read_face
+from odfs_jax.data.aligned_png import read_face
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.studio import heavy
 

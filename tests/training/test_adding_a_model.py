@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from odfs_jax import nets
-from odfs_jax.faces.view import View
+from odfs_jax.faces.spec import View
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding_a_model.md"
 NAMED_BLOCK = r"```\w+\n# (\S+)\n(.*?)```"

@@ -12,8 +12,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from odfs_jax import cli
-from odfs_jax import devices as hardware
 from odfs_jax.errors import UserError
+from odfs_jax.runtime import devices as hardware
 from odfs_jax.training.checkpoint import Checkpoints, load_for_inference
 
 

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 
 from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import load_faceset
+from odfs_jax.faces.spec import View
 from odfs_jax.faces.types import FaceType
-from odfs_jax.faces.view import View
 from odfs_jax.losses import make_loss
 from odfs_jax.nets import build_net
 from odfs_jax.training.state import init_state, replicated, split_over

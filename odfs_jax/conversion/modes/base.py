@@ -10,8 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.conversion.colours.base import Measurements, recoloured
-from odfs_jax.conversion.colours.histogram import hist
+from odfs_jax.conversion.colors.base import Measurements, recoloured
+from odfs_jax.conversion.colors.histogram import hist
 from odfs_jax.conversion.masks import SOLID, Coverage
 
 

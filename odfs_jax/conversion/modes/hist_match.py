@@ -2,7 +2,7 @@
 
 import jax
 
-from odfs_jax.conversion.colours.base import Measurements
+from odfs_jax.conversion.colors.base import Measurements
 from odfs_jax.conversion.modes.base import Mode, Swap, match_histogram
 
 

@@ -2,9 +2,9 @@
 
 import jax
 
-from odfs_jax.conversion.colours.base import Measurements
+from odfs_jax.conversion.colors.base import Measurements
 from odfs_jax.conversion.modes.base import Mode, Swap, match_histogram
-from odfs_jax.faces.view import colour, grey
+from odfs_jax.faces.spec import colour, grey
 
 
 def hist_match_bw(masked: bool) -> Mode:

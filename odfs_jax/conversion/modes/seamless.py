@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.conversion.colours.base import Measurements
+from odfs_jax.conversion.colors.base import Measurements
 from odfs_jax.conversion.masks import SOLID
 from odfs_jax.conversion.modes.base import Mode, Scene, Swap
 from odfs_jax.conversion.poisson import clone

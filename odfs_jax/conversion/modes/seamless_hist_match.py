@@ -2,8 +2,8 @@
 
 import jax
 
-from odfs_jax.conversion.colours.base import Measurements, recoloured
-from odfs_jax.conversion.colours.histogram import hist
+from odfs_jax.conversion.colors.base import Measurements, recoloured
+from odfs_jax.conversion.colors.histogram import hist
 from odfs_jax.conversion.modes.base import Mode, Scene, Swap, counted
 from odfs_jax.conversion.modes.seamless import cloned
 from odfs_jax.inference import crop_faces

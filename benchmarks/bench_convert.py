@@ -1,0 +1,254 @@
+"""Times conversion against a straightforward OpenCV/NumPy implementation, in turn, on one machine.
+
+    python benchmarks/bench_convert.py [REPORT.json]
+
+One face in 1080p frames (ben of the demo, enlarged), H64, batches of 8; decoding and encoding left
+out. The reference does what the 2018 converter did, one frame after the other: warps face and mask
+into the whole frame, erodes and blurs there, `cv2.seamlessClone` for seamless. "network excluded"
+gives both sides the faces ready made; included, both run the same network, the reference for one
+face a call. `clone` is the Poisson blending alone. BENCH_PAIRS= is the number of timed pairs.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from reports import parse, show
+
+from odfs_jax.cli import use_huge_pages
+from odfs_jax.config import MergeConfig, config_dir, register_schemas
+from odfs_jax.conversion.merge import build_merge
+from odfs_jax.conversion.pipeline import FaceMerger
+from odfs_jax.conversion.poisson import clone
+from odfs_jax.conversion.regions import face_region, read_region
+from odfs_jax.conversion.targets import Targets
+from odfs_jax.data.aligned_png import Source
+from odfs_jax.data.media.frames import Frame
+from odfs_jax.evaluation import frames_at, load_truth
+from odfs_jax.faces.align import alignment_matrix
+from odfs_jax.faces.hull import hull_mask
+from odfs_jax.inference import Swapper, make_swapper
+from odfs_jax.nets import build_net
+
+DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo"
+HEIGHT, WIDTH, BATCH, FRAMES = 1080, 1920, 8, 24
+PAIRS = int(os.environ.get("BENCH_PAIRS", "5"))
+MODES = ("hist_match", "seamless")
+TARGETS = {"hist_match": 5.0, "seamless": 3.0}  # times the reference, issue 5; on a CPU
+WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames uint8 [1080, 1920, 3] and their faces' landmarks [68, 2]."""
+
+    images: list[np.ndarray]
+    landmarks: list[np.ndarray]
+
+
+def main(report: Path | None) -> None:
+    use_huge_pages()  # as convert.py does; the reference has them too
+    h64, clip = random_h64(), demo_clip()
+    networks = {
+        "excluded": ready_made(h64),
+        "included": h64,
+        "included, bfloat16": random_h64("bfloat16"),
+    }
+    result = {
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "opencv": cv2.__version__,
+        "frames": f"{FRAMES} of {WIDTH}x{HEIGHT}, a face square of {face_side(clip)} pixels",
+        "batch": BATCH,
+        "pairs": PAIRS,
+    }
+    for mode in MODES:
+        for name, network in networks.items():
+            times = in_turn(ours(mode, network, clip), theirs(mode, network, clip))
+            result[f"{mode}, network {name}"] = times | {"target": TARGETS[mode]}
+    result["clone"] = in_turn(*clones(clip)) | {"target": TARGETS["seamless"]}
+    show(result, report)
+
+
+def random_h64(precision: str = "float32") -> Swapper:
+    """H64 with random weights and a mask that is solid."""
+    register_schemas()
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        model = OmegaConf.to_container(compose("train").model, resolve=True)
+    net = build_net(model)
+    face = jnp.zeros((1, 64, 64, 3))
+    shapes = jax.eval_shape(net.init, jax.random.key(0), face, face)["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda a: rng.normal(0, 0.02, a.shape).astype(np.float32), shapes)
+    params["decoder_src"]["mask"]["out"]["conv"]["bias"] += 6.0
+    return make_swapper(model, jax.device_put(params), precision)
+
+
+def ready_made(swapper: Swapper) -> Swapper:
+    """Gives the same face, in an oval, whatever it is asked."""
+    size = swapper.made.resolution
+    mask = np.zeros((size, size), np.float32)
+    cv2.ellipse(mask, (size // 2, size // 2), (size * 2 // 5, size * 9 // 20), 0, 0, 360, 1.0, -1)
+    coarse = np.random.default_rng(1).random((5, 5, 3), np.float32)
+    face = np.clip(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC), 0, 1)
+
+    def predict(_params, faces):
+        count = len(faces)
+        face_, mask_ = jnp.asarray(face)[None], jnp.asarray(mask)[None, ..., None]
+        return jnp.tile(face_, (count, 1, 1, 1)), jnp.tile(mask_, (count, 1, 1, 1))
+
+    return Swapper(predict, {}, swapper.seen, swapper.made, border=swapper.border)
+
+
+def demo_clip() -> Clip:
+    """The demo's truth frames of dst, as high as 1080p and with grey sides."""
+    truth = load_truth(DEMO)[:FRAMES]
+    scale, images = HEIGHT / truth[0].image.shape[0], []
+    side = (WIDTH - HEIGHT) // 2
+    for small in frames_at(DEMO / "dst.mp4", [t.frame for t in truth]):
+        large = cv2.resize(small, (HEIGHT, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        images.append(cv2.copyMakeBorder(large, 0, 0, side, side, cv2.BORDER_CONSTANT, value=128))
+    landmarks = [(t.landmarks + 0.5) * scale - 0.5 + (side, 0) for t in truth]
+    return Clip(images, landmarks)
+
+
+def face_side(clip: Clip) -> int:
+    view = random_h64().made
+    return round(face_region(clip.landmarks[0], view.face_type, view.resolution).face_side)
+
+
+def ours(mode: str, swapper: Swapper, clip: Clip) -> Callable[[], None]:
+    merger = FaceMerger(swapper, build_merge(swapper, settings(mode)), BATCH)
+
+    def run() -> None:
+        frames = (Frame("c.mp4", i, i, image) for i, image in enumerate(clip.images))
+        faces = {
+            i: [(Path("a.png"), Source("c.mp4", i, i, WIDTH, HEIGHT, (0.0,) * 4, points))]
+            for i, points in enumerate(clip.landmarks)
+        }
+        for _ in merger.frames(frames, Targets(faces)):
+            pass
+
+    return run
+
+
+def settings(mode: str) -> MergeConfig:
+    return MergeConfig(mode=mode, blur=50.0, erode=20.0)
+
+
+def theirs(mode: str, swapper: Swapper, clip: Clip) -> Callable[[], None]:
+    predict = jax.jit(swapper.predict)
+
+    def run() -> None:
+        for image, landmarks in zip(clip.images, clip.landmarks, strict=True):
+            reference_merge(mode, swapper, predict, image, landmarks)
+
+    return run
+
+
+def reference_merge(
+    mode: str, swapper: Swapper, predict: Callable, image: np.ndarray, landmarks: np.ndarray
+) -> np.ndarray:
+    """The spec's section 10 with OpenCV and NumPy, one frame at a time."""
+    size, whole = swapper.made.resolution, (WIDTH, HEIGHT)
+    matrix = alignment_matrix(landmarks, swapper.made.face_type, size)
+    frame = image.astype(np.float32) / 255
+    dst = cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LANCZOS4)
+    face, mask = (np.array(p[0]) for p in predict(swapper.params, dst[None]))
+    mask = mask[..., 0]
+    if mode == "hist_match":
+        face = numpy_histogram_match(face, dst, mask > 0.9)
+    face = cv2.warpAffine(face, matrix, whole, flags=cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP)
+    mask = cv2.warpAffine(mask, matrix, whole, flags=WARP)
+    mask[mask < 0.1] = 0
+    rows, cols = np.where(mask > 0.9)
+    side = min(np.ptp(rows), np.ptp(cols))
+    erosion = int(side * (0.126 - side * 0.00004551365) * 0.01 * settings(mode).erode)
+    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (erosion, erosion))
+    mask = cv2.erode(mask, ellipse)
+    blur = int(side * 0.10 * 0.01 * settings(mode).blur)
+    if mode == "seamless":
+        solid = (mask > 0.9).astype(np.uint8) * 255
+        face = opencv_clone(np.rint(face.clip(0, 1) * 255).astype(np.uint8), image, solid) / 255
+    mask = cv2.blur(mask, (blur, blur))[..., None]
+    return np.rint((frame * (1 - mask) + face * mask).clip(0, 1) * 255).astype(np.uint8)
+
+
+def numpy_histogram_match(face: np.ndarray, dst: np.ndarray, where: np.ndarray) -> np.ndarray:
+    matched = np.empty_like(face)
+    for channel in range(3):
+        source, target = (np.rint(p[..., channel] * 255) for p in (face, dst))
+        values, counts = np.unique(source[where], return_counts=True)
+        wanted, wanted_counts = np.unique(target[where], return_counts=True)
+        quantiles, wanted_quantiles = (np.cumsum(c) / c.sum() for c in (counts, wanted_counts))
+        table = np.interp(quantiles, wanted_quantiles, wanted)
+        matched[..., channel] = np.interp(source, values, table) / 255
+    return matched
+
+
+def opencv_clone(face: np.ndarray, image: np.ndarray, solid: np.ndarray) -> np.ndarray:
+    x, y, width, height = cv2.boundingRect(solid)
+    middle = (x + width // 2, y + height // 2)
+    return cv2.seamlessClone(face, image, solid, middle, cv2.NORMAL_CLONE)
+
+
+def clones(clip: Clip) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Both sides of the Poisson blending alone, of regions that the face fills as it does."""
+    view = random_h64().made
+    regions = [face_region(p, view.face_type, view.resolution) for p in clip.landmarks]
+    side = max(region.side for region in regions)
+    regions = [region.widened(side) for region in regions]
+    pixels = [read_region(i, r) for i, r in zip(clip.images, regions, strict=True)]
+    shapes = [
+        hull_mask(p - (r.left, r.top), side, side)
+        for p, r in zip(clip.landmarks, regions, strict=True)
+    ]
+    faces = [np.ascontiguousarray(p[:, ::-1]) for p in pixels]
+
+    @jax.jit
+    def of_bytes(below: jax.Array, above: jax.Array, shape: jax.Array) -> jax.Array:
+        below, above = (p.astype(jnp.float32) / 255 for p in (below, above))
+        return jnp.round(jnp.clip(clone(below, above, shape > 0), 0, 1) * 255).astype(jnp.uint8)
+
+    def ours_alone() -> None:
+        for start in range(0, FRAMES, BATCH):
+            chunk = slice(start, start + BATCH)
+            np.asarray(of_bytes(*(np.stack(p[chunk]) for p in (pixels, faces, shapes))))
+
+    def theirs_alone() -> None:
+        for below, above, shape in zip(pixels, faces, shapes, strict=True):
+            opencv_clone(above, below, shape.copy())
+
+    return ours_alone, theirs_alone
+
+
+def in_turn(our_run: Callable[[], None], their_run: Callable[[], None]) -> dict[str, float]:
+    """Medians of `PAIRS` runs of each, one after the other; the first of each compiles."""
+    our_run(), their_run()
+    times = [(seconds(our_run), seconds(their_run)) for _ in range(PAIRS)]
+    mine, other = (statistics.median(t) for t in zip(*times, strict=True))
+    return {
+        "frames_per_s": round(FRAMES / mine, 1),
+        "reference_frames_per_s": round(FRAMES / other, 1),
+        "times_reference": round(statistics.median(b / a for a, b in times), 2),
+    }
+
+
+def seconds(run: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main(parse(__doc__).report)

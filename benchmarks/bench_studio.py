@@ -1,0 +1,136 @@
+"""How fast the studio answers, in headless Chromium: python benchmarks/bench_studio.py [OUT.json]
+
+A set of 10,000 faces: from the address to the first page of thumbnails, cold and again, and the
+time of each frame while it scrolls. The manual extractor: from the mouse's rest to the points.
+Makes its own workspace of the demo's actors in a temporary folder; needs chromium and playwright.
+"""
+
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from playwright.sync_api import Page, sync_playwright
+from reports import parse, show
+
+from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
+from odfs_jax.faces.align import MEAN_FACE
+from odfs_jax.faces.types import FaceType
+
+ROOT = Path(__file__).resolve().parent.parent
+FACES, SIZE, PLACES, SECONDS = 10_000, 256, 40, 10
+SCROLL = """async (seconds) => {
+    const box = document.querySelector('.scroll'), times = [];
+    const end = performance.now() + seconds * 1e3;
+    let last = performance.now();
+    while (last < end) {
+        box.scrollTop += 120;
+        await new Promise(requestAnimationFrame);
+        const now = performance.now();
+        times.push(now - last);
+        last = now;
+    }
+    return times;
+}"""
+FIRST_PAGE = """() => { const seen = [...document.querySelectorAll('.cell img')].slice(0, 40);
+    return seen.length === 40 && seen.every((img) => img.complete && img.naturalWidth) }"""
+
+
+def main(report: Path | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Path(folder)
+        _make_faces(workspace / "src" / "aligned")
+        shutil.copy(ROOT / "assets" / "demo" / "dst.mp4", workspace)
+        log = workspace / "log"
+        process = _serve(workspace, log)
+        try:
+            url = _address(log)
+            with sync_playwright() as playwright:
+                path = shutil.which("chromium") or shutil.which("google-chrome")
+                browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+                page = browser.new_page(viewport={"width": 1280, "height": 800})
+                figures = _faces(page, url) | _extract(page, url)
+                browser.close()
+        finally:
+            process.terminate()
+            process.wait()
+    figures |= {"faces_in_the_set": FACES, "cores": os.cpu_count()}
+    show(figures, report)
+
+
+def _make_faces(folder: Path) -> None:
+    """FACES files: noise that compresses like a picture does, each file its own."""
+    points = np.concatenate([np.linspace((0, 0.3), (1, 0.3), 17), MEAN_FACE]) * SIZE
+    rng = np.random.default_rng(0)
+    for number in range(FACES):
+        coarse = rng.integers(30, 226, (9, 9, 3)).astype(np.uint8)
+        picture = cv2.resize(coarse, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+        pose = Pose(*rng.normal(0, (25.0, 10.0, 5.0)).tolist())
+        source = Source("src.mp4", number, number, SIZE, SIZE, (0.0, 0.0, 1.0, 1.0), points)
+        face = FaceData(FaceType.FULL, SIZE, points, source, pose, "mtcnn", "dlib68", 1.0)
+        write_face(folder / f"{number:05d}_0.png", picture, face)
+
+
+def _serve(workspace: Path, log: Path) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "scripts" / "studio.py"), f"workspace={workspace}"]
+    with log.open("wb") as out:
+        return subprocess.Popen([*command, "server.port=0"], stdout=out, stderr=out)
+
+
+def _address(log: Path) -> str:
+    for _ in range(600):
+        if found := re.search(r"studio: (http://[^/\s]+)", log.read_text()):
+            return found[1]
+        time.sleep(0.1)
+    sys.exit(f"no studio: {log.read_text()}")
+
+
+def _faces(page: Page, url: str) -> dict[str, float]:
+    opened = []
+    for _ in range(2):
+        start = time.perf_counter()
+        page.goto(f"{url}/faces?side=src")
+        page.wait_for_function(FIRST_PAGE)
+        opened.append(round(time.perf_counter() - start, 3))
+    while_reading = page.evaluate(SCROLL, SECONDS)
+    page.wait_for_function("Object.keys(faces.state.poses).length === 10000", timeout=600_000)
+    page.evaluate("document.querySelector('.scroll').scrollTop = 0")
+    at_rest = page.evaluate(SCROLL, SECONDS)
+    return {
+        "first_page_cold_s": opened[0],
+        "first_page_again_s": opened[1],
+        **_frames("scrolling", at_rest),
+        **_frames("scrolling_while_poses_are_read", while_reading),
+    }
+
+
+def _frames(name: str, times: list[float]) -> dict[str, float]:
+    median, late, worst = statistics.median(times), np.quantile(times, 0.99), max(times)
+    values = zip(("median", "p99", "max"), (median, late, worst), strict=True)
+    return {f"{name}_frame_{what}_ms": round(float(value), 1) for what, value in values}
+
+
+def _extract(page: Page, url: str) -> dict[str, float]:
+    page.goto(f"{url}/extract?side=dst&show=all")
+    page.wait_for_selector("#studio-main[data-ready]")
+    box = page.locator("canvas.board").bounding_box()
+    for place in range(PLACES):
+        x, y = 0.45 + 0.15 * (place % 7) / 7, 0.5 + 0.1 * (place % 5) / 5
+        page.mouse.move(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
+        page.wait_for_function(f"extract.state.trips.length > {place}")
+    trips = page.evaluate("extract.state.trips.slice(1)")  # the first compiles
+    return {
+        "landmarks_median_ms": round(statistics.median(trips), 1),
+        "landmarks_p90_ms": round(float(np.quantile(trips, 0.9)), 1),
+    }
+
+
+if __name__ == "__main__":
+    main(parse(__doc__).report)

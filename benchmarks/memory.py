@@ -1,0 +1,90 @@
+"""Writes the memory table of docs/performance.md: what a training step takes, in XLA's own figures.
+
+    python benchmarks/memory.py                 every model, compiled only: nothing is allocated
+    python benchmarks/memory.py h64 liaef128    those
+
+Each model at batch 4 with its default settings and with experiment=lean. The figures are of the
+program compiled for the device that JAX has here; they are kept in benchmarks/memory_<device>.json.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from reports import RESULTS, slug
+
+from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.data.faceset import OVERSAMPLING, Faceset
+from odfs_jax.training.plan import Need, Planner
+from odfs_jax.training.setup import Setup, make_setup
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+BATCH = 4
+SETTINGS = {"default": [], "lean": ["experiment=lean"]}
+
+
+def main() -> None:
+    models = sys.argv[1:] or sorted(path.stem for path in (ROOT / "configs/model").glob("*.yaml"))
+    path = RESULTS / f"memory_{slug(jax.local_devices()[0].device_kind)}.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    for model in models:
+        for name, overrides in SETTINGS.items():
+            need = measure(model, overrides)
+            found.setdefault(model, {})[name] = vars(need) | {"total": need.total}
+            print(f"{model} {name}: {need.total / 1e9:.2f} GB ({need})", flush=True)
+            path.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
+    write_table(found)
+
+
+def measure(model: str, overrides: list[str]) -> Need:
+    """What a step of `model` takes of one device."""
+    register_schemas()
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        config = compose("train", [f"model={model}", *overrides, f"batch_size={BATCH}"])
+    setup = make_setup(OmegaConf.to_container(config, resolve=True))
+    devices = jax.local_devices()[:1]
+    planner = Planner(setup, {s: one_face(setup, s) for s in ("src", "dst")}, devices, free=0)
+    return planner.need(setup.step(devices), BATCH)
+
+
+def one_face(setup: Setup, side: str) -> Faceset:
+    """A faceset as training would hold it, but for its number of faces."""
+    net = setup.net
+    views = (net.inputs[side], *net.targets[side].values())
+    size = OVERSAMPLING * max(view.resolution for view in views)
+    return Faceset(
+        np.zeros((1, size, size, 4), np.uint8),
+        np.zeros((1, 2, 3), np.float32),
+        np.zeros(1, np.float32),
+        net.inputs[side],
+    )
+
+
+def write_table(found: dict) -> None:
+    """Puts the table between its two marks in the page."""
+    lines = [
+        f"| GB at batch {BATCH} | parameters | optimiser | the step itself | default | lean |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for model, needs in sorted(found.items()):
+        default, lean = needs["default"], needs["lean"]
+        parts = [
+            default[part] / 1e9 for part in ("parameters", "optimiser", "activations", "total")
+        ]
+        cells = [*(f"{gb:.2f}" for gb in parts), f"{lean['total'] / 1e9:.2f}"]
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    begin, end = "<!-- memory: begin -->", "<!-- memory: end -->"
+    page = PAGE.read_text()
+    table = "\n".join([begin, *lines, end])
+    PAGE.write_text(re.sub(f"{begin}.*{end}", lambda _: table, page, flags=re.DOTALL))
+    print(f"written: {PAGE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Sorting, pruning, checking and packing a folder of aligned faces."""

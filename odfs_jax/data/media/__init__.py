@@ -1,0 +1,1 @@
+"""Clips and pictures in and out. Nothing else knows PyAV."""

@@ -1,0 +1,1 @@
+"""Networks that find faces and their points: MTCNN, S3FD, FAN, regression trees."""

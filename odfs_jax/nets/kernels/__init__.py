@@ -1,0 +1,1 @@
+"""How layers are computed fastest on each kind of device."""

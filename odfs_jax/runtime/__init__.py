@@ -1,0 +1,1 @@
+"""The machine: devices, accelerators, several processes, progress."""

@@ -1,0 +1,142 @@
+"""The aligned PNG from hostile or broken programs: refused in one line that says what is wrong."""
+
+import json
+import math
+import pickle
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import pytest
+from face_files import SIZE, changed, picture, usual_face, with_data
+
+from odfs_jax.data import aligned_png
+from odfs_jax.data.media import png
+from odfs_jax.errors import BadFileError
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "00000_0.png"
+    aligned_png.write_face(path, picture(), usual_face())
+    return path
+
+
+def test_pictures_without_data(tmp_path):
+    plain = tmp_path / "plain.png"
+    cv2.imwrite(str(plain), picture())
+    with pytest.raises(BadFileError, match="no face data in this PNG"):
+        aligned_png.read_face(plain)
+    text = tmp_path / "letter.png"
+    text.write_text("no picture at all")
+    with pytest.raises(BadFileError, match="not a PNG"):
+        aligned_png.read_face(text)
+    with pytest.raises(BadFileError, match="cannot be read"):
+        aligned_png.read_face(tmp_path / "gone.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(BadFileError, match="cannot be read"):
+        aligned_png.read_face(tmp_path / "folder.png")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "{",
+        '{"version": 1}',
+        '{"version": 2}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "9" * 5000,  # Python refuses to convert integers of more than 4300 digits
+        '{"version": ' + "9" * 5000 + "}",
+        "NaN",
+        "{'version': 1}",
+        pickle.dumps({"version": 1}, 0).decode("latin-1"),
+        "cos\nsystem\n(S'touch /tmp/odfs-was-unpickled'\ntR.",
+    ],
+)
+def test_hostile_text(path, text):
+    with pytest.raises(BadFileError):
+        aligned_png.read_face(with_data(path, text))
+    assert not Path("/tmp/odfs-was-unpickled").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("version", ..., "version None"),
+        ("version", "1", "version '1'"),
+        ("face_type", "hole", "face_type 'hole'"),
+        ("face_type", "mark_only", "is not size 24"),
+        ("face_type", ["full"], "face_type"),
+        ("face_type", "x" * 500_000, "face_type"),
+        ("size", 10**4000, "size"),
+        ("size", SIZE + 1, "is not size 25"),
+        ("size", 10**30, "size"),
+        ("size", True, "size"),
+        ("size", 24.0, "size"),
+        ("landmarks", [[0, 0]] * 67, "landmarks is not a list of 68"),
+        ("landmarks", [[0, 0, 0]] * 68, "landmarks has a point"),
+        ("landmarks", [[0, "1"]] * 68, "landmarks '1' is not a number"),
+        ("landmarks", [[0, math.nan]] * 68, "landmarks nan is out of range"),
+        ("landmarks", [[0, math.inf]] * 68, "out of range"),
+        ("landmarks", [[0, 10**400]] * 68, "out of range"),
+        ("landmarks", {"0": 1}, "landmarks"),
+        ("source", ..., "source is not"),
+        ("source", "a.mp4", "source is not"),
+        ("source.file", "../../etc/passwd", "not a plain file name"),
+        ("source.file", "/etc/passwd", "not a plain file name"),
+        ("source.file", "..", "not a plain file name"),
+        ("source.file", "", "not a plain file name"),
+        ("source.file", 7, "source.file"),
+        ("source.file", "x" * 5000, "short string"),
+        ("source.frame", -1, "source.frame"),
+        ("source.frame", 1.5, "source.frame"),
+        ("source.frame", 2**80, "source.frame"),
+        ("source.pts", "now", "source.pts"),
+        ("source.width", 0, "source.width"),
+        ("source.height", 2**40, "source.height"),
+        ("source.rect", [1, 2, 3], "source.rect"),
+        ("source.rect", [1, 2, 3, None], "source.rect"),
+        ("source.landmarks", None, "source.landmarks"),
+        ("pose", [1, 2, 3], "pose is not"),
+        ("pose.yaw", ..., "pose.yaw"),
+        ("pose.roll", -math.inf, "pose.roll"),
+        ("detector", None, "detector"),
+        ("landmarker", {}, "landmarker"),
+        ("score", "high", "score"),
+    ],
+)
+def test_a_wrong_field_is_named(path, where, value, message):
+    with pytest.raises(BadFileError, match=message.replace(".", r"\.")) as error:
+        aligned_png.read_face(changed(path, where, value))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_pickled_bytes_in_the_chunk_of_the_2018_program_are_ignored(path):
+    kept = png.chunks(path.read_bytes())
+    kept.insert(1, (b"fcWp", pickle.dumps({"landmarks": [1]})))
+    packed = (
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in kept
+    )
+    path.write_bytes(png.SIGNATURE + b"".join(packed))
+    assert aligned_png.read_face(path).source.file == "a.mp4"
+
+
+def test_a_picture_that_lies_about_its_size(tmp_path):
+    """A header of 4 Gpx costs nothing: data are checked against it before anything is decoded."""
+    content = png.with_text(cv2.imencode(".png", picture())[1].tobytes(), "odfs", "{}")
+    kept = png.chunks(content)
+    kept[0] = (b"IHDR", struct.pack(">IIBBBBB", 2**16, 2**16, 8, 2, 0, 0, 0))
+    packed = (
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in kept
+    )
+    path = tmp_path / "huge.png"
+    path.write_bytes(png.SIGNATURE + b"".join(packed))
+    aligned_text = json.loads(aligned_png._to_json(usual_face()))
+    with_data(path, json.dumps(aligned_text))
+    with pytest.raises(BadFileError, match="is not size 24"):
+        aligned_png.read_image_and_face(path)

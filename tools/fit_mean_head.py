@@ -1,0 +1,58 @@
+"""Derives `odfs_jax/faces/mean_head.py` from actors with exact points and rotations.
+
+python tools/fit_mean_head.py ACTORS_DIR > odfs_jax/faces/mean_head.py
+
+ACTORS_DIR holds one .npz an actor with `landmarks` [n,68,2] and `rotation` [n,3,3] (x right, y up,
+z to the viewer). Each actor's head is the least-squares shape under scaled orthography; the mean of
+the heads is made symmetric.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from odfs_jax.faces.landmarks68 import MIRROR
+
+ROUNDS = 50  # shape and scale in turn; the change is below 1e-6 after 20
+
+HEADER = '''"""The mean head: 68 points in 3-D, symmetric. Made by tools/fit_mean_head.py.
+
+x to the picture's right, y up, z to the viewer; unit: the distance of the outer eye corners.
+Source: two synthetic CC0 actors (MakeHuman base mesh), no photograph of a person.
+"""
+
+import numpy as np
+
+MEAN_HEAD = np.array(
+    ['''
+
+
+def main(folder: Path) -> None:
+    heads = [fit(np.load(path)) for path in sorted(folder.glob("???.npz"))]
+    mean = np.mean(heads, axis=0)
+    mean = (mean + mean[list(MIRROR)] * (-1, 1, 1)) / 2
+    mean -= mean[17:].mean(axis=0)
+    mean /= np.linalg.norm(mean[36] - mean[45])
+    rows = "\n".join(f"        ({x:.4f}, {y:.4f}, {z:.4f})," for x, y, z in mean.round(4) + 0.0)
+    sys.stdout.write(f"{HEADER}\n{rows}\n    ]\n)  # [68, 3]\n")
+
+
+def fit(actor: dict[str, np.ndarray]) -> np.ndarray:
+    """The shape [68,3] that, turned, scaled and seen from afar, comes nearest to all frames."""
+    points = actor["landmarks"].astype(np.float64) * (1, -1)
+    points -= points.mean(axis=1, keepdims=True)
+    rotation = actor["rotation"].astype(np.float64)[:, :2]
+    scale = np.ones(len(points))
+    for _ in range(ROUNDS):
+        design = (rotation * scale[:, None, None]).reshape(-1, 3)
+        target = points.transpose(0, 2, 1).reshape(-1, 68)
+        shape = np.linalg.lstsq(design, target, rcond=None)[0]
+        seen = np.einsum("nij,jk->nki", rotation, shape)
+        scale = (seen * points).sum((1, 2)) / (seen**2).sum((1, 2))
+        scale /= scale.mean()
+    return shape.T / np.linalg.norm(shape[:, 36] - shape[:, 45])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
