@@ -1,6 +1,6 @@
 """Times conversion against a straightforward OpenCV/NumPy implementation, in turn, on one machine.
 
-    python benchmarks/bench_convert.py [REPORT.json]
+    python benchmarks/bench_convert.py [--report FILE.json]
 
 One face in 1080p frames (ben of the demo, enlarged), H64, batches of 8; decoding and encoding left
 out. The reference does what the 2018 converter did, one frame after the other: warps face and mask
@@ -20,9 +20,9 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
+from common import parse, show
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from reports import parse, show
 
 from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import MergeConfig, config_dir, register_schemas

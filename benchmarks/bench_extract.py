@@ -1,6 +1,6 @@
 """Extraction's speed, from the video file to boxes and points, against other programs' parts.
 
-python benchmarks/bench_extract.py CLIP [REPORT.json]
+python benchmarks/bench_extract.py CLIP [--report FILE.json]
 
 Four ways over the same clip, taking turns so that a busy machine slows all of them:
 
@@ -31,10 +31,10 @@ import cv2
 import dlib
 import jax
 import numpy as np
+from common import parse, show
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from references.facenet import load
-from reports import parse, show
 
 from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import config_dir, register_schemas

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from common import write
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
-from reports import write
 
 from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import config_dir, register_schemas

@@ -1,6 +1,6 @@
 """The detector's speed against facenet-pytorch with the same weights, settings and frames.
 
-python benchmarks/bench_mtcnn.py CLIP [REPORT.json]
+python benchmarks/bench_mtcnn.py CLIP [--report FILE.json]
 
 Both take turns on the same batches, so that a busy machine slows both; the first batch, in which
 JAX compiles, is not counted. Needs PyTorch. Boxes are compared as well.
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from common import parse, show
 from hydra import compose, initialize_config_dir
 from references.facenet import load
-from reports import parse, show
 
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.data.media.video import Frame, open_frames

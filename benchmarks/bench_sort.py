@@ -1,8 +1,8 @@
 """Seconds that the orders take which compare every pair, on synthetic faces.
 
-python benchmarks/bench_sort.py [COUNT [REPORT.json [ORDER...]]]
+python benchmarks/bench_sort.py [--report FILE.json] [--count 10000] [ORDER ...]
 
-Makes COUNT (10000) faces of 256x256 in a temporary folder and sorts them with what the command
+Makes `count` faces of 256x256 in a temporary folder and sorts them with what the command
 calls. Reading alone, reading with measuring, ordering (compiling included) and renaming are timed
 apart; what is beyond reading is the time of the sort itself.
 """
@@ -10,7 +10,6 @@ apart; what is beyond reading is the time of the sort itself.
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import cv2
 import jax
 import numpy as np
-from reports import parser, show
+from common import parser, show, timed
 
 from odfs_jax.curation import rename
 from odfs_jax.curation.orders import KEYS
@@ -36,7 +35,11 @@ def main(count: int, report: Path | None, orders: Sequence[str]) -> None:
         read_values(files, read_image_and_face)  # so that no run pays for a cold disk
         _, reading = timed(lambda: read_values(files, read_image_and_face))
         result = {"faces": count, "size": SIZE, "cores": os.cpu_count()}
-        result |= {"device": jax.devices()[0].device_kind, "read_s": reading, "orders": {}}
+        result |= {
+            "device": jax.devices()[0].device_kind,
+            "read_s": round(reading, 2),
+            "orders": {},
+        }
         for name in orders:
             result["orders"][name] = bench(files, name, reading)
             sys.stderr.write(f"{name}: {result['orders'][name]}\n")
@@ -53,15 +56,15 @@ def bench(files: list[Path], name: str, reading: float) -> dict[str, float]:
     rename.undo(folder)
     beyond = max(0.0, measuring - reading) + ordering + renaming
     return {
-        "read_and_measure_s": measuring,
-        "order_s": ordering,
-        "rename_s": renaming,
+        "read_and_measure_s": round(measuring, 2),
+        "order_s": round(ordering, 2),
+        "rename_s": round(renaming, 2),
         "beyond_reading_s": round(beyond, 2),
     }
 
 
 def make_faces(folder: Path, count: int) -> list[Path]:
-    """`count` different pictures of smooth colour and grain, with points around the mean face."""
+    """`count` different pictures of smooth color and grain, with points around the mean face."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(lambda index: make_face(folder, index), range(count)))
 
@@ -84,16 +87,9 @@ def read_values(files: list[Path], read: Callable) -> list:
     return [value for _, value in read_all(files, read, "reading")[0]]
 
 
-def timed(call: Callable) -> tuple:
-    start = time.perf_counter()
-    result = call()
-    return result, round(time.perf_counter() - start, 2)
-
-
 if __name__ == "__main__":
     arguments = parser(__doc__)
-    arguments.add_argument("count", type=int, nargs="?", default=10_000)
-    arguments.add_argument("report", type=Path, nargs="?")
-    arguments.add_argument("orders", nargs="*", default=ORDERS)
-    options = arguments.parse_args()
+    arguments.add_argument("--count", type=int, default=10_000, help="faces (default 10000)")
+    arguments.add_argument("orders", nargs="*", default=ORDERS, metavar="ORDER")
+    options = arguments.parse_intermixed_args()
     main(options.count, options.report, options.orders)

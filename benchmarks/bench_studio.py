@@ -1,4 +1,6 @@
-"""How fast the studio answers, in headless Chromium: python benchmarks/bench_studio.py [OUT.json]
+"""How fast the studio answers, in headless Chromium.
+
+python benchmarks/bench_studio.py [--report FILE.json]
 
 A set of 10,000 faces: from the address to the first page of thumbnails, cold and again, and the
 time of each frame while it scrolls. The manual extractor: from the mouse's rest to the points.
@@ -17,14 +19,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from common import ROOT, parse, show
 from playwright.sync_api import Page, sync_playwright
-from reports import parse, show
 
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.faces.align import MEAN_FACE
 from odfs_jax.faces.types import FaceType
 
-ROOT = Path(__file__).resolve().parent.parent
 FACES, SIZE, PLACES, SECONDS = 10_000, 256, 40, 10
 SCROLL = """async (seconds) => {
     const box = document.querySelector('.scroll'), times = [];

@@ -21,9 +21,9 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is sh
 
 import jax
 import jax.numpy as jnp
+from common import write
 from measured_step import compose_config, make_our_step
 from references import torch_swap
-from reports import write
 
 from odfs_jax.cli import use_huge_pages
 from odfs_jax.nets import PRECISIONS

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from common import RESULTS, slug
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from reports import RESULTS, slug
 
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.data.faceset import OVERSAMPLING, Faceset

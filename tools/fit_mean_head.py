@@ -7,6 +7,7 @@ z to the viewer). Each actor's head is the least-squares shape under scaled orth
 the heads is made symmetric.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def main(folder: Path) -> None:
 
 
 def fit(actor: dict[str, np.ndarray]) -> np.ndarray:
-    """The shape [68,3] that, turned, scaled and seen from afar, comes nearest to all frames."""
+    """The shape [68,3] whose rotated, scaled orthographic projections fit all frames best."""
     points = actor["landmarks"].astype(np.float64) * (1, -1)
     points -= points.mean(axis=1, keepdims=True)
     rotation = actor["rotation"].astype(np.float64)[:, :2]
@@ -48,11 +49,15 @@ def fit(actor: dict[str, np.ndarray]) -> np.ndarray:
         design = (rotation * scale[:, None, None]).reshape(-1, 3)
         target = points.transpose(0, 2, 1).reshape(-1, 68)
         shape = np.linalg.lstsq(design, target, rcond=None)[0]
-        seen = np.einsum("nij,jk->nki", rotation, shape)
-        scale = (seen * points).sum((1, 2)) / (seen**2).sum((1, 2))
+        projected = np.einsum("nij,jk->nki", rotation, shape)
+        scale = (projected * points).sum((1, 2)) / (projected**2).sum((1, 2))
         scale /= scale.mean()
     return shape.T / np.linalg.norm(shape[:, 36] - shape[:, 45])
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("actors", type=Path, metavar="ACTORS_DIR")
+    main(parser.parse_args().actors)
