@@ -26,11 +26,11 @@ from omegaconf import OmegaConf
 
 from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import MergeConfig, config_dir, register_schemas
+from odfs_jax.conversion.face_region import face_region, read_region
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.poisson import clone
-from odfs_jax.conversion.regions import face_region, read_region
-from odfs_jax.conversion.targets import Targets
+from odfs_jax.conversion.target_faces import Targets
 from odfs_jax.data.aligned_png import Source
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.evaluation import frames_at, load_truth

@@ -98,7 +98,7 @@ def _message(error: BaseException) -> str:
 
 train = command("train", "odfs_jax.training.loop:train")
 extract = command("extract", "odfs_jax.studio.by_hand:extract")
-convert = command("convert", "odfs_jax.conversion.run:convert")
+convert = command("convert", "odfs_jax.conversion.convert:convert")
 sort = command("sort", "odfs_jax.curation.sort:sort")
 faceset = command("faceset", "odfs_jax.curation.faceset:faceset")
 studio = command("studio", "odfs_jax.studio.run:studio")

@@ -14,11 +14,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from odfs_jax.conversion.face_region import SIDES, Region, read_region, write_region
 from odfs_jax.conversion.merge import Merge, Places
 from odfs_jax.conversion.outline import outlines
-from odfs_jax.conversion.regions import SIDES, Region, read_region, write_region
 from odfs_jax.conversion.sheets import write_sheet
-from odfs_jax.conversion.targets import Targets
+from odfs_jax.conversion.target_faces import Targets
 from odfs_jax.conversion.tracks import Face, Tracker
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.inference import Swapper

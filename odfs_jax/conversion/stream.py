@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from odfs_jax.conversion.pipeline import FaceMerger
-from odfs_jax.conversion.targets import Targets
+from odfs_jax.conversion.target_faces import Targets
 from odfs_jax.data.media.frames import Frame, FrameWriter
 
 

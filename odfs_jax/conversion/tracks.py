@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from odfs_jax.conversion.colors.base import Measured
+from odfs_jax.conversion.face_region import Region
 from odfs_jax.conversion.merge import Predicted
-from odfs_jax.conversion.regions import Region
 from odfs_jax.data.scene_cuts import is_cut, sparse
 
 NEAR = 0.5  # of a face square's side: how far the same face may move in a frame

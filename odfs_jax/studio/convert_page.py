@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, Field
 
 from odfs_jax.config import config_dir, register_schemas
-from odfs_jax.conversion.run import find_model
+from odfs_jax.conversion.convert import find_model
 from odfs_jax.conversion.shots import SUFFIX, parse_shots, read_entries, write_shots
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.studio import heavy

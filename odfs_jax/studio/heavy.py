@@ -129,7 +129,7 @@ class StillsOf:
 
 @lru_cache(maxsize=1)
 def _opened(stills: StillsOf) -> Any:
-    from odfs_jax.conversion.still import Stills
+    from odfs_jax.conversion.preview import Stills
 
     return Stills(stills.model_dir, stills.clip, stills.aligned)
 

@@ -14,12 +14,12 @@ from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.colors.base import Measurements, recoloured
 from odfs_jax.conversion.colors.histogram import hist
+from odfs_jax.conversion.face_region import SIDES, face_region, read_region
 from odfs_jax.conversion.masks import box_blur, dilate, erode
 from odfs_jax.conversion.merge import Places, build_merge
 from odfs_jax.conversion.modes import MODES
 from odfs_jax.conversion.outline import MASKS, outlines
 from odfs_jax.conversion.poisson import clone
-from odfs_jax.conversion.regions import SIDES, face_region, read_region
 from odfs_jax.evaluation import LUMA, Truth, frames_at, load_truth, ssim_map
 from odfs_jax.faces.align import alignment_matrix, transform
 from odfs_jax.faces.crop import cut

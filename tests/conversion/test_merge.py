@@ -9,11 +9,11 @@ import pytest
 
 from odfs_jax.config import DegradeConfig, MergeConfig
 from odfs_jax.conversion.colors.base import Measurements
+from odfs_jax.conversion.face_region import face_region, read_region, write_region
 from odfs_jax.conversion.merge import Merged, Places, build_merge
 from odfs_jax.conversion.modes import MODES, build_mode
 from odfs_jax.conversion.modes.base import Swap
 from odfs_jax.conversion.outline import outlines
-from odfs_jax.conversion.regions import face_region, read_region, write_region
 from odfs_jax.conversion.settings import mask_settings
 from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import View, between

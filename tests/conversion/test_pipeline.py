@@ -9,7 +9,7 @@ import pytest
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
-from odfs_jax.conversion.targets import Targets, find_targets
+from odfs_jax.conversion.target_faces import Targets, find_targets
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError

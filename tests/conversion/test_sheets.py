@@ -10,7 +10,7 @@ from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.sheets import CELL, COLUMNS, LABEL, sheets_folder, write_sheet
-from odfs_jax.conversion.targets import Targets
+from odfs_jax.conversion.target_faces import Targets
 from odfs_jax.data.aligned_png import Source
 from odfs_jax.data.media.frames import Frame
 

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from workspaces import WITHOUT_FACE, run
 
 from odfs_jax.config import MergeConfig
-from odfs_jax.conversion import run as conversion
+from odfs_jax.conversion import convert as conversion
 from odfs_jax.conversion.shots import find_shots, read_shots
 from odfs_jax.errors import UserError
 

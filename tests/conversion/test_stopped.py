@@ -18,7 +18,7 @@ from workspaces import read_clip, run
 from odfs_jax import cli
 from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.stream import Resumption, Shots
-from odfs_jax.conversion.targets import Targets
+from odfs_jax.conversion.target_faces import Targets
 from odfs_jax.data.media import sequence
 from odfs_jax.data.media.frames import Frame, FrameWriter
 from odfs_jax.provenance.verify import WHOLE, verify

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from odfs_jax.conversion.colors.base import Measured
+from odfs_jax.conversion.face_region import face_region
 from odfs_jax.conversion.merge import Predicted
-from odfs_jax.conversion.regions import face_region
 from odfs_jax.conversion.tracks import GAP, Tracker
 from odfs_jax.faces.types import FaceType
 

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from odfs_jax.config import config_dir, register_schemas
-from odfs_jax.conversion.run import convert
+from odfs_jax.conversion.convert import convert
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.faces.types import FaceType
 

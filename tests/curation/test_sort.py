@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from odfs_jax import cli
-from odfs_jax.conversion.targets import find_targets
+from odfs_jax.conversion.target_faces import find_targets
 from odfs_jax.curation import rename
 from odfs_jax.curation.contact_sheet import CELL, COLUMNS, ROWS, TRASHED, contact_sheet
 from odfs_jax.curation.orders import KEYS

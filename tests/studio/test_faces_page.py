@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from studios import wait_for
 
 from odfs_jax.config import config_dir, register_schemas
-from odfs_jax.conversion.run import convert
+from odfs_jax.conversion.convert import convert
 from odfs_jax.data.aligned_png import read_face
 from odfs_jax.studio.thumbs import SIDE, thumbnail
 

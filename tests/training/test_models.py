@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from odfs_jax.config import config_dir
-from odfs_jax.conversion import run as conversion
+from odfs_jax.conversion import convert as conversion
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.faces.align import alignment_matrix, transform
 from odfs_jax.faces.crop import cut

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from odfs_jax.conversion.regions import SIDES, face_region, read_region, write_region
+from odfs_jax.conversion.face_region import SIDES, face_region, read_region, write_region
 from odfs_jax.faces.align import alignment_matrix, invert, transform
 from odfs_jax.faces.types import FaceType
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from odfs_jax.conversion.regions import Region, face_region
+from odfs_jax.conversion.face_region import Region, face_region
 from odfs_jax.conversion.selection import Selection
 from odfs_jax.data.aligned_png import Source, read_face
 from odfs_jax.data.media.frames import Frame, FrameSource

@@ -18,7 +18,7 @@ from odfs_jax.conversion.selection import build_selection
 from odfs_jax.conversion.sheets import sheets_folder
 from odfs_jax.conversion.shots import Shot, find_shots, read_shots
 from odfs_jax.conversion.stream import Resumption, Shots
-from odfs_jax.conversion.targets import Targets, find_targets
+from odfs_jax.conversion.target_faces import Targets, find_targets
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.data.media.frames import FrameSource, FrameWriter
 from odfs_jax.data.media.video import open_frames, open_writer

@@ -12,10 +12,10 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.config import MergeConfig
+from odfs_jax.conversion.convert import find_placement
 from odfs_jax.conversion.merge import Merge, Places, Predicted, build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
-from odfs_jax.conversion.run import find_placement
-from odfs_jax.conversion.targets import Targets, find_targets
+from odfs_jax.conversion.target_faces import Targets, find_targets
 from odfs_jax.data.media.seeking import FrameReader
 from odfs_jax.inference import Params, make_swapper
 from odfs_jax.training.checkpoint import load_for_inference
