@@ -28,9 +28,9 @@ from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import MergeConfig, config_dir, register_schemas
 from odfs_jax.conversion.face_region import face_region, read_region
 from odfs_jax.conversion.merge import build_merge
+from odfs_jax.conversion.modes.seamless import clone
 from odfs_jax.conversion.pipeline import FaceMerger
-from odfs_jax.conversion.poisson import clone
-from odfs_jax.conversion.target_faces import Targets
+from odfs_jax.conversion.target_faces import TargetFaces
 from odfs_jax.data.aligned_png import Source
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.evaluation import frames_at, load_truth
@@ -136,7 +136,7 @@ def ours(mode: str, swapper: Swapper, clip: Clip) -> Callable[[], None]:
             i: [(Path("a.png"), Source("c.mp4", i, i, WIDTH, HEIGHT, (0.0,) * 4, points))]
             for i, points in enumerate(clip.landmarks)
         }
-        for _ in merger.frames(frames, Targets(faces)):
+        for _ in merger.frames(frames, TargetFaces(faces)):
             pass
 
     return run

@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.convert import convert
+from odfs_jax.conversion.masks import MASKS
 from odfs_jax.conversion.modes import MODES
-from odfs_jax.conversion.outline import MASKS
 from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import read_face
 from odfs_jax.data.media.video import open_frames

@@ -13,12 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 import odfs_jax
 from odfs_jax.conversion.merge import build_merge
-from odfs_jax.conversion.pipeline import Counts, FaceMerger
-from odfs_jax.conversion.selection import build_selection
-from odfs_jax.conversion.sheets import sheets_folder
+from odfs_jax.conversion.pipeline import Counts, FaceMerger, Resumption, Shots, sheets_folder
 from odfs_jax.conversion.shots import Shot, find_shots, read_shots
-from odfs_jax.conversion.stream import Resumption, Shots
-from odfs_jax.conversion.target_faces import Targets, find_targets
+from odfs_jax.conversion.target_faces import TargetFaces, build_selection, find_target_faces
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.data.media.frames import FrameSource, FrameWriter
 from odfs_jax.data.media.video import open_frames, open_writer
@@ -53,7 +50,7 @@ def convert(config: DictConfig) -> None:
     with open_frames(clip, plates=True) as source:
         marks = marking(config.provenance, clip)
         path = result_path(output.path, Path(config.workspace), source)
-        targets = find_targets(Path(config.data.dst.aligned), source, selection)
+        targets = find_target_faces(Path(config.data.dst.aligned), source, selection)
         model, params, src_eyes = load_for_inference(model_dir)
         swapper = make_swapper(model, params, config.precision)
         log.info("model: %s", model_dir)
@@ -131,7 +128,7 @@ def result_path(configured: str | None, workspace: Path, source: FrameSource) ->
     return workspace / ("result" if source.is_folder else "result.mp4")
 
 
-def _stream(source: FrameSource, targets: Targets, shots: Shots, writer: FrameWriter) -> int:
+def _stream(source: FrameSource, targets: TargetFaces, shots: Shots, writer: FrameWriter) -> int:
     """Decodes in one thread, merges in another and encodes here.
 
     Returns how many frames were there already, from a run that was stopped.
@@ -148,7 +145,7 @@ def _stream(source: FrameSource, targets: Targets, shots: Shots, writer: FrameWr
 
 
 def _settings(
-    config: DictConfig, plan: list[Shot], targets: Targets, params: Params, clip: Path
+    config: DictConfig, plan: list[Shot], targets: TargetFaces, params: Params, clip: Path
 ) -> str:
     """All that a frame of the result depends on, for a run that goes on where another stopped."""
     weights = hashlib.sha256()
@@ -169,7 +166,7 @@ def _settings(
     return json.dumps(settings, indent=1, sort_keys=True)
 
 
-def _summary(counts: Counts, targets: Targets, kept: int, seconds: float, path: Path) -> None:
+def _summary(counts: Counts, targets: TargetFaces, kept: int, seconds: float, path: Path) -> None:
     log.info(
         "%d frames, %d faces swapped, %d frames without a face, %d faces without a clear mask, "
         "%d files skipped%s%s, %.1f frames/s: %s",

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import NamedTuple
 
 import jax
@@ -16,15 +17,96 @@ import numpy as np
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.colors.base import Measured, Measurements, Transfer, recoloured
-from odfs_jax.conversion.finishing import Finish, degraded, sharpened
-from odfs_jax.conversion.masks import PREDICTED_FLOOR, SOLID, Coverage, MaskSettings, cover
+from odfs_jax.conversion.finishing import SHARPENERS, Finish, degraded, sharpened
+from odfs_jax.conversion.masks import (
+    KEPT,
+    MASKS,
+    PREDICTED_FLOOR,
+    SOLID,
+    Coverage,
+    MaskSettings,
+    cover,
+)
 from odfs_jax.conversion.modes import Mode, build_mode
 from odfs_jax.conversion.modes.base import Scene, Swap
-from odfs_jax.conversion.settings import check_merge, mask_settings, reach, scaled
+from odfs_jax.errors import UserError
 from odfs_jax.faces.align import invert
 from odfs_jax.faces.spec import View, between
 from odfs_jax.faces.warp import compose
 from odfs_jax.inference import Params, Swapper, crop_faces, paste_faces
+
+RANGES = {
+    "scale": (-50, 50),  # per cent of the face
+    "erode": (-100, 100),  # per cent of the spec's formula, the user's share
+    "blur": (-100, 200),
+    "opacity": (0, 100),
+    "color_smoothing": (0, 250),  # frames: so many wait in memory
+    "sharpen": (0, 100),
+    "motion_blur": (0, 1),
+    "degrade.bicubic": (0, 100),
+    "degrade.denoise": (0, 100),
+    "degrade.jpeg": (0, 100),
+}
+CHOICES = {
+    "color": tuple(TRANSFERS),
+    "mask": MASKS,
+    "feather": ("linear", "smooth"),
+    "sharpen_by": tuple(SHARPENERS),
+}
+
+
+def check_merge(config: MergeConfig) -> None:
+    """Raises UserError for the first setting that is out of its range."""
+    for name, (low, high) in RANGES.items():
+        value = attrgetter(name)(config)
+        if not low <= value <= high:
+            raise UserError(f"merge.{name}={value:g}: expected {low}..{high}")
+    for name, known in CHOICES.items():
+        value = attrgetter(name)(config)
+        if value not in known:
+            raise UserError(f"merge.{name}={value}: expected one of {', '.join(known)}")
+    for name in config.keep:
+        if name not in KEPT:
+            raise UserError(f"merge.keep={name}: expected some of {', '.join(KEPT)}")
+
+
+def mask_settings(swapper: Swapper, config: MergeConfig) -> MaskSettings:
+    """The model's modifiers and the user's together."""
+    return MaskSettings(
+        erode=swapper.erode_modifier + config.erode,
+        blur=swapper.blur_modifier + config.blur,
+        border=swapper.border,
+        smooth=config.feather == "smooth",
+    )
+
+
+def scaled(placement: np.ndarray | None, scale: float, resolution: int) -> np.ndarray | None:
+    """`placement` [2, 3] of a face that is `scale` per cent larger about its middle; None: nothing.
+
+    It maps the new face's pixels to those of the dst face that it is laid on.
+    """
+    if not scale:
+        return placement
+    factor = 1 + scale / 100
+    middle = (resolution - 1) / 2
+    larger = np.array([[factor, 0.0, middle * (1 - factor)], [0.0, factor, middle * (1 - factor)]])
+    if placement is None:
+        return larger
+    linear = placement[:, :2] @ larger[:, :2]
+    shift = placement[:, :2] @ larger[:, 2:] + placement[:, 2:]
+    return np.concatenate([linear, shift], axis=1)
+
+
+def reach(placement: np.ndarray | None, resolution: int) -> float:
+    """How far from dst's middle the placed face square reaches, 1: as far as dst's own square."""
+    if placement is None:
+        return 1.0
+    middle, half = (resolution - 1) / 2, resolution / 2
+    edge = np.array([middle - half, middle + half])
+    corners = np.stack(np.meshgrid(edge, edge), -1).reshape(4, 2)
+    placed = corners @ placement[:, :2].T + placement[:, 2]
+    return max(1.0, float(np.abs(placed - middle).max() / half))
+
 
 ENLARGE = 4  # bilinear reads between pixels so enlarged are as good as Lanczos reads
 EXPOSURES = 9  # pictures of a moving face that make up a blurred one
@@ -35,7 +117,7 @@ class Places(NamedTuple):
 
     matrices: jax.Array  # [N, 2, 3]: region to the model's pixels of the dst face
     motion: jax.Array | None  # [N, 2, 3]: their change in the time of a frame; None: at rest
-    outlines: jax.Array | None  # uint8 [N, R, R, 2] of dst's points, see `outline.outlines`
+    outlines: jax.Array | None  # uint8 [N, R, R, 2] of dst's points, see `masks.outline_masks`
 
 
 class Predicted(NamedTuple):
@@ -77,7 +159,7 @@ class Merge:
     lay: Callable[[jax.Array, Places, Predicted], Merged]
     show: Callable[[jax.Array, Places, Predicted], dict[str, jax.Array]]  # what `lay` went through
     config: MergeConfig
-    reach: float  # of the regions, see `regions.face_region`
+    reach: float  # of the regions, see `face_region.face_region`
     black: bool  # the rest of every frame is black, not dst's
     smoothing: int  # frames before and after over which `Predicted.measured` is averaged
 
@@ -273,8 +355,8 @@ def _bytes(values: jax.Array) -> jax.Array:
     return jnp.round(jnp.clip(values, 0.0, 1.0) * 255).astype(jnp.uint8)
 
 
-# The face square takes a third to all of its region's side (`regions.SIDES`, any rotation, and a
-# region may be one size larger than needed). Reads may lie 1.5 pixels apart: one covers two.
+# The face square takes a third to all of its region's side (`face_region.SIDES`, any rotation, and
+# a region may be one size larger than needed). Reads may lie 1.5 pixels apart: one covers two.
 
 
 def _crop_reads(region: int, view: View) -> int:

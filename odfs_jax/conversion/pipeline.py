@@ -5,22 +5,26 @@ colours are averaged along a face's track; then their faces are merged, far ones
 """
 
 import dataclasses
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import groupby, islice, zip_longest
 from pathlib import Path
 
+import cv2
 import jax
 import numpy as np
 
 from odfs_jax.conversion.face_region import SIDES, Region, read_region, write_region
+from odfs_jax.conversion.masks import outline_masks
 from odfs_jax.conversion.merge import Merge, Places
-from odfs_jax.conversion.outline import outlines
-from odfs_jax.conversion.sheets import write_sheet
-from odfs_jax.conversion.target_faces import Targets
+from odfs_jax.conversion.target_faces import TargetFaces
 from odfs_jax.conversion.tracks import Face, Tracker
-from odfs_jax.data.media.frames import Frame
+from odfs_jax.data import atomic
+from odfs_jax.data.media import png
+from odfs_jax.data.media.frames import Frame, FrameWriter
 from odfs_jax.inference import Swapper
 
 FULL_BATCH_SIDE = 512  # larger regions go in smaller batches, so that memory stays bounded
@@ -56,7 +60,7 @@ class FaceMerger:
     counts: Counts = dataclasses.field(default_factory=Counts)
     sheets: Path | None = None  # the folder of a contact sheet of each face; None: none are drawn
 
-    def frames(self, frames: Generator[Frame], targets: Targets) -> Generator[Frame]:
+    def frames(self, frames: Generator[Frame], targets: TargetFaces) -> Generator[Frame]:
         """`frames` in their order, with the faces in `targets` swapped; the others as they came.
 
         To give a frame what it gets in its clip, `merge.window` frames before it must come too.
@@ -72,7 +76,7 @@ class FaceMerger:
         while held:
             yield from self._laid(held)
 
-    def _seen(self, chunk: list[Frame], targets: Targets, tracker: Tracker) -> list[_Held]:
+    def _seen(self, chunk: list[Frame], targets: TargetFaces, tracker: Tracker) -> list[_Held]:
         """The frames of `chunk` with their faces, as the network makes them."""
         made = self.swapper.made
         taken = []
@@ -156,7 +160,7 @@ class FaceMerger:
             motion = [job[1].motion(region) for job, region in zip(jobs, regions, strict=True)]
         if self.merge.outlined:
             size, keep = self.swapper.made.resolution, tuple(self.merge.config.keep)
-            lines = [outlines(region.points, size, keep) for region in regions]
+            lines = [outline_masks(region.points, size, keep) for region in regions]
         stacks = [pixels, [region.matrix for region in regions], motion, lines]
         pixels, *places = (
             None if stack is None else np.stack(self._filled(side, stack)) for stack in stacks
@@ -191,3 +195,108 @@ def _write(frame: Frame, region: Region, pixels: np.ndarray, weights: np.ndarray
     plane = frame.weights[..., None]
     below, above = read_region(plane, region).astype(np.float32), weights[..., None] / 255
     write_region(plane, region, np.rint(below + above * (255 - below)).astype(np.uint8))
+
+
+CELL, COLUMNS, LABEL = 192, 4, 20  # pixels, cells, pixels
+
+
+def sheets_folder(result: Path) -> Path:
+    """Where the sheets of the conversion to `result` go: `<result>_debug/`."""
+    return result.with_name(f"{result.stem}_debug")
+
+
+def write_sheet(folder: Path, name: str, pictures: dict[str, np.ndarray]) -> None:
+    """Draws `pictures`, float [h, w, 3] or [h, w] in [0, 1], as `folder`/`name`.png.
+
+    They are labelled with their names and scaled to one size, in their order; a sheet of that name
+    from an earlier conversion is replaced. Raises OSError.
+    """
+    cells = [_cell(label, picture) for label, picture in pictures.items()]
+    blank = np.full_like(cells[0], 255)
+    cells += [blank] * (-len(cells) % COLUMNS)
+    rows = [np.hstack(cells[i : i + COLUMNS]) for i in range(0, len(cells), COLUMNS)]
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(folder / f"{name}.png", png.encode(np.vstack(rows)))
+
+
+def _cell(label: str, picture: np.ndarray) -> np.ndarray:
+    """uint8 [CELL + LABEL, CELL, 3]"""
+    pixels = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=-1)
+    shrinks = pixels.shape[0] > CELL
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
+    pixels = cv2.resize(pixels, (CELL, CELL), interpolation=way)
+    header = np.full((LABEL, CELL, 3), 255, np.uint8)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(header, label, (4, LABEL - 6), font, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([header, pixels])
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Which merger has which frames: `mergers[i]` those from `starts[i]` on; `starts[0]` is 0."""
+
+    starts: list[int]
+    mergers: list[FaceMerger]
+
+    def frames(self, frames: Generator[Frame], targets: TargetFaces) -> Generator[Frame]:
+        """`frames` with the faces in `targets` swapped as their shots say."""
+        with closing(frames):
+            for number, part in groupby(frames, key=self.number):
+                yield from self.mergers[number].frames((frame for frame in part), targets)
+
+    def number(self, frame: Frame) -> int:
+        """Which shot `frame` is in, from 0."""
+        return bisect_right(self.starts, frame.index) - 1
+
+
+@dataclass
+class Resumption:
+    """Leaves out what `writer` has of an earlier run that was stopped.
+
+    The rest comes out as if nothing had been left out: faces that shared a batch do so again, and a
+    merger sees the `lead` frames before the first that it is asked for.
+    """
+
+    writer: FrameWriter
+    targets: TargetFaces
+    shots: Shots
+    batch_size: int
+    lead: int = 0
+    kept: int = 0  # frames that were there
+
+    def frames(self, frames: Generator[Frame]) -> Generator[Frame]:
+        """`frames` from shortly before the first missing one on.
+
+        The faces of those left out are taken out of `targets`.
+        """
+        earlier: deque[Frame] = deque()  # of the same shot, from the start of a batch on
+        shot = 0
+        with closing(frames):
+            for frame in frames:
+                if self.shots.number(frame) != shot:
+                    shot = self.shots.number(frame)
+                    self._drop(earlier, len(earlier))
+                if not self.writer.has(frame):
+                    batches = (len(earlier) - self.lead) // self.batch_size
+                    self._drop(earlier, max(0, batches * self.batch_size))
+                    yield from earlier
+                    yield frame
+                    break
+                self.kept += 1
+                earlier.append(frame)
+                if len(earlier) == self.lead + 2 * self.batch_size:
+                    self._drop(earlier, self.batch_size)
+            else:
+                self._drop(earlier, len(earlier))
+            yield from frames
+
+    def _drop(self, frames: deque[Frame], count: int) -> None:
+        for _ in range(count):
+            self.targets.drop(frames.popleft())
+
+    def write(self, frame: Frame) -> None:
+        """Writes `frame` unless it is there."""
+        if not self.writer.has(frame):
+            self.writer.write(frame)

@@ -15,7 +15,7 @@ from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.convert import find_placement
 from odfs_jax.conversion.merge import Merge, Places, Predicted, build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
-from odfs_jax.conversion.target_faces import Targets, find_targets
+from odfs_jax.conversion.target_faces import TargetFaces, find_target_faces
 from odfs_jax.data.media.seeking import FrameReader
 from odfs_jax.inference import Params, make_swapper
 from odfs_jax.training.checkpoint import load_for_inference
@@ -24,7 +24,7 @@ KEPT_MERGES = 16  # settings whose programs stay compiled
 KEPT_FACES = 64  # what the network made of as many
 
 
-class Stills:
+class FramePreviewer:
     """A model that stays loaded, and the frames of dst. Raises UserError.
 
     What the network makes of a face is kept, and is no part of the programs that are compiled for
@@ -52,7 +52,11 @@ class Stills:
         last = min(number + reach, self._reader.count - 1)
         numbers = range(max(number - reach, 0), last + 1)
         frames = [self._reader.read(one) for one in numbers]
-        targets = find_targets(self._aligned, self._reader, files=files) if files else Targets({})
+        targets = (
+            find_target_faces(self._aligned, self._reader, files=files)
+            if files
+            else TargetFaces({})
+        )
         merger = FaceMerger(self._swapper, merge, batch_size=1)
         merged = list(merger.frames((frame for frame in frames), targets))
         return merged[numbers.index(number)].image

@@ -1,26 +1,94 @@
-"""Which faces of which frames are swapped: those that still have an aligned PNG."""
+"""Which faces of which frames are swapped: those that still have an aligned PNG, and of these the
+ones that `frames=` and `identity=` select."""
 
 import hashlib
 import logging
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from odfs_jax.conversion.face_region import Region, face_region
-from odfs_jax.conversion.selection import Selection
-from odfs_jax.data.aligned_png import Source, read_face
+from odfs_jax.data.aligned_png import Source, read_face, read_image_and_face
 from odfs_jax.data.media.frames import Frame, FrameSource
 from odfs_jax.data.media.seeking import FrameReader
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.extraction.identity import embedding
 from odfs_jax.faces.types import FaceType
 from odfs_jax.runtime.progress import progress
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The frames, as ranges with both ends, and the person whose faces are swapped; empty: all."""
+
+    ranges: list[tuple[int, int | None]] = field(default_factory=list)
+    identity: np.ndarray | None = None  # float32 [128], the person's mean embedding
+    distance: float = np.inf  # of an embedding that still is the person's
+
+    def has_frame(self, frame: int) -> bool:
+        """True when faces of `frame` are swapped."""
+        return not self.ranges or any(
+            low <= frame and (high is None or frame <= high) for low, high in self.ranges
+        )
+
+    def has_person(self, path: Path) -> bool:
+        """True when the aligned PNG at `path` shows the person. Raises BadFileError."""
+        if self.identity is None:
+            return True
+        return bool(np.linalg.norm(_embedding(path) - self.identity) <= self.distance)
+
+
+def build_selection(frames: Any, identity: str | None, distance: float) -> Selection:
+    """What the settings `frames`, `identity` and `identity_distance` select. Raises UserError."""
+    ranges = [] if frames is None else [_range(part) for part in _parts(frames)]
+    if identity is None:
+        return Selection(ranges)
+    if not 0 < distance <= 2:
+        raise UserError(f"identity_distance={distance:g}: expected above 0, up to 2")
+    return Selection(ranges, _person(Path(identity)), distance)
+
+
+def _parts(frames: Any) -> list[Any]:
+    if isinstance(frames, str | int):
+        return str(frames).split(",")
+    return list(frames)
+
+
+def _range(part: Any) -> tuple[int, int | None]:
+    match = re.fullmatch(r"(\d+)(-(\d*))?", str(part).strip())
+    if match is None:
+        raise UserError(f"frames={part}: expected numbers of frames such as 7, 100-250 or 300-")
+    low = int(match[1])
+    if match[2] is None:
+        return low, low
+    high = int(match[3]) if match[3] else None
+    if high is not None and high < low:
+        raise UserError(f"frames={part}: ends before it begins")
+    return low, high
+
+
+def _person(path: Path) -> np.ndarray:
+    """The mean embedding of one aligned PNG, or of a folder of them."""
+    if not path.exists():
+        raise UserError(f"identity={path}: no such file or folder; give an aligned PNG or a folder")
+    files = aligned_files(path, "dst") if path.is_dir() else [path]
+    return np.mean([_embedding(file) for file in files], axis=0)
+
+
+def _embedding(path: Path) -> np.ndarray:
+    image, face = read_image_and_face(path)
+    return embedding(image, face.landmarks)
+
+
 @dataclass
-class Targets:
+class TargetFaces:
     """The faces to swap, by frame, what could not be used, and how many were not wanted."""
 
     by_frame: dict[str | int, list[tuple[Path, Source]]]
@@ -32,7 +100,7 @@ class Targets:
     ) -> list[Region]:
         """The faces of `frame`, far (small) ones first; they are taken out of `by_frame`.
 
-        `reach` is that of `regions.face_region`.
+        `reach` is that of `face_region.face_region`.
         A PNG that does not fit the frame is named and counted in `skipped`.
         """
         regions = []
@@ -70,12 +138,12 @@ class Targets:
         self.skipped.append(error)
 
 
-def find_targets(
+def find_target_faces(
     aligned: Path,
     source: FrameSource | FrameReader,
     selection: Selection | None = None,
     files: list[Path] | None = None,
-) -> Targets:
+) -> TargetFaces:
     """The aligned PNGs of the folder `aligned` that belong to `source` and are in `selection`.
 
     `files` are those to look at; None: all. A PNG that cannot be read or is of another clip is
@@ -84,7 +152,7 @@ def find_targets(
     """
     selection = selection or Selection()
     by_frame: dict[str | int, list[tuple[Path, Source]]] = defaultdict(list)
-    targets = Targets(by_frame)
+    targets = TargetFaces(by_frame)
     files = aligned_files(aligned, "dst") if files is None else files
     for path in progress(files, len(files), "faces", "face"):
         try:

@@ -8,9 +8,9 @@ from typing import Any, get_args, get_type_hints
 
 from odfs_jax.config import MergeConfig, config_dir
 from odfs_jax.conversion.convert import ANCHORS
+from odfs_jax.conversion.masks import KEPT
+from odfs_jax.conversion.merge import CHOICES, RANGES
 from odfs_jax.conversion.modes import MODES
-from odfs_jax.conversion.outline import KEPT
-from odfs_jax.conversion.settings import CHOICES, RANGES
 
 ONE_OF = CHOICES | {"anchor": ANCHORS}
 SOME_OF = {"keep": KEPT}

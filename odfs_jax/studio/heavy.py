@@ -129,9 +129,9 @@ class StillsOf:
 
 @lru_cache(maxsize=1)
 def _opened(stills: StillsOf) -> Any:
-    from odfs_jax.conversion.preview import Stills
+    from odfs_jax.conversion.preview import FramePreviewer
 
-    return Stills(stills.model_dir, stills.clip, stills.aligned)
+    return FramePreviewer(stills.model_dir, stills.clip, stills.aligned)
 
 
 def _ordered(folder: Path, side: str, by: str, faces_only: bool = False) -> list[Path]:

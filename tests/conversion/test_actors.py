@@ -15,11 +15,10 @@ from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.colors.base import Measurements, recoloured
 from odfs_jax.conversion.colors.histogram import hist
 from odfs_jax.conversion.face_region import SIDES, face_region, read_region
-from odfs_jax.conversion.masks import box_blur, dilate, erode
+from odfs_jax.conversion.masks import MASKS, box_blur, dilate, erode, outline_masks
 from odfs_jax.conversion.merge import Places, build_merge
 from odfs_jax.conversion.modes import MODES
-from odfs_jax.conversion.outline import MASKS, outlines
-from odfs_jax.conversion.poisson import clone
+from odfs_jax.conversion.modes.seamless import clone
 from odfs_jax.evaluation import LUMA, Truth, frames_at, load_truth, ssim_map
 from odfs_jax.faces.align import alignment_matrix, transform
 from odfs_jax.faces.crop import cut
@@ -80,7 +79,7 @@ def scenes(resolution: int, count: int) -> Scenes:
     places = Places(
         np.stack([r.matrix for r in regions]),
         None,
-        np.stack([outlines(r.points, resolution, ("eyes",)) for r in regions]),
+        np.stack([outline_masks(r.points, resolution, ("eyes",)) for r in regions]),
     )
     pixels = np.stack([read_region(f, r) for f, r in zip(frames, regions, strict=True)])
     return Scenes(truth, pixels, places, np.stack(cuts), np.stack(masks))

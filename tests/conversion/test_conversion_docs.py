@@ -13,8 +13,8 @@ from pages import assert_printed, steps
 from odfs_jax import cli
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.conversion.colors import TRANSFERS
+from odfs_jax.conversion.masks import MASKS
 from odfs_jax.conversion.modes import MODES
-from odfs_jax.conversion.outline import MASKS
 from odfs_jax.conversion.shots import read_shots
 
 ROOT = Path(cli.__file__).parents[1]

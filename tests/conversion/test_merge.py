@@ -10,11 +10,10 @@ import pytest
 from odfs_jax.config import DegradeConfig, MergeConfig
 from odfs_jax.conversion.colors.base import Measurements
 from odfs_jax.conversion.face_region import face_region, read_region, write_region
-from odfs_jax.conversion.merge import Merged, Places, build_merge
+from odfs_jax.conversion.masks import outline_masks
+from odfs_jax.conversion.merge import Merged, Places, build_merge, mask_settings
 from odfs_jax.conversion.modes import MODES, build_mode
 from odfs_jax.conversion.modes.base import Swap
-from odfs_jax.conversion.outline import outlines
-from odfs_jax.conversion.settings import mask_settings
 from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import View, between
 from odfs_jax.faces.types import FaceType
@@ -39,7 +38,7 @@ def merged(swapper, config, frame, points) -> np.ndarray:
 
 def one_call(merge, pixels, region) -> Merged:
     """What both calls of `merge` make of one region."""
-    lines = outlines(region.points, RESOLUTION, tuple(merge.config.keep))[None]
+    lines = outline_masks(region.points, RESOLUTION, tuple(merge.config.keep))[None]
     places = Places(region.matrix[None], None, lines if merge.outlined else None)
     return merge.lay(pixels[None], places, merge.predict({}, pixels[None], places))
 

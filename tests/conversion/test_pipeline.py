@@ -9,7 +9,7 @@ import pytest
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
-from odfs_jax.conversion.target_faces import Targets, find_targets
+from odfs_jax.conversion.target_faces import TargetFaces, find_target_faces
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
@@ -40,7 +40,7 @@ def source_of(face_points):
 
 @dataclasses.dataclass
 class Clip:
-    """What `find_targets` asks of a source."""
+    """What `find_target_faces` asks of a source."""
 
     path: Path = Path("some/clip.mp4")
     is_folder: bool = False
@@ -60,11 +60,11 @@ def clip_frames(count: int, image: np.ndarray | None = None) -> list[Frame]:
     return [Frame("clip.mp4", i, i * 512, image) for i, image in enumerate(images)]
 
 
-def swapped(merger, frames, sources) -> tuple[list[Frame], Targets]:
+def swapped(merger, frames, sources) -> tuple[list[Frame], TargetFaces]:
     by_frame: dict = {}
     for number, source in enumerate(sources):
         by_frame.setdefault(source.frame, []).append((Path(f"{number}.png"), source))
-    targets = Targets(by_frame)
+    targets = TargetFaces(by_frame)
     return list(
         merger.frames((frame for frame in frames), targets),
     ), targets
@@ -166,7 +166,7 @@ def test_aligned_files_that_are_no_faces_of_the_clip_are_named(tmp_path, source_
     write_aligned(tmp_path / "c.png", source_of(3, pts=None))
     write_aligned(tmp_path / "d.png", source_of(0))
     (tmp_path / "e.png").write_text("not a picture")
-    targets = find_targets(tmp_path, Clip())
+    targets = find_target_faces(tmp_path, Clip())
     assert sorted(targets.by_frame) == [0, 3]
     assert [e.path.name for e in targets.skipped] == ["b.png", "c.png", "e.png"]
     assert "b.png: a face of other.mp4" in caplog.text
@@ -176,7 +176,7 @@ def test_aligned_files_that_are_no_faces_of_the_clip_are_named(tmp_path, source_
 
 def test_pictures_are_matched_by_name(tmp_path, source_of, inverter):
     write_aligned(tmp_path / "a.png", source_of(0, file="second.png", pts=None))
-    targets = find_targets(tmp_path, Clip(Path("dst"), is_folder=True))
+    targets = find_target_faces(tmp_path, Clip(Path("dst"), is_folder=True))
     frames = clip_frames(2)
     names = ("first.png", "second.png")
     frames = [
@@ -191,6 +191,6 @@ def test_pictures_are_matched_by_name(tmp_path, source_of, inverter):
 def test_no_face_of_the_clip_is_an_error(tmp_path, source_of):
     write_aligned(tmp_path / "a.png", source_of(3, file="other.mp4"))
     with pytest.raises(UserError, match=r"none of its 1 files is a face of some/clip.mp4"):
-        find_targets(tmp_path, Clip())
+        find_target_faces(tmp_path, Clip())
     with pytest.raises(UserError, match="no such folder"):
-        find_targets(tmp_path / "missing", Clip())
+        find_target_faces(tmp_path / "missing", Clip())

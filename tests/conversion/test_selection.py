@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from workspaces import run
 
-from odfs_jax.conversion.selection import build_selection
+from odfs_jax.conversion.target_faces import build_selection
 from odfs_jax.data.aligned_png import read_face, write_face
 from odfs_jax.errors import UserError
 

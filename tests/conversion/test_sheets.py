@@ -8,9 +8,15 @@ import pytest
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.merge import build_merge
-from odfs_jax.conversion.pipeline import FaceMerger
-from odfs_jax.conversion.sheets import CELL, COLUMNS, LABEL, sheets_folder, write_sheet
-from odfs_jax.conversion.target_faces import Targets
+from odfs_jax.conversion.pipeline import (
+    CELL,
+    COLUMNS,
+    LABEL,
+    FaceMerger,
+    sheets_folder,
+    write_sheet,
+)
+from odfs_jax.conversion.target_faces import TargetFaces
 from odfs_jax.data.aligned_png import Source
 from odfs_jax.data.media.frames import Frame
 
@@ -44,7 +50,7 @@ def test_every_face_has_a_sheet_and_the_result_is_the_same(
         source = Source("c.mp4", 0, 0, 200, 150, (0.0,) * 4, face_points((60, 75), 40))
         other = Source("c.mp4", 0, 0, 200, 150, (0.0,) * 4, face_points((140, 75), 30))
         frames = (Frame("c.mp4", 0, 0, smooth_picture(150, 200)) for _ in range(1))
-        targets = Targets({0: [(Path("a.png"), source), (Path("b.png"), other)]})
+        targets = TargetFaces({0: [(Path("a.png"), source), (Path("b.png"), other)]})
         (result,) = merger.frames(frames, targets)
         results.append(result.image)
     np.testing.assert_array_equal(*results)

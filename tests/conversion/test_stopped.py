@@ -16,9 +16,8 @@ import pytest
 from workspaces import read_clip, run
 
 from odfs_jax import cli
-from odfs_jax.conversion.pipeline import FaceMerger
-from odfs_jax.conversion.stream import Resumption, Shots
-from odfs_jax.conversion.target_faces import Targets
+from odfs_jax.conversion.pipeline import FaceMerger, Resumption, Shots
+from odfs_jax.conversion.target_faces import TargetFaces
 from odfs_jax.data.media import sequence
 from odfs_jax.data.media.frames import Frame, FrameWriter
 from odfs_jax.provenance.verify import WHOLE, verify
@@ -75,7 +74,7 @@ def test_a_stopped_folder_is_gone_on_with(workspace, monkeypatch, caplog):
 def test_batches_are_those_of_an_unbroken_run(lead, there):
     """Whatever is there, what follows starts with a batch of its shot, `lead` frames early."""
     frames = [Frame("clip.mp4", i, i, np.zeros((1, 1, 3), np.uint8)) for i in range(25)]
-    targets = Targets({i: [(Path("a.png"), None)] for i in range(25)})
+    targets = TargetFaces({i: [(Path("a.png"), None)] for i in range(25)})
 
     class Writer(FrameWriter):
         def has(self, frame):

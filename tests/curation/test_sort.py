@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from odfs_jax import cli
-from odfs_jax.conversion.target_faces import find_targets
+from odfs_jax.conversion.target_faces import find_target_faces
 from odfs_jax.curation import rename
 from odfs_jax.curation.contact_sheet import CELL, COLUMNS, ROWS, TRASHED, contact_sheet
 from odfs_jax.curation.orders import KEYS
@@ -159,7 +159,7 @@ def test_conversion_finds_the_faces_of_each_frame_under_any_name(tmp_path, confi
         shutil.copy(DATA / f"{name}.jpg", frames)
     sort(configure(tmp_path, "data=dst", "by=brightness", "keep=4"))
     with PictureSource(frames) as source:
-        found = find_targets(folder, source).by_frame
+        found = find_target_faces(folder, source).by_frame
     kept = {f"{number:05d}.png" for number in range(4)}
     assert {path.name for faces in found.values() for path, _ in faces} == kept
     for file, [(path, _)] in found.items():
