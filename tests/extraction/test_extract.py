@@ -16,7 +16,8 @@ import pytest
 from odfs_jax import cli
 from odfs_jax.data import aligned_png
 from odfs_jax.errors import UserError
-from odfs_jax.extraction import run, writing
+from odfs_jax.extraction import run as extraction
+from odfs_jax.extraction import writing
 from odfs_jax.extraction.journal import JOURNAL
 from odfs_jax.faces import align
 
@@ -39,12 +40,12 @@ def workspace(tmp_path):
 @pytest.fixture
 def extract(configure, detector, landmarker, monkeypatch):
     """Runs `extract` on a workspace; the session's detector is used, for it is compiled already."""
-    monkeypatch.setattr(run, "build_detector", lambda _: detector)
-    monkeypatch.setattr(run, "build_landmarker", lambda _: landmarker)
+    monkeypatch.setattr(extraction, "build_detector", lambda _: detector)
+    monkeypatch.setattr(extraction, "build_landmarker", lambda _: landmarker)
 
     def go(workspace, *overrides):
         data = "hardware.compilation_cache=null", "data=src", f"workspace={workspace}"
-        run.extract(configure(*FAST, *data, *overrides))
+        extraction.extract(configure(*FAST, *data, *overrides))
 
     return go
 
@@ -174,7 +175,7 @@ def test_a_face_that_cannot_be_aligned_is_left_out_and_counted(
     bright = cv2.imread(str(DATA / "ben_010.jpg"))
     bright[0, 0] = 255
     cv2.imwrite(str(workspace / "src" / "bright.png"), bright)
-    monkeypatch.setattr(run, "build_landmarker", lambda _: Squeezed(landmarker, share))
+    monkeypatch.setattr(extraction, "build_landmarker", lambda _: Squeezed(landmarker, share))
     with caplog.at_level(logging.INFO):
         extract(workspace)
     assert f"bright.png, frame 2: a face left out ({reason}" in caplog.text

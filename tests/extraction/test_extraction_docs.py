@@ -12,7 +12,7 @@ import pytest
 from pages import assert_printed, steps
 
 from odfs_jax import cli
-from odfs_jax.extraction import run
+from odfs_jax.extraction import run as extraction
 from odfs_jax.extraction.build import DETECTORS, LANDMARKERS, build_detector
 from odfs_jax.extraction.smoothing import SMOOTHERS
 
@@ -32,8 +32,8 @@ def workspace(tmp_path, detector, landmarker, monkeypatch):
     def build(config):
         return detector if config["name"] == "mtcnn" else build_detector(config)
 
-    monkeypatch.setattr(run, "build_detector", build)
-    monkeypatch.setattr(run, "build_landmarker", lambda _: landmarker)
+    monkeypatch.setattr(extraction, "build_detector", build)
+    monkeypatch.setattr(extraction, "build_landmarker", lambda _: landmarker)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "workspace"
 

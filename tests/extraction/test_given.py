@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from odfs_jax.data.aligned_png import read_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.extraction import run
+from odfs_jax.extraction import run as extraction
 from odfs_jax.extraction.build import build_detector
 from odfs_jax.extraction.given import Given, Settings, read_faces
 
@@ -44,9 +44,9 @@ def test_landmarks_reach_the_aligned_face_as_they_are(tmp_path, configure, monke
     shutil.copy(DATA / name, tmp_path / "src")
     points = TRUTH[name]["landmarks"]
     path = written(tmp_path, {name: [{"landmarks": points, "score": 0.25}]})
-    monkeypatch.setattr(run, "build_landmarker", lambda _: None)  # must not be asked
+    monkeypatch.setattr(extraction, "build_landmarker", lambda _: None)  # must not be asked
     options = "data=src", "hardware.compilation_cache=null", "detector=file"
-    run.extract(configure(*options, f"workspace={tmp_path}", f"detector.args.path={path}"))
+    extraction.extract(configure(*options, f"workspace={tmp_path}", f"detector.args.path={path}"))
     (aligned,) = (tmp_path / "src" / "aligned").glob("*.png")
     face = read_face(aligned)
     np.testing.assert_allclose(face.source.landmarks, points, atol=1e-6)

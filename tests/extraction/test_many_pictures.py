@@ -9,7 +9,7 @@ import pytest
 
 from odfs_jax.data.aligned_png import read_face
 from odfs_jax.errors import UserError
-from odfs_jax.extraction import run
+from odfs_jax.extraction import run as extraction
 
 SIDE = 96  # pixels
 FORMATS = (".jpg", ".png", ".bmp", ".tiff", ".webp")
@@ -41,12 +41,12 @@ def write_folder(frames):
 
 @pytest.fixture
 def extract(configure, detector, landmarker, monkeypatch):
-    monkeypatch.setattr(run, "build_detector", lambda _: detector)
-    monkeypatch.setattr(run, "build_landmarker", lambda _: landmarker)
+    monkeypatch.setattr(extraction, "build_detector", lambda _: detector)
+    monkeypatch.setattr(extraction, "build_landmarker", lambda _: landmarker)
 
     def go(workspace, *overrides):
         data = "hardware.compilation_cache=null", "data=src", f"workspace={workspace}", "size=64"
-        run.extract(configure(*data, *overrides))
+        extraction.extract(configure(*data, *overrides))
 
     return go
 
@@ -105,7 +105,7 @@ def alone(path):
     for other in path.parent.iterdir():
         if other != path:
             other.unlink()
-    return run.open_frames(path.parent)
+    return extraction.open_frames(path.parent)
 
 
 def test_every_format_gives_the_same_face(tmp_path, frames, extract):

@@ -10,7 +10,7 @@ import pytest
 from odfs_jax.data.aligned_png import read_face, write_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
-from odfs_jax.extraction import run
+from odfs_jax.extraction import run as extraction
 from odfs_jax.extraction.person import NOTE, TYPICAL, Person, build_person, person_of
 
 DATA = Path(__file__).parent / "data"
@@ -90,10 +90,10 @@ def test_the_command_keeps_one_person_and_notes_the_distance(
         shutil.copy(DATA / name, tmp_path / "src")
     write_face(tmp_path / "ben" / "one.png", *actor_faces["ben_010"])
     write_face(tmp_path / "ben" / "two.png", *actor_faces["ben_100"])
-    monkeypatch.setattr(run, "build_detector", lambda _: detector)
-    monkeypatch.setattr(run, "build_landmarker", lambda _: landmarker)
+    monkeypatch.setattr(extraction, "build_detector", lambda _: detector)
+    monkeypatch.setattr(extraction, "build_landmarker", lambda _: landmarker)
     options = "data=src", "hardware.compilation_cache=null", f"workspace={tmp_path}"
-    run.extract(configure(*options, f"identity={tmp_path / 'ben'}"))
+    extraction.extract(configure(*options, f"identity={tmp_path / 'ben'}"))
     (path,) = (tmp_path / "src" / "aligned").glob("*.png")
     face = read_face(path)
     assert face.source.file == "two_faces.jpg" and face.source.rect[0] > 200

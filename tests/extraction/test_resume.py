@@ -11,7 +11,8 @@ from odfs_jax.curation import rename
 from odfs_jax.data.aligned_png import read_face, read_image_and_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
-from odfs_jax.extraction import pipeline, run
+from odfs_jax.extraction import pipeline
+from odfs_jax.extraction import run as extraction
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.journal import JOURNAL, RUN, Journal
 from odfs_jax.extraction.resume import Selection, parse_selection
@@ -55,8 +56,8 @@ class Known:
 @pytest.fixture
 def known(monkeypatch):
     detector = Known()
-    monkeypatch.setattr(run, "build_detector", lambda _: detector)
-    monkeypatch.setattr(run, "build_landmarker", lambda _: detector)
+    monkeypatch.setattr(extraction, "build_detector", lambda _: detector)
+    monkeypatch.setattr(extraction, "build_landmarker", lambda _: detector)
     return detector
 
 
@@ -65,7 +66,7 @@ def extract(configure, known):
     def go(workspace, *overrides):
         data = "hardware.compilation_cache=null", "data=src", f"workspace={workspace}", "size=32"
         known.seen.clear()
-        run.extract(configure(*data, *overrides))
+        extraction.extract(configure(*data, *overrides))
 
     return go
 
