@@ -40,8 +40,8 @@ from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.data.media.video import open_frames
 from odfs_jax.extraction import pipeline
+from odfs_jax.extraction.extract import build_finders
 from odfs_jax.extraction.filters import build_filters, keep_all_of
-from odfs_jax.extraction.run import build_finders
 from odfs_jax.extraction.weights import dlib68_path
 
 FRAMES, ROUNDS = int(os.environ.get("BENCH_FRAMES", "96")), 3

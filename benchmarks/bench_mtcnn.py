@@ -21,7 +21,7 @@ from references.facenet import load
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.data.media.video import Frame, open_frames
 from odfs_jax.extraction.boxes import union_overlap
-from odfs_jax.extraction.build import build_detector
+from odfs_jax.extraction.registry import build_detector
 
 BATCHES = 12
 

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 from skimage.metrics import structural_similarity
 
-from odfs_jax.extraction import area
+from odfs_jax.extraction.detectors import integral
 from odfs_jax.losses.dssim import ssim
 from odfs_jax.nets.kernels import conv
 from odfs_jax.nets.ops import biased
@@ -80,6 +80,6 @@ def test_ssim_is_scikit_images(closeness):
 
 def test_integral_images_are_opencvs():
     frames = list(np.random.default_rng(0).integers(0, 256, (3, 1080, 1920, 3), np.uint8))
-    found = np.asarray(area.integral_images(frames, 4))
+    found = np.asarray(integral.integral_images(frames, 4))
     for image, sums in zip([*frames, np.zeros_like(frames[0])], found, strict=True):
         np.testing.assert_array_equal(sums, cv2.integral(image))

@@ -6,8 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.data.workspace import find_input
+from odfs_jax.extraction.extract import extract as extract_automatically
 from odfs_jax.extraction.journal import Journal
-from odfs_jax.extraction.run import extract as extract_automatically
 from odfs_jax.extraction.writing import MANUAL
 from odfs_jax.studio.run import serve
 

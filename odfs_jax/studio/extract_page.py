@@ -17,10 +17,10 @@ from odfs_jax.data.aligned_png import read_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.data.media.seeking import FrameReader
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.extraction.build import build_landmarker
+from odfs_jax.extraction.extract import checked_face_type
 from odfs_jax.extraction.journal import Journal
-from odfs_jax.extraction.run import checked_face_type
-from odfs_jax.extraction.square import SquareLandmarks
+from odfs_jax.extraction.manual_landmarks import SquareLandmarks
+from odfs_jax.extraction.registry import build_landmarker
 from odfs_jax.extraction.writing import accept_faces
 from odfs_jax.faces.align import alignment_matrix
 from odfs_jax.studio.clips import Clips, jpeg

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from odfs_jax.config import config_dir, register_schemas
-from odfs_jax.extraction.build import build_detector, build_landmarker
+from odfs_jax.extraction.registry import build_detector, build_landmarker
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ import pytest
 from odfs_jax import cli
 from odfs_jax.data import aligned_png
 from odfs_jax.errors import UserError
-from odfs_jax.extraction import run as extraction
+from odfs_jax.extraction import extract as extraction
 from odfs_jax.extraction import writing
 from odfs_jax.extraction.journal import JOURNAL
 from odfs_jax.faces import align

@@ -9,7 +9,7 @@ import pytest
 
 from odfs_jax.data.aligned_png import read_face
 from odfs_jax.errors import UserError
-from odfs_jax.extraction import run as extraction
+from odfs_jax.extraction import extract as extraction
 
 SIDE = 96  # pixels
 FORMATS = (".jpg", ".png", ".bmp", ".tiff", ".webp")

@@ -10,7 +10,7 @@ import pytest
 from odfs_jax.data.aligned_png import read_face, write_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
-from odfs_jax.extraction import run as extraction
+from odfs_jax.extraction import extract as extraction
 from odfs_jax.extraction.person import NOTE, TYPICAL, Person, build_person, person_of
 
 DATA = Path(__file__).parent / "data"

@@ -11,8 +11,8 @@ from odfs_jax.curation import rename
 from odfs_jax.data.aligned_png import read_face, read_image_and_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
+from odfs_jax.extraction import extract as extraction
 from odfs_jax.extraction import pipeline
-from odfs_jax.extraction import run as extraction
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.journal import JOURNAL, RUN, Journal
 from odfs_jax.extraction.resume import Selection, parse_selection

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction import torch_weights
-from odfs_jax.extraction.build import build_detector, build_landmarker
+from odfs_jax.extraction.registry import build_detector, build_landmarker
 from odfs_jax.nets.detectors import fan, s3fd
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from odfs_jax.extraction.dlib_trees import parse
+from odfs_jax.extraction.landmarkers.dlib_trees import parse
 from odfs_jax.nets.detectors.regression_trees import placed, refine
 
 SIDE = 64

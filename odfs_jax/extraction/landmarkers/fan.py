@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.extraction.detection import Detection
+from odfs_jax.extraction.landmarkers.orientation import axis_of, centred_crop
 from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.torch_weights import FAN, find, load_variables
-from odfs_jax.extraction.upright import axis_of, centred_crop
 from odfs_jax.faces import align
 from odfs_jax.faces.crop import cut
 from odfs_jax.faces.landmarks68 import MIRROR

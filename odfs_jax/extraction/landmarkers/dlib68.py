@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.dlib_trees import read_trees
-from odfs_jax.extraction.upright import axis_of, axis_of_points, centred_crop
+from odfs_jax.extraction.landmarkers.dlib_trees import read_trees
+from odfs_jax.extraction.landmarkers.orientation import axis_of, axis_of_points, centred_crop
 from odfs_jax.faces import align
 from odfs_jax.faces.align import INNER
 from odfs_jax.faces.crop import cut_roughly

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from odfs_jax.data.aligned_png import read_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.extraction import run as extraction
-from odfs_jax.extraction.build import build_detector
-from odfs_jax.extraction.given import Given, Settings, read_faces
+from odfs_jax.extraction import extract as extraction
+from odfs_jax.extraction.detectors.from_file import Given, Settings, read_faces
+from odfs_jax.extraction.registry import build_detector
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 TRUTH = json.loads((DATA / "truth.json").read_text())
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from odfs_jax.errors import UserError
-from odfs_jax.extraction import dlib_trees, landmarks
-from odfs_jax.extraction.dlib_trees import parse, read_trees
+from odfs_jax.extraction.landmarkers import dlib68, dlib_trees
+from odfs_jax.extraction.landmarkers.dlib_trees import parse, read_trees
 from odfs_jax.extraction.weights import dlib68_path
 from odfs_jax.faces.crop import cut_roughly
-from tests.extraction.test_landmarks import TRUTH, detection
+from tests.extraction.landmarkers.test_dlib68 import TRUTH, detection
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def test_points_are_dlibs_but_for_rounding(frames, landmarker):
     """dlib computes in double precision what we do in single: a tree may decide otherwise."""
     reference, off = dlib.shape_predictor(str(dlib68_path())), []
     for name in sorted(TRUTH):
-        (crop,) = landmarks.upright_crops(0, frames[name], detection(name))
-        colours = cut_roughly(frames[name], crop.matrix, landmarks.CROP)
+        (crop,) = dlib68.upright_crops(0, frames[name], detection(name))
+        colours = cut_roughly(frames[name], crop.matrix, dlib68.CROP)
         grey = (colours.sum(axis=-1, dtype=np.uint16) // 3).astype(np.uint8)  # as dlib makes it
         squares = np.rint(crop.squares)
-        found = np.asarray(landmarks.all_starts(landmarker.trees, grey[None], squares[None]))[0]
+        found = np.asarray(dlib68.all_starts(landmarker.trees, grey[None], squares[None]))[0]
         for (left, top, side), points in zip(squares.astype(int).tolist(), found, strict=True):
             box = dlib.rectangle(left, top, left + side, top + side)
             parts = [(p.x, p.y) for p in reference(colours, box).parts()]

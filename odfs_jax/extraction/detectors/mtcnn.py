@@ -15,8 +15,9 @@ import jax
 import numpy as np
 
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.extraction import area, between, boxes
+from odfs_jax.extraction import boxes
 from odfs_jax.extraction.detection import Detection, batch_within, largest_first
+from odfs_jax.extraction.detectors import integral, keyframes
 from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.weights import mtcnn_params
 from odfs_jax.inference import in_groups
@@ -94,9 +95,9 @@ class Mtcnn:
         if not pyramid(height, width, self.settings):  # the frame is smaller than any face
             return [[] for _ in frames]
         count = self.frames_per_call(height, width)
-        integrals = area.integral_images([frame.image for frame in frames], count)
-        places = between.searched(frames, self.stride if self.stride < count else 1)
-        gaps = between.gaps(places)
+        integrals = integral.integral_images([frame.image for frame in frames], count)
+        places = keyframes.searched(frames, self.stride if self.stride < count else 1)
+        gaps = keyframes.gaps(places)
         at_once = -(-(count - 1) // self.stride) + 1 if gaps else count
         found = self._sifted(integrals, self._first_stage(integrals, places, at_once))
         gaps = [gap for gap in gaps if _most_beside(gap, found)]  # no face is likely in others
@@ -107,7 +108,7 @@ class Mtcnn:
     def _look_between(
         self,
         integrals: jax.Array,
-        gaps: Sequence[between.Gap],
+        gaps: Sequence[keyframes.Gap],
         found: list[list[Detection]],
         at_once: int,
     ) -> None:
@@ -206,7 +207,7 @@ class Mtcnn:
         pictures = []
         for scale in pyramid(height, width, self.settings):
             size = int(height * scale + 1), int(width * scale + 1)
-            reduce = functools.partial(area.reduce_frame, height=size[0], width=size[1])
+            reduce = functools.partial(integral.reduce_frame, height=size[0], width=size[1])
             picture = jax.vmap(reduce, (None, 0))(integrals, places)
             pictures.append(_normalise(picture))
 
@@ -225,7 +226,7 @@ class Mtcnn:
             )
 
 
-def _likely(gaps: Sequence[between.Gap], found: Sequence[Sequence[Detection]]) -> _Candidates:
+def _likely(gaps: Sequence[keyframes.Gap], found: Sequence[Sequence[Detection]]) -> _Candidates:
     """Where faces may be in the frames in `gaps`, by what was `found` in those beside them."""
     likely = [gap.likely(found) for gap in gaps]
     frame = np.repeat([gap.place for gap in gaps], [len(own) for own in likely])
@@ -233,7 +234,7 @@ def _likely(gaps: Sequence[between.Gap], found: Sequence[Sequence[Detection]]) -
     return _Candidates(frame, edges, np.ones(len(frame), np.float32))
 
 
-def _most_beside(gap: between.Gap, found: list[list[Detection]]) -> int:
+def _most_beside(gap: keyframes.Gap, found: list[list[Detection]]) -> int:
     """How many faces the frame has that has more of the two around `gap`."""
     return max(len(found[gap.before]), len(found[gap.after]))
 
@@ -273,7 +274,7 @@ def _on_rects(
     frame: jax.Array, rect: jax.Array,
 ) -> tuple[jax.Array, ...]:  # fmt: skip
     """`net` on the rectangles `rect` [k,4] of the frames number `frame` [k]."""
-    crops = jax.vmap(lambda f, r: area.reduce_rect(integrals[f], r, size))(frame, rect)
+    crops = jax.vmap(lambda f, r: integral.reduce_rect(integrals[f], r, size))(frame, rect)
     return in_groups(functools.partial(net.apply, params), at_once, _normalise(crops))
 
 

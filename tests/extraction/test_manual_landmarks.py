@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from odfs_jax.extraction.square import SURE, SquareLandmarks
+from odfs_jax.extraction.manual_landmarks import SURE, SquareLandmarks
 from odfs_jax.faces.align import INNER, MEAN_FACE, umeyama
 
 TRUTH = json.loads((Path(__file__).parent / "data" / "truth.json").read_text())

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.extraction import boxes, sfd
-from odfs_jax.extraction.build import build_detector
+from odfs_jax.extraction import boxes
+from odfs_jax.extraction.detectors import s3fd
+from odfs_jax.extraction.registry import build_detector
 from odfs_jax.nets.detectors import s3fd as nets
 
 
@@ -48,7 +49,7 @@ def test_boxes_and_scores_equal_face_alignments(weights):
     # noise: flat places give cells of one score, which face-alignment takes in no fixed order
     image = np.random.default_rng(0).integers(0, 256, (128, 160, 3), np.uint8)
     theirs = detect_all(reference.face_detector, image, "cpu")[0]  # above 0.05, by cell
-    logits, locations = nets.Sfd().apply(sfd.sfd_variables(path), image[None].astype(np.float32))
+    logits, locations = nets.Sfd().apply(s3fd.sfd_variables(path), image[None].astype(np.float32))
     scores = np.asarray(jax.nn.sigmoid(logits))[0]
     found = np.asarray(nets.decode(locations, *image.shape[:2]))[0]
     likely = scores > 0.05
@@ -60,8 +61,8 @@ def test_boxes_and_scores_equal_face_alignments(weights):
     overlap = functools.partial(boxes.union_overlap, margin=1)
     theirs = theirs[np.unique(theirs[:, 4], return_index=True)[1]]
     sure = theirs[theirs[:, 4] > 0.5]
-    kept = sure[boxes.suppress(sure[:, :4], sure[:, 4], sfd.OVERLAP, overlap)]
-    expected = theirs[[i for i in nms(theirs, sfd.OVERLAP) if theirs[i, 4] > 0.5]]
+    kept = sure[boxes.suppress(sure[:, :4], sure[:, 4], s3fd.OVERLAP, overlap)]
+    expected = theirs[[i for i in nms(theirs, s3fd.OVERLAP) if theirs[i, 4] > 0.5]]
     assert len(expected) > 20
     np.testing.assert_array_equal(sorted(kept.tolist()), sorted(expected.tolist()))
 

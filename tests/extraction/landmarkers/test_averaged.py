@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from odfs_jax.errors import UserError
-from odfs_jax.extraction.build import build_landmarker
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.refine import SCALE, SHIFT, Averaged, Twice, moved
+from odfs_jax.extraction.landmarkers.averaged import SCALE, SHIFT, Averaged, Twice, moved
+from odfs_jax.extraction.registry import build_landmarker
 
 FACE = Detection(np.array([10.0, 20.0, 110.0, 120.0]), np.zeros((5, 2)), 0.9)
 

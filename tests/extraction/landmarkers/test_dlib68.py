@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.landmarks import BOX, BOX_PER_FACE, CROP, agreeing, five_points, start
-from odfs_jax.extraction.refine import Averaged, moved
+from odfs_jax.extraction.landmarkers.averaged import Averaged, moved
+from odfs_jax.extraction.landmarkers.dlib68 import (
+    BOX,
+    BOX_PER_FACE,
+    CROP,
+    agreeing,
+    five_points,
+    start,
+)
 from odfs_jax.faces import align, pose
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 TRUTH = json.loads((DATA / "truth.json").read_text())
 
 

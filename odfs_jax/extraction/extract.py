@@ -18,13 +18,13 @@ from odfs_jax.data.media.video import open_frames
 from odfs_jax.data.prefetch import cores
 from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.extraction.build import build_detector, build_landmarker
 from odfs_jax.extraction.debug import debug_folder
 from odfs_jax.extraction.filters import Keep, build_filters
 from odfs_jax.extraction.journal import Done, Journal
-from odfs_jax.extraction.lists import write_lists
 from odfs_jax.extraction.person import build_person
 from odfs_jax.extraction.pipeline import FaceWriter, Finder, Outcome, extract_frames
+from odfs_jax.extraction.registry import build_detector, build_landmarker
+from odfs_jax.extraction.reports import write_lists
 from odfs_jax.extraction.resume import Plan, Selection, check_same, parse_selection, prepare
 from odfs_jax.extraction.smoothing import Smoother, build_smoother
 from odfs_jax.extraction.tracking import reach

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from odfs_jax.extraction import fan
 from odfs_jax.extraction.detection import Detection
+from odfs_jax.extraction.landmarkers import fan
 from odfs_jax.faces import align
 from odfs_jax.nets.detectors import fan as nets
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 TRUTH = json.loads((DATA / "truth.json").read_text())
 
 

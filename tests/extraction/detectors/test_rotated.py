@@ -5,9 +5,9 @@ import pytest
 
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
-from odfs_jax.extraction.build import build_detector
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.turned import Turned, turn, turn_matrix
+from odfs_jax.extraction.detectors.rotated import Turned, turn, turn_matrix
+from odfs_jax.extraction.registry import build_detector
 from odfs_jax.faces import align
 
 

@@ -4,20 +4,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from odfs_jax.errors import UserError
-from odfs_jax.extraction import fan, given, landmarks, mmod, mtcnn, sfd
 from odfs_jax.extraction.detection import Detector, Landmarker
-from odfs_jax.extraction.refine import Averaged, Twice
+from odfs_jax.extraction.detectors import dlib, from_file, mtcnn, s3fd
+from odfs_jax.extraction.detectors.rotated import Turned
+from odfs_jax.extraction.landmarkers import dlib68, fan
+from odfs_jax.extraction.landmarkers.averaged import Averaged, Twice
 from odfs_jax.extraction.settings import read_settings
-from odfs_jax.extraction.turned import Turned
 
 DETECTORS = {
     "mtcnn": (mtcnn.Settings, mtcnn.Mtcnn),
-    "dlib": (mmod.Settings, mmod.Mmod),
-    "sfd": (sfd.Settings, sfd.Sfd),
-    "file": (given.Settings, given.Given),
+    "dlib": (dlib.Settings, dlib.Mmod),
+    "sfd": (s3fd.Settings, s3fd.Sfd),
+    "file": (from_file.Settings, from_file.Given),
 }
 LANDMARKERS = {
-    "dlib68": (landmarks.Settings, landmarks.Dlib68),
+    "dlib68": (dlib68.Settings, dlib68.Dlib68),
     "fan": (fan.Settings, fan.Fan),
 }
 MOST_CROPS = 64  # that landmarks may be averaged over

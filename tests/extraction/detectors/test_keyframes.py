@@ -10,10 +10,10 @@ import pytest
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import batching
 from odfs_jax.extraction.batching import each_once, same_size
-from odfs_jax.extraction.between import Gap, gaps, searched
 from odfs_jax.extraction.boxes import union_overlap
-from odfs_jax.extraction.build import build_detector
 from odfs_jax.extraction.detection import Detection
+from odfs_jax.extraction.detectors.keyframes import Gap, gaps, searched
+from odfs_jax.extraction.registry import build_detector
 
 GREY = np.full((40, 60, 3), 128, np.uint8)
 STRIDE = 5

@@ -12,12 +12,12 @@ from odfs_jax.data.media.frames import Frame
 from odfs_jax.data.media.video import open_frames
 from odfs_jax.errors import UserError
 from odfs_jax.extraction import boxes, weights
-from odfs_jax.extraction.build import build_detector
-from odfs_jax.extraction.mtcnn import likeliest, pyramid
+from odfs_jax.extraction.detectors.mtcnn import likeliest, pyramid
+from odfs_jax.extraction.registry import build_detector
 from odfs_jax.nets.detectors import mtcnn as nets
 
-DATA = Path(__file__).parent / "data"
-DEMO = Path(__file__).parents[2] / "assets" / "demo"
+DATA = Path(__file__).parents[1] / "data"
+DEMO = Path(__file__).parents[3] / "assets" / "demo"
 
 
 def detect(detector, images):
