@@ -21,9 +21,9 @@ from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.data.media.video import open_frames
 from odfs_jax.errors import UserError
-from odfs_jax.extraction.batching import each_once, same_size
 from odfs_jax.extraction.detection import Detection, Detector
 from odfs_jax.extraction.filters import build_filters, keep_all_of
+from odfs_jax.extraction.pipeline import each_once, same_size
 from odfs_jax.extraction.registry import build_detector, build_landmarker
 from odfs_jax.extraction.smoothing import build_smoother
 from odfs_jax.extraction.tracking import smoothed

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
 from odfs_jax.data.media.frames import Frame
@@ -27,8 +28,14 @@ class Detection:
     score: float
     landmarks: np.ndarray | None = None
     landmarker: str | None = None
-    notes: dict[str, Any] = field(default_factory=dict)  # for the data of the aligned PNG
+    extra: dict[str, Any] = field(default_factory=dict)  # goes into the data of the aligned PNG
     turned: int = 0
+
+    @property
+    def rect(self) -> tuple[float, float, float, float]:
+        """`box` as it is written down: floats, rounded to a thousandth of a pixel."""
+        left, top, right, bottom = (round(float(edge), 3) for edge in self.box)
+        return left, top, right, bottom
 
 
 class Detector(Protocol):
@@ -74,3 +81,18 @@ def batch_within(batch_size: int, height: int, width: int) -> int:
 def largest_first(faces: Iterable[Detection]) -> list[Detection]:
     """`faces` by falling area of their boxes."""
     return sorted(faces, key=lambda face: float(np.prod(face.box[2:] - face.box[:2])), reverse=True)
+
+
+def reduced(image: np.ndarray, max_side: int) -> tuple[np.ndarray, float]:
+    """`image` (uint8 [H,W,3]) with its longer side at most `max_side` pixels, and by what scale.
+
+    Averaged by area. Box edges and points of the result, divided by the scale, are those of
+    `image`; this counts pixels from the picture's edge and is off by less than half a pixel of
+    the smaller picture.
+    """
+    height, width, _ = image.shape
+    scale = min(1.0, max_side / max(height, width))
+    if scale == 1:
+        return image, scale
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scale

@@ -18,14 +18,12 @@ from odfs_jax.data.media.video import open_frames
 from odfs_jax.data.prefetch import cores
 from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.extraction.debug import debug_folder
-from odfs_jax.extraction.filters import Keep, build_filters
-from odfs_jax.extraction.journal import Done, Journal
-from odfs_jax.extraction.person import build_person
+from odfs_jax.extraction.filters import Filter, build_filters, build_person_filter
+from odfs_jax.extraction.journal import Done, ExtractionJournal
 from odfs_jax.extraction.pipeline import FaceWriter, Finder, Outcome, extract_frames
 from odfs_jax.extraction.registry import build_detector, build_landmarker
-from odfs_jax.extraction.reports import write_lists
-from odfs_jax.extraction.resume import Plan, Selection, check_same, parse_selection, prepare
+from odfs_jax.extraction.reports import debug_folder, write_lists
+from odfs_jax.extraction.resume import ResumePlan, Selection, check_same, parse_selection, prepare
 from odfs_jax.extraction.smoothing import Smoother, build_smoother
 from odfs_jax.extraction.tracking import reach
 from odfs_jax.faces.types import FaceType
@@ -44,7 +42,7 @@ class Job:
 
     side: str
     source: FrameSource
-    journal: Journal
+    journal: ExtractionJournal
     faces: dict[Path, FaceData]
     settings: dict[str, Any]
 
@@ -80,7 +78,7 @@ def extract(config: DictConfig) -> None:
         if config.identity is not None:
             first = finders[0]
             examples, limit = Path(config.identity), config.identity_limit
-            filters.append(build_person(examples, limit, first.detector, first.landmarker))
+            filters.append(build_person_filter(examples, limit, first.detector, first.landmarker))
         for job in jobs:
             _run(job, config, selection, face_type, finders, filters, smoother)
 
@@ -91,7 +89,7 @@ def _job(side: str, config: DictConfig, stack: ExitStack) -> Job:
     faces = _faces_in(folder)
     source = stack.enter_context(open_frames(find_input(config.workspace, side, config.data[side])))
     settings = _settings(config, source)
-    journal = Journal.read(folder)
+    journal = ExtractionJournal.read(folder)
     if not config.overwrite:
         check_same(journal, faces, settings, side)
     return Job(side, source, journal, faces, settings)
@@ -144,7 +142,7 @@ def _run(
     selection: Selection,
     face_type: FaceType,
     finders: Sequence[Finder],
-    filters: Sequence[Keep],
+    filters: Sequence[Filter],
     smoother: Smoother | None,
 ) -> None:
     source, journal, folder = job.source, job.journal, job.journal.folder
@@ -169,7 +167,7 @@ def _run(
     _summary(report, job, before)
 
 
-def _note(plan: Plan, outcome: Outcome) -> None:
+def _note(plan: ResumePlan, outcome: Outcome) -> None:
     frame = outcome.frame
     plan.finish(frame, outcome.written)
     faces, dropped = len(outcome.written), tuple(outcome.dropped)
@@ -177,7 +175,7 @@ def _note(plan: Plan, outcome: Outcome) -> None:
     plan.stale.difference_update(outcome.written)
 
 
-def _finish(plan: Plan) -> None:
+def _finish(plan: ResumePlan) -> None:
     """Lets go of the faces that were replaced."""
     for path in plan.stale:
         path.unlink(missing_ok=True)

@@ -1,15 +1,19 @@
 """Which of the faces found in a frame are kept. What is left out gets a reason."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from odfs_jax.data.aligned_png import read_image_and_face
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.errors import UserError
-from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.face import rect_of
+from odfs_jax.data.media.pictures import read_picture
+from odfs_jax.data.workspace import image_files
+from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.extraction.detection import Detection, Detector, Landmarker
+from odfs_jax.extraction.identity import embedding
 from odfs_jax.extraction.journal import Dropped
 from odfs_jax.faces import align
 
@@ -22,12 +26,17 @@ RANGES = {
     "max_shape": (0, 10),
     "max_roll": (0, 180),
 }
+# How far faces of one person in other poses and lights lie from the mean of their examples:
+# synthetic actors .15 to .44, other people from .52 on. Examples that differ more among themselves
+# set a wider measure of their own.
+TYPICAL_SPREAD = 0.3
+IDENTITY = "identity"  # the key in a PNG's data that holds the distances to the examples
 Kept = tuple[list[Detection], list[Dropped]]
-Keep = Callable[[Frame, list[Detection]], Kept]
+Filter = Callable[[Frame, list[Detection]], Kept]
 
 
 @dataclass(frozen=True)
-class Filters:
+class PlausibilityFilter:
     """What `filters` of configs/extract.yaml sets; the meanings stand there."""
 
     min_score: float
@@ -71,7 +80,7 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Largest:
+class LargestFilter:
     """Keeps the `count` largest boxes of a frame."""
 
     count: int
@@ -86,10 +95,10 @@ class Largest:
 
 def drop(face: Detection, reason: str) -> Dropped:
     """`face` as it is listed when it is left out."""
-    return Dropped(reason, rect_of(face), round(float(face.score), 5))
+    return Dropped(reason, face.rect, round(float(face.score), 5))
 
 
-def keep_all_of(filters: Sequence[Keep], frame: Frame, faces: list[Detection]) -> Kept:
+def keep_all_of(filters: Sequence[Filter], frame: Frame, faces: list[Detection]) -> Kept:
     """What is left of `faces` after every filter, and everything that they left out."""
     dropped: list[Dropped] = []
     for keep in filters:
@@ -98,17 +107,91 @@ def keep_all_of(filters: Sequence[Keep], frame: Frame, faces: list[Detection]) -
     return faces, dropped
 
 
-def build_filters(config: Mapping[str, Any], max_faces: int | None) -> list[Keep]:
+def build_filters(config: Mapping[str, Any], max_faces: int | None) -> list[Filter]:
     """The filters of a `FiltersConfig` and `max_faces`, to be applied in turn. Raises UserError."""
-    for field in fields(Filters):
+    for field in fields(PlausibilityFilter):
         value, (low, high) = config[field.name], RANGES[field.name]
         if value is None and field.name == "max_roll":
             continue
         if value is None or not low <= value <= high:
             raise UserError(f"filters.{field.name}={value}: expected a number from {low} to {high}")
-    filters: list[Keep] = [Filters(**config)]
+    filters: list[Filter] = [PlausibilityFilter(**config)]
     if max_faces is not None:
         if max_faces < 1:
             raise UserError(f"max_faces={max_faces}: expected 1 or more, or null for all")
-        filters.append(Largest(max_faces))
+        filters.append(LargestFilter(max_faces))
     return filters
+
+
+@dataclass(frozen=True)
+class PersonFilter:
+    """Keeps at most one face of a frame, the nearest to the examples, if it is near enough.
+
+    `mean` [128] of the examples' embeddings; `spread`, their mean distance to the mean of the
+    others, but at least TYPICAL_SPREAD; `limit` is a multiple of it.
+    """
+
+    mean: np.ndarray
+    spread: float
+    limit: float
+
+    def __call__(self, frame: Frame, faces: list[Detection]) -> Kept:
+        found = [embedding(frame.image, face.landmarks) for face in faces]
+        far = [float(np.linalg.norm(vector - self.mean)) / self.spread for vector in found]
+        kept, dropped = [], []
+        for face, relative in zip(faces, far, strict=True):
+            note = {"distance": round(relative * self.spread, 4), "relative": round(relative, 4)}
+            if relative > self.limit:
+                reason = f"another person: {relative:.2f} times the spread, above {self.limit:g}"
+                dropped.append(drop(face, reason))
+            elif kept or relative > min(far):
+                dropped.append(drop(face, "another face of the frame is nearer to the examples"))
+            else:
+                kept.append(replace(face, extra=face.extra | {IDENTITY: note}))
+        return kept, dropped
+
+
+def person_from_embeddings(embeddings: np.ndarray, limit: float) -> PersonFilter:
+    """The person of the examples' `embeddings` [n,128], n from 1."""
+    spread, count = TYPICAL_SPREAD, len(embeddings)
+    if count > 1:
+        others = (embeddings.sum(0) - embeddings) / (count - 1)
+        spread = max(spread, float(np.linalg.norm(embeddings - others, axis=1).mean()))
+    return PersonFilter(embeddings.mean(0), spread, limit)
+
+
+def build_person_filter(
+    path: Path, limit: float, detector: Detector, landmarker: Landmarker
+) -> PersonFilter:
+    """The person in the aligned PNGs or pictures at `path`, a folder or one file.
+
+    Of a picture that is no aligned face the largest face counts. Raises UserError when an example
+    cannot be used.
+    """
+    if not limit > 0:
+        raise UserError(f"identity_limit={limit}: expected a number above 0")
+    if not path.exists():
+        raise UserError(f"identity={path}: no such file or folder")
+    files = image_files(path) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"identity={path}: no pictures in this folder")
+    return person_from_embeddings(
+        np.stack([_example(f, detector, landmarker) for f in files]), limit
+    )
+
+
+def _example(path: Path, detector: Detector, landmarker: Landmarker) -> np.ndarray:
+    try:
+        image, face = read_image_and_face(path)
+        return embedding(image, face.landmarks)
+    except BadFileError:  # a plain picture
+        image = read_picture(path)
+    (faces,) = detector([Frame(path.name, 0, None, image)])
+    if not faces:
+        raise UserError(f"{path}: no face in this example; leave it out of identity=")
+    points = faces[0].landmarks
+    if points is None:
+        (points,) = landmarker([image], [faces[0]])
+    if not np.isfinite(points).all():
+        raise UserError(f"{path}: no points of a face in this example; leave it out of identity=")
+    return embedding(image, points)

@@ -69,7 +69,7 @@ def key_of(face: FaceData) -> Key:
 
 
 @dataclass
-class Journal:
+class ExtractionJournal:
     """The journal of `folder`. `settings` are those of the last start, None before the first.
 
     `replacing`: the last start was to replace older faces and has not come to its end.

@@ -7,7 +7,7 @@ each device, writing one for each core. So memory holds a fixed number of frames
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -19,12 +19,11 @@ import jax
 
 from odfs_jax.data.media.frames import Frame, FrameSource
 from odfs_jax.data.prefetch import cores, in_order, prefetch, side_by_side
-from odfs_jax.extraction.batching import Batch, each_once, same_size
-from odfs_jax.extraction.debug import write_debug_picture
 from odfs_jax.extraction.detection import Detection, Detector, Landmarker
-from odfs_jax.extraction.filters import Keep, keep_all_of
+from odfs_jax.extraction.filters import Filter, keep_all_of
 from odfs_jax.extraction.journal import RUN, Dropped
-from odfs_jax.extraction.resume import Plan
+from odfs_jax.extraction.reports import write_debug_picture
+from odfs_jax.extraction.resume import ResumePlan
 from odfs_jax.extraction.smoothing import Smoother
 from odfs_jax.extraction.tracking import smoothed
 from odfs_jax.extraction.writing import write_faces
@@ -33,7 +32,10 @@ from odfs_jax.faces.types import FaceType
 T = TypeVar("T")
 R = TypeVar("R")
 
+Batch = list[tuple[Frame, list[Detection]]]
+
 AHEAD = 2  # batches that wait for each stage
+MAX_WAITING = 32  # frames of different sizes that wait for others of their size
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class FaceWriter:
     face_type: FaceType
     size: int
     detector: str
-    plan: Plan
+    plan: ResumePlan
     debug: Path | None
 
     def __call__(self, found: Found) -> Outcome:
@@ -98,7 +100,7 @@ class FaceWriter:
 def extract_frames(
     source: FrameSource,
     finders: Sequence[Finder],
-    filters: Sequence[Keep],
+    filters: Sequence[Filter],
     smoother: Smoother | None,
     write: FaceWriter,
 ) -> Generator[Outcome]:
@@ -148,7 +150,10 @@ def with_landmarks(batch: Batch, landmarker: Landmarker) -> Batch:
 
 
 def _keep(
-    batches: Generator[Batch], filters: Sequence[Keep], smoother: Smoother | None, plan: Plan
+    batches: Generator[Batch],
+    filters: Sequence[Filter],
+    smoother: Smoother | None,
+    plan: ResumePlan,
 ) -> Generator[Found]:
     """The frames to be written, filtered and, if asked, smoothed."""
     with closing(batches):
@@ -172,3 +177,43 @@ def _smooth(frames: Iterator[Found], smoother: Smoother) -> Iterator[Found]:
 
     for faces in smoothed(noted(), smoother):
         yield replace(waiting.popleft(), faces=faces)
+
+
+def same_size(frames: Iterable[Frame], detector: Detector) -> Generator[list[Frame]]:
+    """Batches of frames of one size: pictures in a folder may differ.
+
+    Where a detector has a stride above 1, a batch of a clip ends with a frame whose number is a
+    multiple of it, and the next begins with the same frame: so what is found depends on a frame's
+    number, not on where a run began. `each_once` takes the doubled ones out again.
+    """
+    waiting: dict[tuple[int, ...], list[Frame]] = {}
+    doubled: Frame | None = None
+    for frame in frames:
+        shape = frame.image.shape
+        most, stride = detector.frames_per_call(*shape[:2]), detector.stride
+        group = waiting.setdefault(shape, [])
+        group.append(frame)
+        ends = (
+            frame.pts is not None
+            and most > stride > 1
+            and frame.index % stride == 0
+            and len(group) + stride > most
+        )
+        if ends or len(group) == most:
+            yield waiting.pop(shape)
+            if ends:
+                doubled = frame
+                waiting[shape] = [frame]
+        elif len(waiting) > 1 and sum(map(len, waiting.values())) > MAX_WAITING:
+            # many sizes must not fill memory
+            yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
+    yield from (group for group in waiting.values() if len(group) > 1 or group[0] is not doubled)
+
+
+def each_once(batches: Generator[Batch]) -> Generator[Batch]:
+    """`batches` without a first frame that was the last one of the batch before."""
+    last: Frame | None = None
+    with closing(batches):
+        for batch in batches:
+            yield batch[1:] if batch[0][0] is last else batch
+            last = batch[-1][0]

@@ -6,20 +6,20 @@ from typing import Any
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detector, Landmarker
 from odfs_jax.extraction.detectors import dlib, from_file, mtcnn, s3fd
-from odfs_jax.extraction.detectors.rotated import Turned
+from odfs_jax.extraction.detectors.rotated import RotatedDetector
 from odfs_jax.extraction.landmarkers import dlib68, fan
-from odfs_jax.extraction.landmarkers.averaged import Averaged, Twice
+from odfs_jax.extraction.landmarkers.averaged import AveragedLandmarker, TwoPassLandmarker
 from odfs_jax.extraction.settings import read_settings
 
 DETECTORS = {
-    "mtcnn": (mtcnn.Settings, mtcnn.Mtcnn),
-    "dlib": (dlib.Settings, dlib.Mmod),
-    "sfd": (s3fd.Settings, s3fd.Sfd),
-    "file": (from_file.Settings, from_file.Given),
+    "mtcnn": (mtcnn.MtcnnSettings, mtcnn.MtcnnDetector),
+    "dlib": (dlib.DlibSettings, dlib.DlibDetector),
+    "sfd": (s3fd.S3fdSettings, s3fd.S3fdDetector),
+    "file": (from_file.FileSettings, from_file.FileDetector),
 }
 LANDMARKERS = {
-    "dlib68": (dlib68.Settings, dlib68.Dlib68),
-    "fan": (fan.Settings, fan.Fan),
+    "dlib68": (dlib68.Dlib68Settings, dlib68.Dlib68Landmarker),
+    "fan": (fan.FanSettings, fan.FanLandmarker),
 }
 MOST_CROPS = 64  # that landmarks may be averaged over
 
@@ -37,7 +37,7 @@ def build_detector(config: Mapping[str, Any]) -> Detector:
     source = f"configs/detector/{config['name']}.yaml"
     settings = read_settings(kind, "detector.args", config["args"], source)
     built = detector(settings, config["batch_size"])
-    return Turned(built, degrees) if degrees else built
+    return RotatedDetector(built, degrees) if degrees else built
 
 
 def build_landmarker(config: Mapping[str, Any]) -> Landmarker:
@@ -47,8 +47,8 @@ def build_landmarker(config: Mapping[str, Any]) -> Landmarker:
         raise UserError(f"landmarks.average={config['average']}: expected 1 to {MOST_CROPS}")
     source = f"configs/landmarks/{config['name']}.yaml"
     built = landmarker(read_settings(kind, "landmarks.args", config["args"], source))
-    final = Averaged(built, config["average"]) if config["average"] > 1 else built
-    return Twice(built, final) if config["second_pass"] else final
+    final = AveragedLandmarker(built, config["average"]) if config["average"] > 1 else built
+    return TwoPassLandmarker(built, final) if config["second_pass"] else final
 
 
 def _entry(known: Mapping[str, tuple], group: str, config: Mapping[str, Any]) -> tuple[type, type]:

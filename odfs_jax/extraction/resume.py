@@ -9,7 +9,7 @@ from typing import Any
 from odfs_jax.data.aligned_png import FaceData
 from odfs_jax.data.media.frames import Frame, FrameSource
 from odfs_jax.errors import UserError
-from odfs_jax.extraction.journal import RUN, Done, Journal, Key, frame_key, key_of
+from odfs_jax.extraction.journal import RUN, Done, ExtractionJournal, Key, frame_key, key_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def parse_selection(frames: str | None, every: int) -> Selection:
 
 
 @dataclass
-class Plan:
+class ResumePlan:
     """What is left to do in one clip or folder, and the PNGs that are in the way of it.
 
     `count` frames are there, as far as known. `margin`: frames to either side of an unfinished one
@@ -63,7 +63,7 @@ class Plan:
     """
 
     selection: Selection
-    journal: Journal
+    journal: ExtractionJournal
     is_folder: bool
     count: int | None
     margin: int
@@ -102,14 +102,14 @@ class Plan:
 
 
 def prepare(
-    journal: Journal,
+    journal: ExtractionJournal,
     faces: dict[Path, FaceData],
     settings: dict[str, Any],
     selection: Selection,
     source: FrameSource,
     margin: int,
     overwrite: bool,
-) -> Plan:
+) -> ResumePlan:
     """Brings the journal up to date with the `faces` in the folder and begins the run of `source`.
 
     Faces of frames that it does not know, from elsewhere or from before there was a journal, count
@@ -133,13 +133,13 @@ def prepare(
             stale.add(path)
             continue
         taken.add(path.name)
-    return Plan(
+    return ResumePlan(
         selection, journal, source.is_folder, source.count, margin, stale, halves, frozenset(taken)
     )
 
 
 def check_same(
-    journal: Journal, faces: dict[Path, FaceData], settings: dict[str, Any], side: str
+    journal: ExtractionJournal, faces: dict[Path, FaceData], settings: dict[str, Any], side: str
 ) -> None:
     """Raises UserError when the folder was extracted with other settings, or from another clip."""
     what = f"overwrite=true replaces them all, data.{side}.aligned= keeps them"
@@ -157,7 +157,7 @@ def check_same(
             raise UserError(f"{path}: {found}, now {kind} of {settings['size']}; {what}")
 
 
-def _adopt(journal: Journal, faces: dict[Path, FaceData], clip: str | None) -> None:
+def _adopt(journal: ExtractionJournal, faces: dict[Path, FaceData], clip: str | None) -> None:
     """Notes the frames of `faces`; those of other clips than `clip` do not count."""
     found: dict[Key, list[FaceData]] = defaultdict(list)
     for face in faces.values():

@@ -38,7 +38,7 @@ MTCNN_LAYERS = {
 
 
 def mtcnn_params() -> dict[str, dict[str, Any]]:
-    """Variables of `nets.mtcnn.PNet`, `RNet` and `ONet` under "pnet", "rnet" and "onet"."""
+    """Variables of MTCNN's PNet, RNet and ONet (`nets.detectors.mtcnn`): "pnet", "rnet", "onet"."""
     return {name: _mtcnn_net(name) for name in MTCNN_LAYERS}
 
 

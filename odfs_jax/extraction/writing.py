@@ -1,4 +1,4 @@
-"""How faces enter an aligned folder, automatic and manual ones: cut, named, written, noted."""
+"""How faces enter an aligned folder, automatic and manual ones: cropped, named, written, noted."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,14 +6,61 @@ from typing import Any
 
 import numpy as np
 
-from odfs_jax.data.aligned_png import write_face
+from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.face import aligned_face
-from odfs_jax.extraction.journal import RUN, Done, Journal
+from odfs_jax.extraction.journal import RUN, Done, ExtractionJournal
+from odfs_jax.faces import align, pose
+from odfs_jax.faces.crop import cut
 from odfs_jax.faces.types import FaceType
 
-MANUAL = "manual"
+MANUAL = "manual"  # the detector, landmarker and run of faces that a person placed
+
+
+def aligned_face(
+    frame: Frame,
+    detection: Detection,
+    face_type: FaceType,
+    size: int,
+    detector: str,
+    extra: dict[str, Any],
+) -> tuple[np.ndarray, FaceData]:
+    """The aligned picture (uint8 RGB [size,size,3]) of one detection, and its data with `extra`.
+
+    The landmarks must be there. `mark_only` gives the whole frame, whatever the `size`. Raises
+    ValueError when the points cannot be those of a face.
+    """
+    landmarks = detection.landmarks
+    matrix = align.alignment_matrix(landmarks, face_type, size)
+    if not np.isfinite(matrix).all() or not np.isfinite(landmarks).all():
+        raise ValueError("points of no face")
+    whole = face_type is FaceType.MARK_ONLY
+    angles = pose.angles_of(pose.rotation_of(landmarks))
+    data = FaceData(
+        face_type=face_type,
+        size=max(frame.image.shape[:2]) if whole else size,
+        landmarks=align.transform(matrix, landmarks),
+        source=_source_of(frame, detection),
+        pose=Pose(*(round(angle, 3) for angle in angles)),
+        detector=detector,
+        landmarker=detection.landmarker,
+        score=round(detection.score, 5),
+        extra=extra,
+    )
+    return frame.image if whole else cut(frame.image, matrix, size), data
+
+
+def _source_of(frame: Frame, detection: Detection) -> Source:
+    height, width, _ = frame.image.shape
+    return Source(
+        file=frame.file,
+        frame=frame.index,
+        pts=frame.pts,
+        width=width,
+        height=height,
+        rect=detection.rect,
+        landmarks=detection.landmarks,
+    )
 
 
 def write_faces(
@@ -33,7 +80,7 @@ def write_faces(
     """
     paths: list[Path] = []
     cuts = [
-        aligned_face(frame, face, face_type, size, detector, extra | face.notes) for face in faces
+        aligned_face(frame, face, face_type, size, detector, extra | face.extra) for face in faces
     ]
     number = 0
     for image, data in cuts:
@@ -65,7 +112,7 @@ def accept_faces(
     Raises ValueError, with nothing written, when points coincide or are not finite; BadFileError
     when the folder's journal is damaged; OSError.
     """
-    journal = Journal.read(folder)
+    journal = ExtractionJournal.read(folder)
     faces = [Detection(_box(points), None, 1.0, points, landmarker) for points in landmarks]
     taken = frozenset(path.name for path in folder.glob("*.png"))
     paths = write_faces(folder, frame, faces, face_type, size, MANUAL, {RUN: MANUAL}, taken)

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.data.workspace import find_input
 from odfs_jax.extraction.extract import extract as extract_automatically
-from odfs_jax.extraction.journal import Journal
+from odfs_jax.extraction.journal import ExtractionJournal
 from odfs_jax.extraction.writing import MANUAL
 from odfs_jax.studio.run import serve
 
@@ -37,7 +37,7 @@ def extract(config: DictConfig) -> None:
 def _side_to_fix(config: DictConfig) -> str | None:
     """The side with most frames that somebody should look at; None when there is none."""
     needed = {
-        side: len(Journal.read(Path(config.data[side].aligned)).doubtful())
+        side: len(ExtractionJournal.read(Path(config.data[side].aligned)).doubtful())
         for side in config.data.sides
     }
     for side, count in needed.items():

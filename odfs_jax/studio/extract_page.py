@@ -18,7 +18,7 @@ from odfs_jax.data.media.frames import Frame
 from odfs_jax.data.media.seeking import FrameReader
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.extract import checked_face_type
-from odfs_jax.extraction.journal import Journal
+from odfs_jax.extraction.journal import ExtractionJournal
 from odfs_jax.extraction.manual_landmarks import SquareLandmarks
 from odfs_jax.extraction.registry import build_landmarker
 from odfs_jax.extraction.writing import accept_faces
@@ -144,7 +144,7 @@ def _listing(folder: Path, reader: FrameReader, index: PoseIndex) -> dict[str, A
         faces[int(frame)] += 1
         scores[int(frame)] = min(score, scores.get(int(frame), 1.0))
     noted = {frame: [count, scores[frame], False, ""] for frame, count in faces.items()}
-    for done in Journal.read(folder).frames.values():
+    for done in ExtractionJournal.read(folder).frames.values():
         why = "; ".join(f"left out: {face.reason}" for face in done.dropped)
         known = (faces[done.frame], scores.get(done.frame, 1.0))
         noted[done.frame] = [*known, done.doubtful, why if done.doubtful else ""]

@@ -16,7 +16,7 @@ import pytest
 
 from odfs_jax import cli
 from odfs_jax.data.aligned_png import read_image_and_face
-from odfs_jax.extraction.journal import JOURNAL, Journal
+from odfs_jax.extraction.journal import JOURNAL, ExtractionJournal
 from odfs_jax.faces.mean_head import MEAN_HEAD
 
 SCRIPT = Path(cli.__file__).parents[1] / "extract.py"
@@ -91,7 +91,7 @@ def test_killed_at_20_random_moments(tmp_path, source):
         folder = workspace / "src" / "aligned"
         shutil.copytree(source, workspace)
         kill_at_random(run(workspace), folder / JOURNAL, draw, seconds)
-        kept, done = contents(workspace), Journal.read(folder).frames
+        kept, done = contents(workspace), ExtractionJournal.read(folder).frames
         assert all(face in whole for face in kept), number
         written = {frame for frame, _, _ in kept}
         assert all(frame in written for frame, entry in done.items() if entry.faces), number

@@ -5,7 +5,7 @@ import pytest
 
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.filters import Filters, Largest, build_filters
+from odfs_jax.extraction.filters import LargestFilter, PlausibilityFilter, build_filters
 from odfs_jax.faces.align import MEAN_FACE
 from odfs_jax.faces.mean_head import MEAN_HEAD
 from odfs_jax.faces.pose import rotation_from
@@ -36,27 +36,27 @@ def face(side=100.0, box=200.0, score=0.9, roll=0.0, noise=0.0):
     ],
 )
 def test_each_limit(limit, good, bad, reason):
-    filters = Filters(**LOOSE | limit)
+    filters = PlausibilityFilter(**LOOSE | limit)
     kept, dropped = filters(None, [face(**bad), face(**good)])
     assert len(kept) == 1 and len(dropped) == 1
     np.testing.assert_array_equal(kept[0].landmarks, face(**good).landmarks)
     assert reason in dropped[0].reason and dropped[0].rect[2] == face(**bad).box[2]
-    assert Filters(**LOOSE)(None, [face(**bad)])[1] == []
+    assert PlausibilityFilter(**LOOSE)(None, [face(**bad)])[1] == []
 
 
 @pytest.mark.parametrize("points", [np.full((68, 2), np.nan), np.ones((68, 2))])
 def test_points_of_no_face_go_whatever_the_limits(points):
     found = Detection(np.array([0.0, 0, 9, 9]), None, 1.0, points, "exact")
-    kept, dropped = Filters(**LOOSE)(None, [found])
+    kept, dropped = PlausibilityFilter(**LOOSE)(None, [found])
     assert kept == [] and dropped[0].reason == "points of no face"
 
 
 def test_the_largest_stay_in_their_order():
     faces = [face(box=box) for box in (50, 90, 10, 70)]
-    kept, dropped = Largest(2)(None, faces)
+    kept, dropped = LargestFilter(2)(None, faces)
     assert [f.box[2] for f in kept] == [90, 70] and [d.rect[2] for d in dropped] == [50, 10]
     assert dropped[0].reason == "not among the 2 largest of the frame"
-    assert Largest(4)(None, faces) == (faces, []) and Largest(1)(None, []) == ([], [])
+    assert LargestFilter(4)(None, faces) == (faces, []) and LargestFilter(1)(None, []) == ([], [])
 
 
 @pytest.mark.parametrize(

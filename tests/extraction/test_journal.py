@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from odfs_jax.errors import BadFileError
-from odfs_jax.extraction.journal import JOURNAL, Done, Dropped, Journal
+from odfs_jax.extraction.journal import JOURNAL, Done, Dropped, ExtractionJournal
 
 SETTINGS = {"size": 256, "detector": {"name": "mtcnn"}}
 quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -28,11 +28,11 @@ frames = st.lists(
 @given(frames)
 def test_what_is_added_is_read(tmp_path, done):
     (tmp_path / JOURNAL).unlink(missing_ok=True)
-    journal = Journal(tmp_path)
+    journal = ExtractionJournal(tmp_path)
     journal.start(SETTINGS)
     for one in done:
         journal.add(one)
-    found = Journal.read(tmp_path)
+    found = ExtractionJournal.read(tmp_path)
     assert (found.run, found.settings, found.replacing) == (journal.run, SETTINGS, False)
     assert found.frames == journal.frames == {one.key: one for one in done}
     assert set(found.runs.values()) <= {journal.run}
@@ -43,7 +43,7 @@ def test_what_is_added_is_read(tmp_path, done):
 @given(frames.filter(len), st.data())
 def test_a_line_cut_short_counts_as_not_written(tmp_path, done, data):
     (tmp_path / JOURNAL).unlink(missing_ok=True)
-    journal = Journal(tmp_path)
+    journal = ExtractionJournal(tmp_path)
     journal.start(SETTINGS)
     for one in done:
         journal.add(one)
@@ -51,32 +51,32 @@ def test_a_line_cut_short_counts_as_not_written(tmp_path, done, data):
     whole = path.read_bytes()
     last = len(whole.splitlines(keepends=True)[-1])
     path.write_bytes(whole[: len(whole) - data.draw(st.integers(1, last))])
-    again = Journal.read(tmp_path)
+    again = ExtractionJournal.read(tmp_path)
     assert list(again.frames.values()) == done[:-1]
     again.add(done[-1])
     assert path.read_bytes() == whole
 
 
 def test_a_second_start_goes_on_and_a_replacing_one_forgets_what_it_makes_again(tmp_path):
-    journal = Journal(tmp_path)
+    journal = ExtractionJournal(tmp_path)
     journal.start(SETTINGS)
     for number in range(4):
         journal.add(Done("a.mp4", number, number * 512, 1))
-    again = Journal.read(tmp_path)
+    again = ExtractionJournal.read(tmp_path)
     again.start({"size": 1})
     assert (again.run, again.settings) == (journal.run, SETTINGS)
     again.start({"size": 64}, again=[1, 2, 77])
     again.add(Done("a.mp4", 2, 1024, 1))
-    found = Journal.read(tmp_path)
+    found = ExtractionJournal.read(tmp_path)
     assert found.run == again.run != journal.run and found.settings == {"size": 64}
     assert found.replacing and sorted(found.frames) == [0, 2, 3]
     assert found.runs == {0: journal.run, 3: journal.run, 2: again.run}
     again.end_replacing()
-    assert not Journal.read(tmp_path).replacing
+    assert not ExtractionJournal.read(tmp_path).replacing
 
 
 def test_no_journal_is_an_empty_one(tmp_path):
-    journal = Journal.read(tmp_path / "none")
+    journal = ExtractionJournal.read(tmp_path / "none")
     assert (journal.run, journal.settings, journal.frames) == (None, None, {})
 
 
@@ -95,4 +95,4 @@ GOOD = {"file": "a", "frame": 1, "pts": None, "faces": 1, "dropped": [], "seen":
 def test_a_foreign_file_is_named(tmp_path, line):
     (tmp_path / JOURNAL).write_text(line + "\n")
     with pytest.raises(BadFileError, match=r"extract\.jsonl: not a journal of this program"):
-        Journal.read(tmp_path)
+        ExtractionJournal.read(tmp_path)

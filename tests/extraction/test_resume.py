@@ -14,7 +14,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.extraction import extract as extraction
 from odfs_jax.extraction import pipeline
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.journal import JOURNAL, RUN, Journal
+from odfs_jax.extraction.journal import JOURNAL, RUN, ExtractionJournal
 from odfs_jax.extraction.resume import Selection, parse_selection
 from odfs_jax.extraction.tracking import GAP
 from odfs_jax.extraction.writing import accept_faces
@@ -151,11 +151,15 @@ def test_stopped_anywhere_the_next_run_ends_as_an_unbroken_one(
         for path in [*folder_of(workspace).glob("*.png"), folder_of(workspace) / name]:
             path.unlink(missing_ok=True)
         with monkeypatch.context() as patch, pytest.raises(Stop):
-            owner = {"write_faces": pipeline, "add": Journal, "finish": pipeline.Plan}[place]
+            owner = {
+                "write_faces": pipeline,
+                "add": ExtractionJournal,
+                "finish": pipeline.ResumePlan,
+            }[place]
             patch.setattr(owner, place, stopping(getattr(owner, place), call))
             extract(workspace)
         kept = {path: path.stat().st_mtime_ns for path in folder_of(workspace).glob("*.png")}
-        journal = Journal.read(folder_of(workspace))
+        journal = ExtractionJournal.read(folder_of(workspace))
         done = {path: t for path, t in kept.items() if _key(path) in journal.frames}
         extract(workspace)
         assert contents(workspace) == whole, (place, call)
@@ -180,7 +184,7 @@ def test_what_was_deleted_or_renamed_stays_so(clip, extract, known):
 
 def test_a_half_written_frame_that_was_sorted_meanwhile_is_not_doubled(clip, extract, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(Journal, "add", stopping(Journal.add, 10))
+        patch.setattr(ExtractionJournal, "add", stopping(ExtractionJournal.add, 10))
         extract(clip)
     folder = folder_of(clip)
     faces = sorted(folder.glob("*.png"))
@@ -218,7 +222,7 @@ def test_overwriting_a_few_frames_leaves_the_others(clip, extract, known):
     extract(clip)
     folder = folder_of(clip)
     old = {read_face(path).source.frame: path.read_bytes() for path in folder.glob("*.png")}
-    run_before = Journal.read(folder).run
+    run_before = ExtractionJournal.read(folder).run
     rename.carry_out(folder, rename.plan(folder, sorted(folder.glob("*.png")), None))
     extract(clip, "overwrite=true", "frames=5-9", "size=48", "smoothing=none")
     assert frames_in(clip) == EVERY
@@ -227,7 +231,7 @@ def test_overwriting_a_few_frames_leaves_the_others(clip, extract, known):
         again = 5 <= face.source.frame <= 9
         assert face.size == (48 if again else 32) and (face.extra[RUN] != run_before) == again
         assert again or face.source.frame == PAIR or path.read_bytes() == old[face.source.frame]
-    assert not Journal.read(folder).replacing
+    assert not ExtractionJournal.read(folder).replacing
 
 
 def test_a_stopped_overwriting_is_finished_by_the_next_run(clip, extract, monkeypatch):
@@ -235,9 +239,9 @@ def test_a_stopped_overwriting_is_finished_by_the_next_run(clip, extract, monkey
     folder = folder_of(clip)
     rename.carry_out(folder, rename.plan(folder, sorted(folder.glob("*.png")), None))
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(Journal, "add", stopping(Journal.add, 10))
+        patch.setattr(ExtractionJournal, "add", stopping(ExtractionJournal.add, 10))
         extract(clip, "overwrite=true", "size=48")
-    assert Journal.read(folder).replacing
+    assert ExtractionJournal.read(folder).replacing
     extract(clip, "size=48")
     assert frames_in(clip) == EVERY
     assert {read_face(path).size for path in folder.glob("*.png")} == {48}
@@ -272,7 +276,7 @@ def test_a_manual_face_stays_and_its_frame_is_left_alone(clip, images, extract):
     for index, pts in ((EMPTY, EMPTY * 512), (15, 15 * 512)):
         frame = Frame("src.mp4", index, pts, images[index])
         accept_faces(folder_of(clip), frame, [points], FaceType.FULL, 32)
-    assert Journal.read(folder_of(clip)).doubtful() == []
+    assert ExtractionJournal.read(folder_of(clip)).doubtful() == []
     extract(clip)
     assert frames_in(clip) == sorted([*EVERY, EMPTY])
     faces = [read_face(path) for path in folder_of(clip).glob("*.png")]

@@ -7,7 +7,7 @@ import pytest
 from odfs_jax.data.aligned_png import read_face, read_image_and_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import writing
-from odfs_jax.extraction.journal import RUN, Done, Dropped, Journal
+from odfs_jax.extraction.journal import RUN, Done, Dropped, ExtractionJournal
 from odfs_jax.extraction.writing import accept_faces
 from odfs_jax.faces import align
 from odfs_jax.faces.crop import cut
@@ -37,20 +37,20 @@ def test_an_accepted_face_is_cut_like_any_other(tmp_path, frame, points):
 
 
 def test_no_face_is_replaced_and_the_frame_is_no_longer_doubtful(tmp_path, frame, points):
-    journal = Journal(tmp_path)
+    journal = ExtractionJournal(tmp_path)
     journal.start({"size": 64})
     left = Dropped("score 0.40 below 0.5", (1.0, 2.0, 3.0, 4.0), 0.4)
     journal.add(Done("clip.mp4", 12, 6144, 0, (left,)))
     journal.add(Done("clip.mp4", 13, 6656, 0))
-    assert [done.frame for done in Journal.read(tmp_path).doubtful()] == [12, 13]
+    assert [done.frame for done in ExtractionJournal.read(tmp_path).doubtful()] == [12, 13]
     for k in range(2):
         (path,) = accept_faces(tmp_path, frame, [points + 3 * k], FaceType.HALF, 64)
         assert path.name == f"00012_{k}.png"
-    journal = Journal.read(tmp_path)
+    journal = ExtractionJournal.read(tmp_path)
     assert [done.frame for done in journal.doubtful()] == [13]
     assert journal.frames[12].faces == 2 and journal.frames[12].dropped == (left,)
     accept_faces(tmp_path, Frame("clip.mp4", 13, 6656, frame.image), [], FaceType.HALF, 64)
-    assert Journal.read(tmp_path).doubtful() == []
+    assert ExtractionJournal.read(tmp_path).doubtful() == []
     assert len(list(tmp_path.glob("*.png"))) == 2
 
 
@@ -72,7 +72,7 @@ def test_points_of_no_face_write_nothing(tmp_path, frame, points, wrong):
 def test_a_picture_of_a_folder_is_known_by_its_name(tmp_path, points):
     picture = cv2.resize(np.zeros((9, 9, 3), np.uint8), (384, 384))
     accept_faces(tmp_path, Frame("b.png", 1, None, picture), [points], FaceType.FULL, 64)
-    assert Journal.read(tmp_path).frames.keys() == {"b.png"}
+    assert ExtractionJournal.read(tmp_path).frames.keys() == {"b.png"}
     assert read_face(tmp_path / "00001_0.png").source.file == "b.png"
 
 
@@ -80,7 +80,7 @@ def test_killed_between_the_face_and_the_note(tmp_path, frame, points, monkeypat
     def killed(self, done):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writing.Journal, "add", killed)
+    monkeypatch.setattr(writing.ExtractionJournal, "add", killed)
     with pytest.raises(KeyboardInterrupt):
         accept_faces(tmp_path, frame, [points], FaceType.FULL, 64)
     assert read_face(tmp_path / "00012_0.png").extra == {RUN: "manual"}

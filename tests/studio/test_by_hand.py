@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from studios import ROOT, Studio, ended, environment, wait_for
 
-from odfs_jax.extraction.journal import Journal
+from odfs_jax.extraction.journal import ExtractionJournal
 
 SETTINGS = ("data=dst", "server.port=0", "hardware.compilation_cache=null", "hardware.devices=cpu")
 
@@ -25,7 +25,7 @@ def test_manual_fix_opens_on_the_frames_that_need_it(tmp_path, pictures, visit):
         page.wait_for_selector("#studio-main[data-frame='1']")
         assert page.evaluate("extract.state.queue") == [1]
         page.keyboard.press("Enter")
-        wait_for(lambda: not Journal.read(frames / "aligned").doubtful())
+        wait_for(lambda: not ExtractionJournal.read(frames / "aligned").doubtful())
     again = [sys.executable, str(ROOT / "extract.py"), f"workspace={tmp_path}", *SETTINGS]
     done = subprocess.run(
         [*again, "manual_fix=true"], capture_output=True, text=True, env=environment()

@@ -8,7 +8,7 @@ import pytest
 from studios import mean_error, started
 
 from odfs_jax.data.aligned_png import read_face, read_image_and_face
-from odfs_jax.extraction.journal import Journal
+from odfs_jax.extraction.journal import ExtractionJournal
 from odfs_jax.faces.align import INNER
 
 FRONT = "ada_070.jpg"  # turned by 3 degrees
@@ -97,7 +97,7 @@ def test_an_accepted_face_is_a_valid_aligned_face(studio, visit, aligned, truth)
     assert face.landmarker == "dlib68" and face.source.file == f"0_{FRONT}"
     aligned_side = np.ptp(face.source.landmarks[INNER], 0).max() / np.ptp(face.landmarks, 0).max()
     assert mean_error(face.source.landmarks, exact) < 0.02 * 256 * aligned_side
-    assert not Journal.read(aligned).doubtful()
+    assert not ExtractionJournal.read(aligned).doubtful()
 
 
 def test_a_dragged_point_is_where_it_was_dragged(studio, visit, aligned, truth):
@@ -162,7 +162,7 @@ def test_nobody_here_is_noted(studio, visit, aligned):
     at_frame(page, 0)
     page.keyboard.press("Enter")
     at_frame(page, 1)
-    journal = Journal.read(aligned)
+    journal = ExtractionJournal.read(aligned)
     assert not list(aligned.glob("*.png"))
     assert not journal.doubtful() and len(journal.frames) == 1
     page.reload()

@@ -17,8 +17,7 @@ import numpy as np
 
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.data.prefetch import cores
-from odfs_jax.extraction.detection import Detection, batch_within, largest_first
-from odfs_jax.extraction.reduce import reduced
+from odfs_jax.extraction.detection import Detection, batch_within, largest_first, reduced
 from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.weights import package_file
 
@@ -26,7 +25,7 @@ Found = list[tuple[tuple[float, float, float, float], float]]  # boxes and confi
 
 
 @dataclass(frozen=True)
-class Settings:
+class DlibSettings:
     """What `configs/detector/dlib.yaml` sets under `args`; the meanings stand there."""
 
     upsample: int = within(0, 3)
@@ -34,13 +33,13 @@ class Settings:
     threshold: float = within(0)
 
 
-class Mmod:
+class DlibDetector:
     """The detector: boxes without points, one frame a process at a time."""
 
     name = "dlib"
     stride = 1
 
-    def __init__(self, settings: Settings, batch_size: int) -> None:
+    def __init__(self, settings: DlibSettings, batch_size: int) -> None:
         self.settings = settings
         self.batch_size = batch_size
         spawn = multiprocessing.get_context("spawn")  # a fork of a process that runs JAX may hang

@@ -27,13 +27,13 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Settings:
+class FileSettings:
     """What `configs/detector/file.yaml` sets under `args`; the meanings stand there."""
 
     path: str | None
 
 
-class Given:
+class FileDetector:
     """The detector that looks faces up instead of looking for them.
 
     The order of the file is kept: its first face of a frame is face 0. Landmarks of the file are
@@ -43,7 +43,7 @@ class Given:
     name = "file"
     stride = 1
 
-    def __init__(self, settings: Settings, batch_size: int) -> None:
+    def __init__(self, settings: FileSettings, batch_size: int) -> None:
         if settings.path is None:
             raise UserError("detector.args.path: no value; give a JSON file of boxes or landmarks")
         self.batch_size = batch_size

@@ -2,8 +2,8 @@
 
 All pixels are read on the device from one integral image a frame. Every call has a fixed shape: the
 P-Net runs on whole batches of frames, R-Net and O-Net on chunks of candidates of all frames of the
-batch, the last chunk padded. Source: Zhang et al. 2016 (see `nets.mtcnn`); the arithmetic of boxes
-follows the authors' Matlab code and so gives what its other ports give.
+batch, the last chunk padded. Source: Zhang et al. 2016 (see `nets.detectors.mtcnn`); the arithmetic
+of boxes follows the authors' Matlab code and so gives what its other ports give.
 """
 
 import functools
@@ -33,7 +33,7 @@ FRAMES_AT_ONCE, RNET_AT_ONCE, ONET_AT_ONCE = 1, 8, 4
 
 
 @dataclass(frozen=True)
-class Settings:
+class MtcnnSettings:
     """What `configs/detector/mtcnn*.yaml` sets under `args`; the meanings stand there."""
 
     min_face: float = within(1)
@@ -66,12 +66,12 @@ class _Candidates:
         return np.concatenate(kept)
 
 
-class Mtcnn:
+class MtcnnDetector:
     """The detector. One instance compiles once for each frame size that it meets."""
 
     name = "mtcnn"
 
-    def __init__(self, settings: Settings, batch_size: int) -> None:
+    def __init__(self, settings: MtcnnSettings, batch_size: int) -> None:
         self.settings = settings
         self.batch_size = batch_size
         self.stride = settings.search_every
@@ -239,7 +239,7 @@ def _most_beside(gap: keyframes.Gap, found: list[list[Detection]]) -> int:
     return max(len(found[gap.before]), len(found[gap.after]))
 
 
-def pyramid(height: int, width: int, settings: Settings) -> list[float]:
+def pyramid(height: int, width: int, settings: MtcnnSettings) -> list[float]:
     """Scales of the frame at which the P-Net looks for faces, largest picture first."""
     smallest = max(settings.min_face, settings.min_face_share * max(height, width))
     scale, scales = nets.PNET_CELL / smallest, []

@@ -13,7 +13,7 @@ from odfs_jax.faces import align
 SAME = 0.5  # overlap, as a share of the smaller box, above which two finds are one face
 
 
-class Turned:
+class RotatedDetector:
     """`inner` on the frames as they are and turned by each of `degrees` (90, 180, 270).
 
     Of finds that overlap the most certain one stays.

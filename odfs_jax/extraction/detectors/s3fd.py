@@ -1,4 +1,7 @@
-"""S3FD as a detector: batches of frames in, boxes without points out. Source: see `nets.sfd`."""
+"""S3FD as a detector: batches of frames in, boxes without points out.
+
+Source: see `nets.detectors.s3fd`.
+"""
 
 import functools
 import logging
@@ -12,8 +15,7 @@ import numpy as np
 
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import boxes
-from odfs_jax.extraction.detection import Detection, batch_within, largest_first
-from odfs_jax.extraction.reduce import reduced
+from odfs_jax.extraction.detection import Detection, batch_within, largest_first, reduced
 from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.torch_weights import SFD, find, load_variables
 from odfs_jax.nets.detectors import s3fd as nets
@@ -25,7 +27,7 @@ SMALLEST = 32  # pixels of a frame's shorter side; below it a map of the network
 
 
 @dataclass(frozen=True)
-class Settings:
+class S3fdSettings:
     """What `configs/detector/sfd.yaml` sets under `args`; the meanings stand there."""
 
     weights: str | None
@@ -34,13 +36,13 @@ class Settings:
     candidates: int = within(1, 1 << 20)
 
 
-class Sfd:
+class S3fdDetector:
     """The detector. One instance compiles once for each frame size that it meets."""
 
     name = "sfd"
     stride = 1
 
-    def __init__(self, settings: Settings, batch_size: int) -> None:
+    def __init__(self, settings: S3fdSettings, batch_size: int) -> None:
         self.settings = settings
         self.batch_size = batch_size
         path = find(SFD, settings.weights)
@@ -81,7 +83,7 @@ class Sfd:
 
 
 def sfd_variables(path: Path) -> dict:
-    """The variables of `nets.sfd.Sfd` from a weight file. Raises UserError."""
+    """The variables of `nets.detectors.s3fd.Sfd` from a weight file. Raises UserError."""
     return load_variables(nets.Sfd(), (1, 64, 64, 3), path)
 
 

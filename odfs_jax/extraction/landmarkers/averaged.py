@@ -13,7 +13,7 @@ SCALE = 0.06  # how much larger or smaller they get at most
 GOLDEN = math.pi * (3 - math.sqrt(5))  # the angle that spreads any number of points evenly
 
 
-class Averaged:
+class AveragedLandmarker:
     """The mean of what `inner` finds in `count` slightly different crops of a face.
 
     A landmarker's error depends on how its crop lies; the mean keeps what they agree on.
@@ -35,7 +35,7 @@ class Averaged:
         ]
 
 
-class Twice:
+class TwoPassLandmarker:
     """What `second` finds in a crop that is aligned by what `first` found."""
 
     def __init__(self, first: Landmarker, second: Landmarker) -> None:

@@ -44,7 +44,7 @@ SIZES = (1, 8, 16, 32)  # crops a call; the shapes of a call with another number
 
 
 @dataclass(frozen=True)
-class Settings:
+class Dlib68Settings:
     """Nothing can be set; the constants above are measured."""
 
 
@@ -69,12 +69,12 @@ CutOut = Callable[[int, np.ndarray, Detection], list[Crop]]  # of a face's numbe
 Find = Callable[[Trees, np.ndarray, np.ndarray], jax.Array]  # in pixels and squares: [N,k,68,2]
 
 
-class Dlib68:
+class Dlib68Landmarker:
     """dlib's 68-point shape predictor. Several threads may call it."""
 
     name = "dlib68"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Dlib68Settings) -> None:
         mean, stages = read_trees()
         early, late = Stages(*(a[:EARLY] for a in stages)), Stages(*(a[EARLY:] for a in stages))
         self.trees = jax.device_put(Trees(mean, early, late))

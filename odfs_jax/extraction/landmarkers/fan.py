@@ -1,6 +1,6 @@
 """2DFAN-4 as a landmarker: crops of all faces of a batch go through the device together.
 
-Source: see `nets.fan`; how a face is placed in the crop is as in face-alignment 1.5.
+Source: see `nets.detectors.fan`; how a face is placed in the crop is as in face-alignment 1.5.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ ABOVE = 0.12  # heights of the face by which the crop lies above the face's midd
 
 
 @dataclass(frozen=True)
-class Settings:
+class FanSettings:
     """What `configs/landmarks/fan.yaml` sets under `args`; the meanings stand there."""
 
     weights: str | None
@@ -33,12 +33,12 @@ class Settings:
     batch_size: int = within(1, 1 << 10)
 
 
-class Fan:
+class FanLandmarker:
     """The landmarker. Compiles once; the last chunk of faces is padded."""
 
     name = "fan"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: FanSettings) -> None:
         self.settings = settings
         self.variables = jax.device_put(fan_variables(find(FAN, settings.weights)))
         self._run = jax.jit(points_of, static_argnames="flip")
@@ -62,7 +62,7 @@ class Fan:
 
 
 def fan_variables(path: Path) -> dict:
-    """The variables of `nets.fan.Fan` from a weight file. Raises UserError."""
+    """The variables of `nets.detectors.fan.Fan` from a weight file. Raises UserError."""
     return load_variables(nets.Fan(), (1, 64, 64, 3), path)
 
 

@@ -13,7 +13,7 @@ from odfs_jax.data.aligned_png import read_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction import extract as extraction
-from odfs_jax.extraction.detectors.from_file import Given, Settings, read_faces
+from odfs_jax.extraction.detectors.from_file import FileDetector, FileSettings, read_faces
 from odfs_jax.extraction.registry import build_detector
 
 DATA = Path(__file__).parents[1] / "data"
@@ -28,7 +28,7 @@ def written(tmp_path, frames, **more):
 
 def test_frames_by_number_and_by_name_in_the_order_of_the_file(tmp_path):
     faces = {"3": [{"box": [1, 2, 5, 9]}, {"box": [0, 0, 90, 90], "score": 0.5}], "b.png": []}
-    detector = Given(Settings(str(written(tmp_path, faces))), 4)
+    detector = FileDetector(FileSettings(str(written(tmp_path, faces))), 4)
     image = np.zeros((8, 8, 3), np.uint8)
     frames = [Frame("clip.mp4", 3, None, image), Frame("clip.mp4", 4, None, image)]
     (first, second), none = detector(frames)

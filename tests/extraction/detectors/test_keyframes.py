@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.extraction import batching
-from odfs_jax.extraction.batching import each_once, same_size
+from odfs_jax.extraction import pipeline
 from odfs_jax.extraction.boxes import union_overlap
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.detectors.keyframes import Gap, gaps, searched
+from odfs_jax.extraction.pipeline import each_once, same_size
 from odfs_jax.extraction.registry import build_detector
 
 GREY = np.full((40, 60, 3), 128, np.uint8)
@@ -91,7 +91,7 @@ def test_batches_hold_one_size_and_little_memory():
     pulled = (read.append(frame) or frame for frame in frames)
     for batch in same_size(pulled, Detector(3, 1)):
         assert len({frame.image.shape for frame in batch}) == 1 and len(batch) <= 3
-        assert len(read) - sum(map(len, batches)) <= batching.MAX_WAITING + 1
+        assert len(read) - sum(map(len, batches)) <= pipeline.MAX_WAITING + 1
         batches.append([frame.index for frame in batch])
     assert batches[0] == [0, 1, 3]
     assert sorted(i for batch in batches for i in batch) == list(range(len(shapes)))

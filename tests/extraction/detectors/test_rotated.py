@@ -6,7 +6,7 @@ import pytest
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.detectors.rotated import Turned, turn, turn_matrix
+from odfs_jax.extraction.detectors.rotated import RotatedDetector, turn, turn_matrix
 from odfs_jax.extraction.registry import build_detector
 from odfs_jax.faces import align
 
@@ -28,7 +28,7 @@ def test_a_lying_face_is_found_with_its_points(frames, detector, landmarker, deg
     lying = np.ascontiguousarray(np.rot90(image, -degrees // 90))
     upright = Frame("x", 0, None, image)
     ((expected,),) = detector([upright])
-    (faces,) = Turned(detector, (90, 180, 270))([Frame("x", 0, None, lying)])
+    (faces,) = RotatedDetector(detector, (90, 180, 270))([Frame("x", 0, None, lying)])
     assert len(faces) == 1 and faces[0].turned == degrees
     back = align.invert(turn_matrix(degrees, *lying.shape[:2]))
     np.testing.assert_allclose(faces[0].points, align.transform(back, expected.points), atol=0.1)
@@ -38,7 +38,9 @@ def test_a_lying_face_is_found_with_its_points(frames, detector, landmarker, deg
 
 
 def test_an_upright_face_is_found_once(frames, detector):
-    (faces,) = Turned(detector, (90, 180, 270))([Frame("x", 0, None, frames["two_faces.jpg"])])
+    (faces,) = RotatedDetector(detector, (90, 180, 270))(
+        [Frame("x", 0, None, frames["two_faces.jpg"])]
+    )
     plain = detector([Frame("x", 0, None, frames["two_faces.jpg"])])[0]
     assert [f.turned for f in faces] == [0] * len(plain)
     for one, other in zip(faces, plain, strict=True):
@@ -62,7 +64,7 @@ class Corner:
 )
 def test_boxes_of_wide_frames_come_back(degrees, box):
     wide = Frame("x", 0, None, np.zeros((10, 20, 3), np.uint8))
-    (faces,) = Turned(Corner(), degrees)([wide])
+    (faces,) = RotatedDetector(Corner(), degrees)([wide])
     assert [face.turned for face in faces] == ([] if box is None else list(degrees))
     for face in faces:
         np.testing.assert_array_equal(face.box, box)

@@ -5,7 +5,13 @@ import pytest
 
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.landmarkers.averaged import SCALE, SHIFT, Averaged, Twice, moved
+from odfs_jax.extraction.landmarkers.averaged import (
+    SCALE,
+    SHIFT,
+    AveragedLandmarker,
+    TwoPassLandmarker,
+    moved,
+)
 from odfs_jax.extraction.registry import build_landmarker
 
 FACE = Detection(np.array([10.0, 20.0, 110.0, 120.0]), np.zeros((5, 2)), 0.9)
@@ -33,7 +39,7 @@ class Noisy:
 def test_the_mean_over_crops_is_nearer_to_the_truth():
     images, faces = [None] * 20, [moved(FACE, i, 21) for i in range(20)]
     once = np.array(Noisy()(images, faces)) - (60, 70)
-    mean = np.array(Averaged(Noisy(), 16)(images, faces)) - (60, 70)
+    mean = np.array(AveragedLandmarker(Noisy(), 16)(images, faces)) - (60, 70)
     assert mean.shape == once.shape == (20, 68, 2)
     assert np.abs(mean).mean() < 0.5 * np.abs(once).mean()
 
@@ -51,18 +57,18 @@ def test_crops_stay_near_and_the_first_is_the_face_itself():
 def test_the_second_pass_starts_from_the_first_and_skips_what_failed():
     first, second = Noisy(), Noisy()
     bad = Detection(np.full(4, np.nan), None, 1.0)
-    found = Twice(first, second)([None] * 3, [FACE, bad, FACE])
+    found = TwoPassLandmarker(first, second)([None] * 3, [FACE, bad, FACE])
     assert np.isnan(found[1]).all() and np.isfinite(found[0]).all()
     assert [face.landmarks is None for face in first.seen] == [True] * 3
     assert len(second.seen) == 2 and second.seen[0].landmarks.shape == (68, 2)
-    assert Averaged(Twice(first, second), 3)([], []) == []
+    assert AveragedLandmarker(TwoPassLandmarker(first, second), 3)([], []) == []
 
 
 def test_settings_reach_the_landmarker(configure):
     steady = build_landmarker(
         configure("landmarks.average=3", "landmarks.second_pass=true").landmarks
     )
-    assert isinstance(steady, Twice) and isinstance(steady._second, Averaged)
+    assert isinstance(steady, TwoPassLandmarker) and isinstance(steady._second, AveragedLandmarker)
     assert steady.name == "dlib68"
     with pytest.raises(UserError, match=r"landmarks\.average=0: expected 1 to 64"):
         build_landmarker(configure("landmarks.average=0").landmarks)

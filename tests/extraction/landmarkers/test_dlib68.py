@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.landmarkers.averaged import Averaged, moved
+from odfs_jax.extraction.landmarkers.averaged import AveragedLandmarker, moved
 from odfs_jax.extraction.landmarkers.dlib68 import (
     BOX,
     BOX_PER_FACE,
@@ -118,7 +118,10 @@ def test_averaging_over_crops_steadies_the_points(frames, landmarker):
     for name in sorted(TRUTH):
         face = detection(name)
         starts = [moved(face, i, 7) for i in (0, 3, 6)]  # a detector's boxes lie now so, now so
-        found = [find([frames[name]] * 3, starts) for find in (landmarker, Averaged(landmarker, 8))]
+        found = [
+            find([frames[name]] * 3, starts)
+            for find in (landmarker, AveragedLandmarker(landmarker, 8))
+        ]
         spreads.append([np.std(points, axis=0)[17:].mean() for points in found])
     once, mean = np.mean(spreads, axis=0)
     assert mean < 0.75 * once

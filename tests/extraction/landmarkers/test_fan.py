@@ -36,7 +36,7 @@ def landmarker():
         patch.setattr(nets, "INPUT", 64)
         patch.setattr(fan, "find", lambda *_: None)
         patch.setattr(fan, "fan_variables", lambda _: variables)
-        yield fan.Fan(fan.Settings(weights=None, flip=True, batch_size=2))
+        yield fan.FanLandmarker(fan.FanSettings(weights=None, flip=True, batch_size=2))
 
 
 def face(name):

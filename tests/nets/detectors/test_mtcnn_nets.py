@@ -1,4 +1,4 @@
-"""Shapes of the three networks; what they compute is tested in tests/extraction/detectors/test_mtcnn.py."""
+"""Shapes of the three networks; what they compute: tests/extraction/detectors/test_mtcnn.py."""
 
 import jax
 import jax.numpy as jnp
