@@ -13,7 +13,7 @@ from odfs_jax.faces.types import FaceType
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.nets.decode import Decoder
 from odfs_jax.nets.encode import Encoder, code_side
-from odfs_jax.nets.ops import Output, scaled
+from odfs_jax.nets.ops import Codes, Output, scaled
 
 
 class Avatar(SwapNet):
@@ -73,13 +73,15 @@ class Avatar(SwapNet):
         mask = scaled(self.large_mask_decoder, self.width)
         self.large_decoder_src = Decoder(face, mask, remat=self.remat)
 
-    def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output]:
+    def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output | Codes]:
         code = self.shared(jnp.concatenate([src, dst]).astype(self.dtype))
-        small = self.decoder_src(code[: len(src)])
+        code_src, code_dst = jnp.split(code, [len(src)])
+        small = self.decoder_src(code_src)
         return {
             "src": small,
             "src_large": self._enlarged(jax.lax.stop_gradient(small[0])),
-            "dst": self.decoder_dst(code[len(src) :]),
+            "dst": self.decoder_dst(code_dst),
+            "codes": {"src": code_src, "dst": code_dst},
         }
 
     def swap(self, dst: jax.Array) -> Output:

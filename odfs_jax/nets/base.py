@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from odfs_jax.faces.spec import View
 from odfs_jax.faces.types import FaceType
-from odfs_jax.nets.ops import Output
+from odfs_jax.nets.ops import Codes, Output
 
 
 class SwapNet(nn.Module, kw_only=True):
@@ -47,8 +47,13 @@ class SwapNet(nn.Module, kw_only=True):
         sizes = (self.inputs[side].resolution for side in ("src", "dst"))
         return tuple(jnp.zeros((1, size, size, 3)) for size in sizes)
 
-    def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output]:
-        """Both people's faces rebuilt; the faces are as `inputs` says, the outputs as `targets`."""
+    def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output | Codes]:
+        """Both people's faces rebuilt; the faces are as `inputs` says, the outputs as `targets`.
+
+        A network may also return "codes": {"src": ..., "dst": ...}, what it makes of either face
+        before the parts that tell the two people apart, both of one shape [N, ...]. A loss may use
+        them; where none does, they cost nothing.
+        """
         raise NotImplementedError
 
     def swap(self, dst: jax.Array) -> Output:

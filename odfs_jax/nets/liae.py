@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.nets.decode import Decoder
 from odfs_jax.nets.encode import Features, Inter, code_side
-from odfs_jax.nets.ops import Output, scaled
+from odfs_jax.nets.ops import Codes, Output, scaled
 
 
 class Liae(SwapNet):
@@ -36,13 +36,17 @@ class Liae(SwapNet):
         face, mask = scaled(self.decoder, self.width), scaled(self.mask_decoder, self.width)
         self.decoder_both = Decoder(face, mask, remat=self.remat)
 
-    def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output]:
+    def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output | Codes]:
         both = jnp.concatenate([src, dst]).astype(self.dtype)
         features, n = self.shared(both), len(src)
         ab, b = self.inter_ab(features), self.inter_b(features[n:])
         code_of_dst = jnp.concatenate([b, ab[n:]], axis=-1)
         face, mask = self.decoder_both(ab[:n], code_of_dst)  # src's stands for (AB, AB)
-        return {"src": (face[:n], mask[:n]), "dst": (face[n:], mask[n:])}
+        return {
+            "src": (face[:n], mask[:n]),
+            "dst": (face[n:], mask[n:]),
+            "codes": {"src": ab[:n], "dst": ab[n:]},
+        }
 
     def swap(self, dst: jax.Array) -> Output:
         ab = self.inter_ab(self.shared(dst.astype(self.dtype)))

@@ -14,7 +14,7 @@ from odfs_jax.faces.spec import View
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.nets.decode import Picture, Upscales
 from odfs_jax.nets.encode import Features, Inter, code_side
-from odfs_jax.nets.ops import Output, scaled
+from odfs_jax.nets.ops import Codes, Output, scaled
 
 
 class Common(nn.Module):
@@ -67,7 +67,7 @@ class Miaef(SwapNet):
         self.common_b = Common(*widths, self.remat)
         self.bw, self.rgb, self.mask = Picture(1), Picture(3), Picture(1)
 
-    def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output]:
+    def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output | Codes]:
         n = len(src)
         features = self.shared(jnp.concatenate([src, dst]).astype(self.dtype))
         a = self.inter_a(features)
@@ -78,6 +78,7 @@ class Miaef(SwapNet):
         return {
             "src": (self.bw(face_a[:n], face_a[:n]), self.mask(mask_a[:n], mask_a[:n])),
             "dst": (self.rgb(face_a[n:], face_b), self.mask(mask_a[n:], mask_b)),
+            "codes": {"src": a[:n], "dst": a[n:]},
         }
 
     def swap(self, dst: jax.Array) -> Output:

@@ -12,6 +12,7 @@ from odfs_jax.nets.kernels.half import is_half, product
 from odfs_jax.nets.kernels.pixels import depth_to_space
 
 Output = tuple[jax.Array, jax.Array]  # (face [N,R,R,3 or 1], mask [N,R,R,1]), float32 in [0, 1]
+Codes = dict[str, jax.Array]  # side -> code [N, ...] in the type of what is computed
 
 LEAK = 0.1  # slope of the leaky ReLU below zero, docs/reference_2018.md section 7
 ROWS = 8  # of ones, for a matrix product; of a single row XLA makes a sum again

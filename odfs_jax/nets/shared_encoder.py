@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.nets.decode import Decoder
 from odfs_jax.nets.encode import Encoder, code_side
-from odfs_jax.nets.ops import Output, scaled
+from odfs_jax.nets.ops import Codes, Output, scaled
 
 
 class SharedEncoder(SwapNet):
@@ -35,10 +35,14 @@ class SharedEncoder(SwapNet):
         self.decoder_src = Decoder(face, mask, remat=self.remat)
         self.decoder_dst = Decoder(face, mask, remat=self.remat)
 
-    def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output]:
+    def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output | Codes]:
         both = jnp.concatenate([src, dst]).astype(self.dtype)  # one encoder call fills the device
         code_src, code_dst = jnp.split(self.shared(both), [len(src)])
-        return {"src": self.decoder_src(code_src), "dst": self.decoder_dst(code_dst)}
+        return {
+            "src": self.decoder_src(code_src),
+            "dst": self.decoder_dst(code_dst),
+            "codes": {"src": code_src, "dst": code_dst},
+        }
 
     def swap(self, dst: jax.Array) -> Output:
         return self.decoder_src(self.shared(dst.astype(self.dtype)))

@@ -104,6 +104,8 @@ def test_outputs_are_as_declared_at_any_resolution(name, resolution):
         for side, views in net.targets.items()
         for name, view in views.items()
     ]
+    codes = rebuilt.pop("codes")
+    assert codes["src"].shape == (2, *codes["dst"].shape[1:]) and codes["dst"].shape[0] == 3
     assert len(declared) == len(rebuilt)
     for (face, mask), count, view in (*declared, (swap, 3, net.swapped)):
         assert face.shape == (count, view.resolution, view.resolution, channels(view))
@@ -172,6 +174,7 @@ def test_which_parameters_an_output_trains(tiny):
 
     def totals(params):
         outputs = net.apply({"params": params}, src, dst)
+        del outputs["codes"]
         return {name: face.sum() + mask.sum() for name, (face, mask) in outputs.items()}
 
     grads = jax.jit(jax.jacrev(totals))(params)
