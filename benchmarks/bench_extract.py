@@ -38,7 +38,7 @@ from references.facenet import load
 
 from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import config_dir, register_schemas
-from odfs_jax.data.media.video import open_frames
+from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.extraction import pipeline
 from odfs_jax.extraction.extract import build_finders
 from odfs_jax.extraction.filters import build_filters, keep_all_of

@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from references.facenet import load
 
 from odfs_jax.config import config_dir, register_schemas
-from odfs_jax.data.media.video import Frame, open_frames
+from odfs_jax.data.media.frame_io import Frame, open_frames
 from odfs_jax.extraction.boxes import union_overlap
 from odfs_jax.extraction.registry import build_detector
 

@@ -22,7 +22,7 @@ from common import parser, show, timed
 from odfs_jax.curation import rename
 from odfs_jax.curation.orders import KEYS
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, read_image_and_face, write_face
-from odfs_jax.data.reading import read_all
+from odfs_jax.data.parallel import read_files
 from odfs_jax.faces.types import FaceType
 
 SIZE = 256
@@ -84,7 +84,7 @@ def make_face(folder: Path, index: int) -> Path:
 
 
 def read_values(files: list[Path], read: Callable) -> list:
-    return [value for _, value in read_all(files, read, "reading")[0]]
+    return [value for _, value in read_files(files, read, "reading")[0]]
 
 
 if __name__ == "__main__":

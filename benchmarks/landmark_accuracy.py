@@ -18,8 +18,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.data.media.video import open_frames
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection, Detector
 from odfs_jax.extraction.filters import build_filters, keep_all_of

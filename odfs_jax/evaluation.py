@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from odfs_jax.data.media.pictures import read_picture
-from odfs_jax.data.media.video import open_frames
+from odfs_jax.data.media.frame_io import open_frames
+from odfs_jax.data.media.picture_folder import read_picture
 from odfs_jax.errors import UserError
 from odfs_jax.faces.hull import hull_mask
 

@@ -22,7 +22,7 @@ from odfs_jax.conversion.masks import MASKS
 from odfs_jax.conversion.modes import MODES
 from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import read_face
-from odfs_jax.data.media.video import open_frames
+from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.faces.hull import hull_mask
 

@@ -17,9 +17,9 @@ from odfs_jax.conversion.pipeline import Counts, FaceMerger, Resumption, Shots, 
 from odfs_jax.conversion.shots import Shot, find_shots, read_shots
 from odfs_jax.conversion.target_faces import TargetFaces, build_selection, find_target_faces
 from odfs_jax.data.faceset import read_eyes
+from odfs_jax.data.media.frame_io import open_frames, open_writer
 from odfs_jax.data.media.frames import FrameSource, FrameWriter
-from odfs_jax.data.media.video import open_frames, open_writer
-from odfs_jax.data.prefetch import prefetch
+from odfs_jax.data.parallel import prefetch
 from odfs_jax.data.workspace import find_input, image_files
 from odfs_jax.errors import UserError
 from odfs_jax.faces.proportions import anchor_matrix

@@ -16,7 +16,7 @@ from odfs_jax.conversion.convert import find_placement
 from odfs_jax.conversion.merge import Merge, Places, Predicted, build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.target_faces import TargetFaces, find_target_faces
-from odfs_jax.data.media.seeking import FrameReader
+from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.inference import Params, make_swapper
 from odfs_jax.training.checkpoint import load_for_inference
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from odfs_jax.conversion.face_region import Region, face_region
 from odfs_jax.data.aligned_png import Source, read_face, read_image_and_face
+from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.data.media.frames import Frame, FrameSource
-from odfs_jax.data.media.seeking import FrameReader
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.identity import embedding

@@ -12,7 +12,7 @@ import numpy as np
 from odfs_jax.conversion.colors.base import Measured
 from odfs_jax.conversion.face_region import Region
 from odfs_jax.conversion.merge import Predicted
-from odfs_jax.data.scene_cuts import is_cut, sparse
+from odfs_jax.data.scene_cuts import is_scene_cut, subsampled
 
 NEAR = 0.5  # of a face square's side: how far the same face may move in a frame
 ALIKE = 1.5  # and how much larger or smaller it may become
@@ -92,8 +92,8 @@ class Tracker:
                 del track[0]
 
     def _is_cut(self, image: np.ndarray) -> bool:
-        before, self._before = self._before, sparse(image)
-        return before is not None and is_cut(before, self._before)
+        before, self._before = self._before, subsampled(image)
+        return before is not None and is_scene_cut(before, self._before)
 
 
 def _distance(region: Region, other: Region) -> float:

@@ -12,7 +12,7 @@ from odfs_jax.curation.contact_sheet import contact_sheet
 from odfs_jax.curation.orders import KEYS, Key
 from odfs_jax.data import atomic
 from odfs_jax.data.media import png
-from odfs_jax.data.reading import read_all
+from odfs_jax.data.parallel import read_files
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.runtime import devices
@@ -38,7 +38,7 @@ def sort(config: DictConfig) -> None:
 
 def ordered(files: list[Path], key: Key, what: str) -> tuple[list[Path], list[BadFileError]]:
     """(the faces among `files` by `key`, the errors of the others); `what` names the loop."""
-    read, bad = read_all(files, key.read, what)
+    read, bad = read_files(files, key.read, what)
     if not read:
         return [], bad
     order = key.order([value for _, value in read])

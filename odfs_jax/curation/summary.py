@@ -11,7 +11,7 @@ import numpy as np
 from odfs_jax.curation.measures import brightness, sharpness
 from odfs_jax.curation.people import people
 from odfs_jax.data.aligned_png import FaceData, read_image_and_face
-from odfs_jax.data.reading import read_all
+from odfs_jax.data.parallel import read_files
 from odfs_jax.errors import BadFileError
 from odfs_jax.extraction.identity import embedding
 
@@ -32,7 +32,7 @@ class Measured:
 
 def read_faces(files: list[Path], people: bool) -> tuple[list[Measured], list[BadFileError]]:
     """(the faces among `files`, the errors of the others); `people` adds embeddings, slowly."""
-    read, bad = read_all(files, partial(_measured, people=people), "reading faces")
+    read, bad = read_files(files, partial(_measured, people=people), "reading faces")
     return [face for _, face in read], bad
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from odfs_jax.data.aligned_png import FaceData, read_face, read_image_and_face
-from odfs_jax.data.reading import read_all
+from odfs_jax.data.parallel import read_files
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces import crop
@@ -53,7 +53,7 @@ def load_faceset(
     """
     files = aligned_files(folder, side)
     load = partial(_load, views=(seen, *rebuilt), eyes_mouth=eyes_mouth)
-    read, bad = read_all(files, load, f"reading {side} faces")
+    read, bad = read_files(files, load, f"reading {side} faces")
     for error in bad:
         log.warning("skipped %s", error)
     if not read:

@@ -13,9 +13,9 @@ import jax
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.data.aligned_png import FaceData, read_face
+from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import FrameSource
-from odfs_jax.data.media.video import open_frames
-from odfs_jax.data.prefetch import cores
+from odfs_jax.data.parallel import cores
 from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.filters import Filter, build_filters, build_person_filter
@@ -151,7 +151,7 @@ def _run(
     margin = 0 if smoother is None else reach(smoother)
     margin += finders[0].detector.stride - 1  # up to the frames that were searched all over
     plan = prepare(journal, job.faces, job.settings, selection, source, margin, config.overwrite)
-    source.choose(plan.reads, None if selection.last is None else selection.last + 1)
+    source.select(plan.reads, None if selection.last is None else selection.last + 1)
     before = len(journal.frames)
     debug = debug_folder(folder) if config.debug else None
     write = FaceWriter(folder, face_type, config.size, finders[0].detector.name, plan, debug)

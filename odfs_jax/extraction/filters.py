@@ -9,7 +9,7 @@ import numpy as np
 
 from odfs_jax.data.aligned_png import read_image_and_face
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.data.media.pictures import read_picture
+from odfs_jax.data.media.picture_folder import read_picture
 from odfs_jax.data.workspace import image_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.detection import Detection, Detector, Landmarker

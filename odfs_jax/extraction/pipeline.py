@@ -18,7 +18,7 @@ from typing import TypeVar
 import jax
 
 from odfs_jax.data.media.frames import Frame, FrameSource
-from odfs_jax.data.prefetch import cores, in_order, prefetch, side_by_side
+from odfs_jax.data.parallel import cores, ordered_results, parallel_map, prefetch
 from odfs_jax.extraction.detection import Detection, Detector, Landmarker
 from odfs_jax.extraction.filters import Filter, keep_all_of
 from odfs_jax.extraction.journal import RUN, Dropped
@@ -111,7 +111,7 @@ def extract_frames(
     """
     found = find_faces(source, finders)
     kept = prefetch(_keep(found, filters, smoother, write.plan), AHEAD)
-    return side_by_side(write, kept, cores())
+    return parallel_map(write, kept, cores())
 
 
 def find_faces(source: FrameSource, finders: Sequence[Finder]) -> Generator[Batch]:
@@ -131,7 +131,7 @@ def spread(items: Generator[T], works: Sequence[Callable[[T], R]]) -> Generator[
     jobs = (pool.submit(work, item) for item, (pool, work) in zip(items, turns, strict=False))
     try:
         with closing(items):
-            yield from in_order(jobs, len(works))
+            yield from ordered_results(jobs, len(works))
     finally:
         for pool in pools:
             pool.shutdown(cancel_futures=True)

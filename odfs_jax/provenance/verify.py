@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import av
 import tifffile
 
-from odfs_jax.data.media import png, xmp
+from odfs_jax.data.media import png
+from odfs_jax.data.media.video_reader import clip_comment
 from odfs_jax.data.workspace import image_files
 from odfs_jax.errors import UserError
-from odfs_jax.provenance import c2pa_store
+from odfs_jax.provenance import c2pa_store, xmp
 from odfs_jax.provenance.keys import own_certificates
 from odfs_jax.provenance.mark import sha256
 from odfs_jax.provenance.marking import FOLDER_LIST
@@ -141,9 +141,7 @@ def _comment(path: Path) -> bool:
             with tifffile.TiffFile(path) as tiff:
                 text = tiff.pages.first.description
         else:
-            with av.open(str(path)) as container:
-                tags = {key.lower(): value for key, value in container.metadata.items()}
-                text = tags.get("comment")
-    except (av.FFmpegError, ValueError, OSError):
+            text = clip_comment(path)
+    except (ValueError, OSError):
         return False
     return (text or "").startswith(AI_EDITED)

@@ -5,8 +5,8 @@ from threading import Lock
 
 import cv2
 
+from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.data.media.seeking import FrameReader
 from odfs_jax.errors import BadFileError
 from odfs_jax.studio.room import Room
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field
 
 from odfs_jax.curation.trash import to_trash
 from odfs_jax.data.aligned_png import read_face
+from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.data.media.seeking import FrameReader
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.extract import checked_face_type
 from odfs_jax.extraction.journal import ExtractionJournal

@@ -18,7 +18,7 @@ from workspaces import read_clip, run
 from odfs_jax import cli
 from odfs_jax.conversion.pipeline import FaceMerger, Resumption, Shots
 from odfs_jax.conversion.target_faces import TargetFaces
-from odfs_jax.data.media import sequence
+from odfs_jax.data.media import picture_folder
 from odfs_jax.data.media.frames import Frame, FrameWriter
 from odfs_jax.provenance.verify import WHOLE, verify
 
@@ -31,7 +31,7 @@ class Stopped(Exception):
 
 def stop_after(monkeypatch, count):
     """Has the writer of pictures stop after `count` of them."""
-    write, written = sequence.PictureWriter.write, []
+    write, written = picture_folder.PictureWriter.write, []
 
     def stopping(self, frame):
         if len(written) == count:
@@ -39,7 +39,7 @@ def stop_after(monkeypatch, count):
         written.append(frame.index)
         write(self, frame)
 
-    monkeypatch.setattr(sequence.PictureWriter, "write", stopping)
+    monkeypatch.setattr(picture_folder.PictureWriter, "write", stopping)
     return written
 
 
@@ -112,7 +112,7 @@ def test_a_finished_folder_that_was_not_moved_yet_needs_nothing_more(workspace, 
     """Killed between the last picture and the end: nothing is merged a second time."""
     result = workspace / "result"
     with monkeypatch.context() as patch:
-        patch.setattr(sequence, "_finish", lambda *_: fail())
+        patch.setattr(picture_folder, "_finish", lambda *_: fail())
         with pytest.raises(Stopped):
             run(workspace, f"output.path={result}")
     merged = []

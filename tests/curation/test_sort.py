@@ -18,7 +18,7 @@ from odfs_jax.curation.contact_sheet import CELL, COLUMNS, ROWS, TRASHED, contac
 from odfs_jax.curation.orders import KEYS
 from odfs_jax.curation.sort import sort
 from odfs_jax.data.aligned_png import read_face, read_image_and_face, write_face
-from odfs_jax.data.media.pictures import PictureSource
+from odfs_jax.data.media.picture_folder import PictureSource
 from odfs_jax.errors import UserError
 
 ROOT = Path(cli.__file__).parents[1]

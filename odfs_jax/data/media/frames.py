@@ -1,5 +1,6 @@
 """A clip or a folder of pictures as the rest of the program sees it: a sequence of RGB frames."""
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Self
 import av
 import numpy as np
 
-from odfs_jax.data.media.yuv import ColourTags
+from odfs_jax.data.media.yuv import ColorTags
 from odfs_jax.errors import BadFileError
 
 
@@ -43,6 +44,31 @@ class Frame:
             return None
         return (self.image == self.plate).all(axis=2)
 
+    def cutout(self) -> np.ndarray:
+        """The new face alone, uint8 RGBA [H, W, 4]: `weights` as straight alpha, 0 elsewhere.
+
+        Its color is the one that gives `image` again when it is composited over the source.
+        """
+        height, width, _ = self.image.shape
+        result = np.zeros((height, width, 4), np.uint8)
+        if self.weights is None:
+            return result
+        rows, cols = np.nonzero(self.weights)
+        weights = self.weights[rows, cols]
+        below, merged = (p[rows, cols].astype(np.float32) for p in (self.plate, self.image))
+        alpha = weights[:, None].astype(np.float32) / 255
+        color = np.rint(below + (merged - below) / alpha).clip(0, 255)
+        result[rows, cols, :3], result[rows, cols, 3] = color, weights
+        return result
+
+    def mask(self) -> "Frame":
+        """This frame with `weights` for a picture: gray, black where no face is swapped."""
+        weights = self.weights
+        if weights is None:
+            weights = np.zeros(self.image.shape[:2], np.uint8)
+        image = np.repeat(weights[..., None], 3, axis=2)
+        return dataclasses.replace(self, image=image, plate=None, stored=None)
+
 
 @dataclass(frozen=True)
 class ClipFormat:
@@ -52,7 +78,7 @@ class ClipFormat:
     rate: Fraction  # frames per second, on average
     pixel_aspect: Fraction | None  # width / height of a pixel, upright
     pixel_format: str | None  # libav's name, such as yuv420p; None: whatever suits pictures
-    colour: ColourTags
+    color: ColorTags
 
 
 class FrameSource(ABC):
@@ -72,19 +98,20 @@ class FrameSource(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
 
-    def choose(self, wanted: Callable[[str, int], bool], stop: int | None = None) -> None:
-        """Only frames with `wanted(file, index)` come, none from number `stop` on.
+    def select(self, wanted: Callable[[str, int], bool], stop: int | None = None) -> None:
+        """Restricts the iteration to frames with `wanted(file, index)`, of numbers below `stop`.
 
-        To be called before iterating. What is left out costs little: a clip still decodes it.
+        To be called before iterating. A frame that is not wanted costs little, but a clip still
+        decodes it.
         """
         self._wanted, self._stop = wanted, stop
 
-    def _left_out(self, file: str, index: int) -> bool:
+    def _is_skipped(self, file: str, index: int) -> bool:
         return self._wanted is not None and not self._wanted(file, index)
 
     @abstractmethod
     def close(self) -> None:
-        """Lets go of what the source holds."""
+        """Releases the files and threads that the source holds."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,10 +1,11 @@
-"""RGB and the colour formats of video, with matrix and range said in both directions.
+"""Pixel formats of video: RGB to YUV and back, and the samples of a frame as arrays.
 
-libswscale falls back to BT.601 whatever a stream is tagged with, so nothing here is left to a
-default. Transfer and primaries are never converted: RGB means the clip's own.
+libswscale falls back to BT.601 whatever a stream is tagged with, so matrix and range are always
+passed, in both directions. Transfer and primaries are never converted: RGB means the clip's own.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import av
@@ -23,7 +24,7 @@ SCALING = (
     | Interpolation.FULL_CHR_H_INP
 )
 
-# Matrix coefficients, ITU-T H.273 table 4. Those missing are none that libswscale knows.
+# Matrix coefficients, ITU-T H.273 table 4, as far as libswscale knows them.
 RGB, BT709, UNSPECIFIED = 0, 1, 2
 MATRICES = {
     BT709: Colorspace.ITU709,
@@ -37,8 +38,8 @@ HD_HEIGHT = 720  # untagged clips from this height on are BT.709, lower ones BT.
 
 
 @dataclass(frozen=True)
-class ColourTags:
-    """Colour description of a stream: H.273 code points; range 0 unsaid, 1 limited, 2 full."""
+class ColorTags:
+    """Color description of a stream: H.273 code points; range 0 unspecified, 1 limited, 2 full."""
 
     primaries: int = BT709
     transfer: int = BT709
@@ -50,10 +51,10 @@ class ColourTags:
             raise UserError(f"colour matrix {self.matrix} (H.273) is not supported; convert first")
 
 
-def tags_of(frame: av.VideoFrame) -> ColourTags:
+def tags_of(frame: av.VideoFrame) -> ColorTags:
     """The tags of a decoded frame; the old `yuvj` formats mean full range. Raises UserError."""
     full = frame.format.name.startswith("yuvj")
-    return ColourTags(
+    return ColorTags(
         primaries=int(frame.color_primaries),
         transfer=int(frame.color_trc),
         matrix=int(frame.colorspace),
@@ -61,17 +62,17 @@ def tags_of(frame: av.VideoFrame) -> ColourTags:
     )
 
 
-def to_rgb(frame: av.VideoFrame, tags: ColourTags, threads: int = 0) -> np.ndarray:
+def to_rgb(frame: av.VideoFrame, tags: ColorTags, threads: int = 0) -> np.ndarray:
     """uint8 RGB [H, W, 3] of a decoded frame of any pixel format and depth.
 
-    By as many `threads`, 0: all cores. Several frames at once, a thread each, are faster.
+    Uses as many `threads`, 0: all cores. Several frames at once, a thread each, are faster.
     """
     if frame.format.is_rgb:
         return reformat(frame, "rgb24", tags, tags, threads).to_ndarray()
     return _joined(samples(reformat(frame, "gbrp", tags, tags, threads)))
 
 
-def to_rgb16(frame: av.VideoFrame, tags: ColourTags) -> np.ndarray:
+def to_rgb16(frame: av.VideoFrame, tags: ColorTags) -> np.ndarray:
     """uint16 RGB [H, W, 3] of a decoded frame, 65535 for white."""
     if frame.format.is_rgb:
         return reformat(frame, "rgb48le", tags, tags).to_ndarray()
@@ -82,14 +83,14 @@ def to_rgb16(frame: av.VideoFrame, tags: ColourTags) -> np.ndarray:
 def _joined(planes: list[np.ndarray]) -> np.ndarray:
     """RGB [H, W, 3] of the planes G, B and R.
 
-    libswscale turns YUV into the same values as planes or side by side, but has vector code for
-    planes only: the detour halves the time.
+    libswscale converts YUV to planar and to packed RGB with the same values, but has vector code
+    for planar only: planes and a merge take half the time.
     """
     green, blue, red = planes
     return cv2.merge([red, green, blue])
 
 
-def from_rgb(image: np.ndarray, pixel_format: str, tags: ColourTags) -> av.VideoFrame:
+def from_rgb(image: np.ndarray, pixel_format: str, tags: ColorTags) -> av.VideoFrame:
     """The video frame in `pixel_format` of `image` (RGB or RGBA [H, W, C], uint8 or uint16)."""
     name = {(3, 1): "rgb24", (4, 1): "rgba", (3, 2): "rgb48le", (4, 2): "rgba64le"}
     layout = name[image.shape[2], image.itemsize]
@@ -100,8 +101,8 @@ def from_rgb(image: np.ndarray, pixel_format: str, tags: ColourTags) -> av.Video
 def reformat(
     frame: av.VideoFrame,
     pixel_format: str,
-    source: ColourTags,
-    result: ColourTags,
+    source: ColorTags,
+    result: ColorTags,
     threads: int = 0,
 ) -> av.VideoFrame:
     """`frame`, tagged `source`, in `pixel_format` with the matrix and range of `result`.
@@ -130,7 +131,7 @@ def reformat(
 
 
 def _scaler(source: str, result: str) -> VideoReformatter:
-    """This thread's scaler between two formats: a frame's own one is set up anew for each frame."""
+    """This thread's scaler between two formats; a frame's own would be set up for each frame."""
     return _SCALERS.__dict__.setdefault(f"{source} {result}", VideoReformatter())
 
 
@@ -140,10 +141,10 @@ _SCALERS = threading.local()
 def output_format(
     codec: av.Codec, source: str, width: int, height: int, alpha: bool = False
 ) -> str:
-    """The pixel format of `codec` nearest to `source` that holds [height, width].
+    """The pixel format of `codec` nearest to `source` that holds frames of [height, width].
 
-    With `alpha` one that has transparency. For an encoder that loses something, subsampled chroma
-    needs even sizes; odd ones go to 4:4:4 rather than lose a row of the plate.
+    With `alpha`, one that has transparency. A lossy encoder needs even sizes for subsampled chroma;
+    odd ones become 4:4:4 rather than lose a row of the plate. Raises UserError.
     """
     names = [f.name for f in codec.video_formats or () if not f.name.startswith("yuvj")]
     if alpha:
@@ -165,13 +166,13 @@ def output_format(
     return best.name
 
 
-def output_tags(tags: ColourTags, pixel_format: str) -> ColourTags:
+def output_tags(tags: ColorTags, pixel_format: str) -> ColorTags:
     """`tags` as they hold for `pixel_format`: between RGB and YUV the matrix must change."""
     is_rgb = av.VideoFormat(pixel_format).is_rgb
     if is_rgb and tags.matrix in MATRICES:
-        return ColourTags(tags.primaries, tags.transfer, RGB, int(ColorRange.JPEG))
+        return ColorTags(tags.primaries, tags.transfer, RGB, int(ColorRange.JPEG))
     if not is_rgb and tags.matrix == RGB:
-        return ColourTags(tags.primaries, tags.transfer, BT709, int(ColorRange.MPEG))
+        return ColorTags(tags.primaries, tags.transfer, BT709, int(ColorRange.MPEG))
     return tags
 
 
@@ -192,8 +193,80 @@ def _bytes(layout: av.VideoFormat, plane: int) -> int:
     return sum((part.bits + 7) // 8 for part in layout.components if part.plane == plane)
 
 
+def blend_samples(
+    stored: av.VideoFrame, image: np.ndarray, untouched: np.ndarray | None, target: "TargetFormat"
+) -> av.VideoFrame:
+    """`stored` in the format of `target`, with `image` (RGB [H, W, 3]) where not `untouched`.
+
+    `untouched` is bool [H, W]; None means all pixels. A chroma sample is kept when every pixel that
+    shares it is untouched. Where `stored` has the format of `target` its samples are copied, else
+    they are converted without 8-bit RGB in between: through RGB and back, chroma would lose a
+    little everywhere and 10 bits would become 8.
+    """
+    base = target.of_frame(stored)
+    if untouched is None:
+        return base
+    new = from_rgb(image, target.pixel_format, target.result)
+    for kept, changed in zip(samples(base), samples(new), strict=True):
+        np.copyto(changed, kept, where=_shared_by(untouched, *kept.shape[:2])[..., None])
+    return new
+
+
+class TargetFormat:
+    """The pixel format of a result, and the tags on both sides."""
+
+    def __init__(self, pixel_format: str, source: ColorTags, result: ColorTags) -> None:
+        self.pixel_format, self._source, self.result = pixel_format, source, result
+
+    def of_frame(self, stored: av.VideoFrame) -> av.VideoFrame:
+        """`stored` in this format; `stored` itself when that is its own."""
+        # yuvj420p is yuv420p with the range in its name; the range stands in the tags, too.
+        if stored.format.name.replace("yuvj", "yuv") == self.pixel_format and (
+            stored.format.is_rgb or self._source == self.result
+        ):
+            return stored
+        return reformat(stored, self.pixel_format, self._source, self.result)
+
+
+def rotated(
+    frame: av.VideoFrame, rotate: Callable[[np.ndarray], np.ndarray]
+) -> av.VideoFrame | None:
+    """`frame` with `rotate` (a quarter turn or mirror image) applied to the samples of each plane.
+
+    None when its layout cannot be rotated: 4:2:2 would become 4:4:0, which few formats are.
+    """
+    if not _is_rotatable(frame.format.name):
+        return None
+    planes = [rotate(plane) for plane in samples(frame)]
+    height, width = planes[0].shape[:2]
+    result = av.VideoFrame(width, height, frame.format.name)
+    for new, old in zip(samples(result), planes, strict=True):
+        new[:] = old
+    result.colorspace, result.color_range = frame.colorspace, frame.color_range
+    return result
+
+
+def _shared_by(untouched: np.ndarray, height: int, width: int) -> np.ndarray:
+    """bool [height, width]: the samples of a plane all of whose pixels are `untouched` [H, W]."""
+    down, right = (-(-a // b) for a, b in zip(untouched.shape, (height, width), strict=True))
+    if (down, right) == (1, 1):
+        return untouched
+    overhang = ((0, height * down - untouched.shape[0]), (0, width * right - untouched.shape[1]))
+    padded = np.pad(untouched, overhang, constant_values=True)
+    kept = np.ones((height, width), bool)
+    for row in range(down):
+        for column in range(right):
+            kept &= padded[row::down, column::right]
+    return kept
+
+
+def _is_rotatable(name: str) -> bool:
+    components = av.VideoFormat(name, 64, 64).components
+    return all(part.width == part.height for part in components)
+
+
 def only_lossless(codec: av.Codec) -> bool:
-    """True for an encoder that cannot lose anything: FFV1 is, x264 at its best only may be."""
+    """True for an encoder that is always lossless, as FFV1; x264 is so only at its best quality."""
     return codec.lossless and not codec.lossy
 
 
@@ -202,7 +275,7 @@ def has_alpha(name: str) -> bool:
     return any(part.is_alpha for part in av.VideoFormat(name).components)
 
 
-def _coding(tags: ColourTags, frame: av.VideoFrame) -> tuple[Colorspace, ColorRange]:
+def _coding(tags: ColorTags, frame: av.VideoFrame) -> tuple[Colorspace, ColorRange]:
     """The matrix and range of a YUV frame of `frame`'s height."""
     matrix = MATRICES.get(tags.matrix)  # none: RGB, or unspecified
     if matrix is None:
@@ -211,7 +284,7 @@ def _coding(tags: ColourTags, frame: av.VideoFrame) -> tuple[Colorspace, ColorRa
 
 
 def full_chroma(name: str) -> bool:
-    """True when every pixel has a colour of its own."""
+    """True when every pixel has chroma samples of its own (4:4:4 or RGB)."""
     pixel = av.VideoFormat(name)
     return pixel.is_rgb or all(
         (part.width, part.height) == (64, 64) for part in av.VideoFormat(name, 64, 64).components

@@ -16,7 +16,7 @@ import dlib
 import numpy as np
 
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.data.prefetch import cores
+from odfs_jax.data.parallel import cores
 from odfs_jax.extraction.detection import Detection, batch_within, largest_first, reduced
 from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.weights import package_file

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.data.scene_cuts import is_cut, sparse
+from odfs_jax.data.scene_cuts import is_scene_cut, subsampled
 from odfs_jax.extraction.boxes import union_overlap
 from odfs_jax.extraction.detection import Detection
 
@@ -55,9 +55,11 @@ def searched(frames: Sequence[Frame], stride: int) -> np.ndarray:
     jumps = np.diff(numbers) != 1
     chosen[:-1] |= jumps
     chosen[1:] |= jumps
-    few = [sparse(frame.image) for frame in frames]
+    few = [subsampled(frame.image) for frame in frames]
     for gap in gaps(np.flatnonzero(chosen)):
-        chosen[gap.place] = all(is_cut(few[gap.place], few[e]) for e in (gap.before, gap.after))
+        chosen[gap.place] = all(
+            is_scene_cut(few[gap.place], few[e]) for e in (gap.before, gap.after)
+        )
     return np.flatnonzero(chosen)
 
 

@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from odfs_jax.config import OutputConfig
-from odfs_jax.data.media.video import open_frames, open_writer
+from odfs_jax.data.media.frame_io import open_frames, open_writer
 from odfs_jax.provenance.marking import Unmarked
 
 COMMENT = "AI-edited face swap; a test"

@@ -11,8 +11,8 @@ import pytest
 import tifffile
 from clips import MARKING, OUTPUT, copy, grid, make_clip, read, sound_packets, video_facts
 
-from odfs_jax.data.media import planes, yuv
-from odfs_jax.data.media.video import open_frames, open_writer
+from odfs_jax.data.media import yuv
+from odfs_jax.data.media.frame_io import open_frames, open_writer
 from odfs_jax.errors import UserError
 
 FFV1 = dataclasses.replace(OUTPUT, codec="ffv1", crf=None, preset=None)
@@ -108,7 +108,7 @@ def test_a_clip_whose_chroma_cannot_be_turned_is_still_upright(tmp_path):
     source = make_clip(tmp_path / "in.mp4", noise(1), turn=90, pixel_format="yuv444p")
     with av.open(str(source)) as clip:
         frame = next(clip.decode(video=0)).reformat(format="yuv422p")
-    assert planes.turned(frame, np.rot90) is None
+    assert yuv.rotated(frame, np.rot90) is None
     assert read(copy(source, tmp_path / "out.mkv", FFV1))[1].shape == (1, 64, 48, 3)
 
 

@@ -24,8 +24,8 @@ from clips import (
 )
 
 from odfs_jax.data.media import png
-from odfs_jax.data.media.video import open_frames, open_writer
-from odfs_jax.data.media.video_read import CONVERSIONS
+from odfs_jax.data.media.frame_io import open_frames, open_writer
+from odfs_jax.data.media.video_reader import CONVERSIONS
 
 
 @pytest.mark.parametrize("matrix", ["bt709", "bt601"])

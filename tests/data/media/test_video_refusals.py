@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from clips import MARKING, OUTPUT, add_tone, copy, grid, make_clip, read
 
-from odfs_jax.data.media.video import open_frames, open_writer
+from odfs_jax.data.media.frame_io import open_frames, open_writer
 from odfs_jax.errors import BadFileError, UserError
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from odfs_jax.data.media import yuv
 
-LIMITED, FULL = yuv.ColourTags(), yuv.ColourTags(range=2)
+LIMITED, FULL = yuv.ColorTags(), yuv.ColorTags(range=2)
 FORMATS = (
     "yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv411p", "yuv440p", "nv12", "uyvy422", "gray",
     "yuva420p", "yuv420p10le", "yuv422p10le", "yuv444p12le", "p010le", "gray10le",

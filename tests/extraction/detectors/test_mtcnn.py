@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.data.media.video import open_frames
 from odfs_jax.errors import UserError
 from odfs_jax.extraction import boxes, weights
 from odfs_jax.extraction.detectors.mtcnn import likeliest, pyramid

@@ -1,8 +1,9 @@
-"""Writing a clip with the times, tags and sound of another."""
+"""Writing a clip with the times, tags and sound of another; which encoders there are."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,14 +13,50 @@ from av.video.frame import PictureType
 
 from odfs_jax.config import OutputConfig
 from odfs_jax.data import atomic
-from odfs_jax.data.media import encoders, matte, planes, xmp, yuv
+from odfs_jax.data.media import yuv
 from odfs_jax.data.media.frames import ClipFormat, Frame, FrameSource, FrameWriter
 from odfs_jax.errors import UserError
+from odfs_jax.provenance import xmp
 from odfs_jax.provenance.marking import SIDECAR, Marking
 
 log = logging.getLogger(__name__)
 
 QUICKTIME = (".mp4", ".mov", ".m4v")
+X26X = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower")
+X26X += ("veryslow", "placebo")
+PRORES = ("proxy", "lt", "standard", "hq", "4444", "4444xq")
+SUBSAMPLED = PRORES[:4]  # the profiles that are 4:2:2
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What an encoder of libav takes. `crf` (best, worst) and `presets` are empty where unknown."""
+
+    codec: str
+    crf: tuple[int, int] | None = None
+    default_crf: int | None = None
+    presets: tuple[str, ...] = ()
+    default_preset: str | None = None
+    preset_option: str = "preset"
+    fixed: dict[str, str] = field(default_factory=dict)
+    quicktime_tag: str | None = None  # what QuickTime wants instead of libav's own
+
+
+ENCODERS = {
+    "x264": EncoderSpec("libx264", (0, 51), 16, X26X, "medium"),
+    "x265": EncoderSpec(
+        *("libx265", (0, 51), 18, X26X, "medium"),
+        fixed={"x265-params": "log-level=error"},
+        quicktime_tag="hvc1",
+    ),
+    # Version 3 in slices with checksums: several threads, and damage is noticed.
+    "ffv1": EncoderSpec("ffv1", fixed={"level": "3", "slicecrc": "1"}),
+    "prores": EncoderSpec("prores_ks", presets=PRORES, preset_option="profile"),
+    "libx264rgb": EncoderSpec("libx264rgb", (0, 51), 16, X26X, "medium"),
+    "libsvtav1": EncoderSpec("libsvtav1", (0, 63), 25, tuple(map(str, range(14))), "8"),
+    "libvpx-vp9": EncoderSpec("libvpx-vp9", (0, 63), 24, fixed={"b": "0"}),
+    "libvpx": EncoderSpec("libvpx", (4, 63), 10, fixed={"b": "20M"}),
+}
 
 
 @contextmanager
@@ -64,8 +101,8 @@ class ClipWriter(FrameWriter):
         self, stream: av.VideoStream, sound: "_Sound", clip: ClipFormat, alpha: bool
     ) -> None:
         self._stream, self._sound, self._clip, self._alpha = stream, sound, clip, alpha
-        self._colour = yuv.output_tags(clip.colour, stream.pix_fmt)
-        self._target = planes.Target(stream.pix_fmt, clip.colour, self._colour)
+        self._color = yuv.output_tags(clip.color, stream.pix_fmt)
+        self._target = yuv.TargetFormat(stream.pix_fmt, clip.color, self._color)
 
     def write(self, frame: Frame) -> None:
         expected = (self._stream.height, self._stream.width)
@@ -88,10 +125,10 @@ class ClipWriter(FrameWriter):
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         if self._alpha:
-            return yuv.from_rgb(matte.cut_out(frame), self._stream.pix_fmt, self._colour)
+            return yuv.from_rgb(frame.cutout(), self._stream.pix_fmt, self._color)
         if frame.stored is None:
-            return yuv.from_rgb(frame.image, self._stream.pix_fmt, self._colour)
-        return planes.blended(frame.stored, frame.image, frame.untouched(), self._target)
+            return yuv.from_rgb(frame.image, self._stream.pix_fmt, self._color)
+        return yuv.blend_samples(frame.stored, frame.image, frame.untouched(), self._target)
 
     def _mux(self, packets: list[av.Packet]) -> None:
         for packet in packets:
@@ -160,6 +197,76 @@ def _copy_stream(
     return copy
 
 
+def _find_encoder(output: OutputConfig) -> tuple[EncoderSpec, av.Codec]:
+    """The encoder `output.codec`: x264, x265, ffv1, prores, or libav's name of any other.
+
+    Raises UserError when there is none, or when it does not take `output.crf` or `output.preset`.
+    """
+    by_codec = {encoder.codec: encoder for encoder in ENCODERS.values()}
+    name = output.codec
+    encoder = ENCODERS.get(name) or by_codec.get(name) or EncoderSpec(name)
+    try:
+        codec = av.Codec(encoder.codec, "w")
+    except ValueError as error:
+        raise UserError(
+            f"output.codec={name}: no such encoder; for example {', '.join(ENCODERS)}"
+        ) from error
+    if codec.type != "video":
+        raise UserError(f"output.codec={name}: an {codec.type} encoder; for example x264")
+    if output.crf is not None:
+        _check_crf(output, encoder)
+    if output.preset is not None and output.preset not in encoder.presets:
+        known = f"expected one of {', '.join(encoder.presets)}" if encoder.presets else "leave it"
+        raise UserError(f"output.preset={output.preset}: {name} has no such preset; {known}")
+    return encoder, codec
+
+
+def _pixel_format(
+    codec: av.Codec, output: OutputConfig, source: str | None, width: int, height: int
+) -> str:
+    """What the result is stored as: `output.pixel_format`, or the nearest to `source`.
+
+    None for `source`: pictures, which become 4:2:0, or 8-bit RGB where nothing may be lost. Raises
+    UserError.
+    """
+    formats = [f.name for f in codec.video_formats or ()]
+    chosen = output.pixel_format
+    if chosen is not None:
+        if chosen not in formats or (output.alpha and not yuv.has_alpha(chosen)):
+            usable = [f for f in formats if yuv.has_alpha(f) or not output.alpha]
+            raise UserError(
+                f"output.pixel_format={chosen}: {output.codec} has: {', '.join(usable) or 'none'}"
+            )
+        return chosen
+    if source is None:
+        source = "rgb24" if yuv.only_lossless(codec) else "yuv420p"
+    if codec.name == ENCODERS["prores"].codec and not output.alpha:
+        is_full = yuv.full_chroma(source) if output.preset is None else False
+        is_full = is_full or output.preset in PRORES[4:]
+        return "yuv444p10le" if is_full or width % 2 else "yuv422p10le"
+    return yuv.output_format(codec, source, width, height, alpha=output.alpha)
+
+
+def _encoder_options(encoder: EncoderSpec, output: OutputConfig, layout: str) -> dict[str, str]:
+    """What `encoder` is opened with for the pixel format `layout`."""
+    crf = encoder.default_crf if output.crf is None else output.crf
+    preset = output.preset or encoder.default_preset
+    if encoder is ENCODERS["prores"] and preset is None:
+        preset = "4444" if yuv.full_chroma(layout) else "hq"
+    if encoder is ENCODERS["prores"] and preset in SUBSAMPLED and yuv.full_chroma(layout):
+        raise UserError(f"output.preset={preset} is 4:2:2; {layout} needs output.preset=4444")
+    chosen = {"crf": crf, encoder.preset_option: preset}
+    return encoder.fixed | {k: str(v) for k, v in chosen.items() if v is not None}
+
+
+def _check_crf(output: OutputConfig, encoder: EncoderSpec) -> None:
+    if encoder.crf is None:
+        raise UserError(f"output.crf={output.crf}: {output.codec} has no CRF; leave it out")
+    best, worst = encoder.crf
+    if not best <= output.crf <= worst:
+        raise UserError(f"output.crf={output.crf}: {output.codec} takes {best} to {worst}")
+
+
 def _add_video(
     container: av.container.OutputContainer,
     path: Path,
@@ -167,10 +274,10 @@ def _add_video(
     clip: ClipFormat,
     output: OutputConfig,
 ) -> av.VideoStream:
-    encoder, codec = encoders.find_encoder(output)
+    encoder, codec = _find_encoder(output)
     size = source.width, source.height
-    layout = encoders.pixel_format(codec, output, clip.pixel_format, *size)
-    options = encoders.options(encoder, output, layout)
+    layout = _pixel_format(codec, output, clip.pixel_format, *size)
+    options = _encoder_options(encoder, output, layout)
     try:
         stream = container.add_stream(encoder.codec, rate=clip.rate, options=options)
     except ValueError as error:
@@ -184,9 +291,9 @@ def _add_video(
     stream.time_base = context.time_base = clip.time_base
     if clip.pixel_aspect:
         context.sample_aspect_ratio = clip.pixel_aspect
-    colour = yuv.output_tags(clip.colour, stream.pix_fmt)
-    context.color_primaries, context.color_trc = colour.primaries, colour.transfer
-    context.colorspace, context.color_range = colour.matrix, colour.range
+    color = yuv.output_tags(clip.color, stream.pix_fmt)
+    context.color_primaries, context.color_trc = color.primaries, color.transfer
+    context.colorspace, context.color_range = color.matrix, color.range
     if encoder.quicktime_tag and path.suffix.lower() in QUICKTIME:
         context.codec_tag = encoder.quicktime_tag
     context.thread_count = 0  # as many as there are cores
@@ -218,4 +325,4 @@ def _clip_of_pictures(fps: float) -> ClipFormat:
         raise UserError(f"output.fps={fps}: expected frames per second above 0")
     ntsc = Fraction(round(fps * 1.001) * 1000, 1001)
     rate = ntsc if fps % 1 and abs(fps - ntsc) < 0.005 else Fraction(str(fps))
-    return ClipFormat(1 / rate, rate, None, None, yuv.ColourTags())
+    return ClipFormat(1 / rate, rate, None, None, yuv.ColorTags())

@@ -1,12 +1,16 @@
-"""Running ahead: order, bounds, errors, an early end."""
+"""Threads beside the consumer: order, bounds, errors, an early end; files read at once."""
 
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from odfs_jax.data.prefetch import prefetch, side_by_side
+from odfs_jax.data.parallel import parallel_map, prefetch, read_files
+from odfs_jax.errors import BadFileError
+
+FILES = [Path(str(number)) for number in range(50)]
 
 
 def counted(limit, made, closed):
@@ -64,7 +68,7 @@ def test_an_error_arrives_in_its_place():
         next(items)
 
 
-def test_side_by_side_keeps_the_order_and_uses_all_workers():
+def test_parallel_map_keeps_the_order_and_uses_all_workers():
     together = threading.Barrier(3, timeout=20)
 
     def slow_at_first(number):
@@ -74,19 +78,44 @@ def test_side_by_side_keeps_the_order_and_uses_all_workers():
         return 2 * number
 
     closed: list[str] = []
-    done = list(side_by_side(slow_at_first, counted(12, [], closed), 3))
+    done = list(parallel_map(slow_at_first, counted(12, [], closed), 3))
     assert done == list(range(0, 24, 2)) and closed
 
 
-def test_side_by_side_is_bounded_and_closes_the_source():
+def test_parallel_map_is_bounded_and_closes_the_source():
     made, closed = [], []
-    with closing(side_by_side(str, counted(1000, made, closed), 3)) as items:
+    with closing(parallel_map(str, counted(1000, made, closed), 3)) as items:
         assert [next(items), next(items)] == ["0", "1"]
     assert closed and len(made) <= 2 + 3
 
 
-def test_an_error_of_the_work_arrives_in_its_place():
-    items = side_by_side(lambda number: 1 / (2 - number), counted(9, [], []), 4)
+def test_an_error_of_the_function_arrives_in_its_place():
+    items = parallel_map(lambda number: 1 / (2 - number), counted(9, [], []), 4)
     assert [next(items), next(items)] == [0.5, 1.0]
     with pytest.raises(ZeroDivisionError):
         next(items)
+
+
+def test_files_keep_their_order_and_bad_ones_are_apart():
+    def read(path):
+        if int(path.name) % 7 == 3:
+            raise BadFileError(path, "odd")
+        return int(path.name) ** 2
+
+    done, bad = read_files(FILES, read, "reading")
+    assert done == [(p, int(p.name) ** 2) for p in FILES if int(p.name) % 7 != 3]
+    assert [error.path for error in bad] == [p for p in FILES if int(p.name) % 7 == 3]
+
+
+def test_another_error_ends_the_reading_without_the_rest():
+    started, never = [], threading.Event()
+
+    def read(path):
+        started.append(path)
+        if path.name == "0":
+            raise KeyError("a bug")
+        never.wait(0.2)
+
+    with pytest.raises(KeyError, match="a bug"):
+        read_files(FILES * 20, read, "reading")
+    assert len(started) < 200

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from clips import grid, make_clip
 
-from odfs_jax.data.media.seeking import FrameReader
-from odfs_jax.data.media.video import open_frames
+from odfs_jax.data.media.frame_io import FrameReader, open_frames
 from odfs_jax.errors import BadFileError, UserError
 
 ORDER = (7, 30, 3, 31, 32, 59, 0, 58, 12, 11)
@@ -40,7 +39,7 @@ def test_a_clip_in_any_order(tmp_path, name, settings):
 
 def test_a_clip_without_usable_times_is_read_from_its_beginning(tmp_path, monkeypatch):
     path = make_clip(tmp_path / "a.mp4", grid(60), sound=0)
-    monkeypatch.setattr("odfs_jax.data.media.seeking._packet_times", lambda _: [None] * 60)
+    monkeypatch.setattr("odfs_jax.data.media.frame_io._packet_times", lambda _: [None] * 60)
     check(path)
 
 

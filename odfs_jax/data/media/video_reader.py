@@ -12,10 +12,10 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from odfs_jax.data.media import planes
+from odfs_jax.data.media import yuv
 from odfs_jax.data.media.frames import ClipFormat, Frame, FrameSource
 from odfs_jax.data.media.yuv import tags_of, to_rgb
-from odfs_jax.data.prefetch import cores, prefetch, side_by_side
+from odfs_jax.data.parallel import cores, parallel_map, prefetch
 from odfs_jax.errors import BadFileError, UserError
 
 AHEAD = 4  # decoded pictures that wait to become RGB
@@ -59,22 +59,22 @@ class ClipSource(FrameSource):
 
     def _describe(self, first: av.VideoFrame) -> None:
         stream = self._stream
-        self._turn = Turn(first, self.path)
-        self.width, self.height = self._turn.size(first.width, first.height)
+        self._orientation = Orientation(first, self.path)
+        self.width, self.height = self._orientation.size(first.width, first.height)
         self.count = stream.frames or _frames_by_duration(self._container, stream)
         self.clip = ClipFormat(
             time_base=stream.time_base,
             rate=stream.average_rate or stream.guessed_rate or Fraction(25),
-            pixel_aspect=self._turn.pixel_aspect(stream.sample_aspect_ratio),
+            pixel_aspect=self._orientation.pixel_aspect(stream.sample_aspect_ratio),
             pixel_format=first.format.name,
-            colour=tags_of(first),
+            color=tags_of(first),
         )
 
     def __iter__(self) -> Iterator[Frame]:
         if self._first is None:
             raise RuntimeError(f"{self.path} was iterated before; open it again")
         first, self._first = self._first, None
-        self._frames = side_by_side(self._frame, self._chosen(first), min(cores(), CONVERSIONS))
+        self._frames = parallel_map(self._frame, self._chosen(first), min(cores(), CONVERSIONS))
         yield from self._frames
         self._report()
 
@@ -96,9 +96,9 @@ class ClipSource(FrameSource):
             last = pts
             if picture.is_corrupt:
                 self._damage["damaged frames"] += 1
-            if self._left_out(self.path.name, index):
+            if self._is_skipped(self.path.name, index):
                 continue
-            width, height = self._turn.size(picture.width, picture.height)
+            width, height = self._orientation.size(picture.width, picture.height)
             if (width, height) != (self.width, self.height):
                 self._damage[f"a change of size to {width}x{height}; stopped there"] += 1
                 return
@@ -106,10 +106,10 @@ class ClipSource(FrameSource):
 
     def _frame(self, numbered: _Picture) -> Frame:
         index, pts, picture = numbered
-        image = self._turn.upright(to_rgb(picture, self.clip.colour, threads=1))
+        image = self._orientation.upright(to_rgb(picture, self.clip.color, threads=1))
         frame = Frame(self.path.name, index, pts, image, picture.duration or None)
         if self._plates:
-            stored = self._turn.stored(picture)
+            stored = self._orientation.stored(picture)
             frame = dataclasses.replace(frame, plate=image, stored=stored)
         return frame
 
@@ -147,10 +147,20 @@ class ClipSource(FrameSource):
             self.bad.append(BadFileError(self.path, f"damaged clip: {what} ({times})"))
 
 
-class Turn:
-    """The quarter turn or mirror image that a display matrix asks for.
+def clip_comment(path: Path) -> str:
+    """The comment in the metadata of the clip at `path`; empty when it has none or is no clip."""
+    try:
+        with av.open(str(path)) as container:
+            tags = {key.lower(): value for key, value in container.metadata.items()}
+            return tags.get("comment", "")
+    except (av.FFmpegError, OSError):
+        return ""
 
-    The matrix sends pixel (x, y) to (a x + c y, b x + d y). Source: ISO/IEC 14496-12, 8.3.2.
+
+class Orientation:
+    """The quarter turn or mirror image that a clip's display matrix prescribes.
+
+    The matrix maps pixel (x, y) to (a x + c y, b x + d y). Source: ISO/IEC 14496-12, 8.3.2.
     """
 
     def __init__(self, frame: av.VideoFrame, path: Path) -> None:
@@ -175,7 +185,7 @@ class Turn:
     def stored(self, frame: av.VideoFrame) -> av.VideoFrame | None:
         """The upright form of `frame`, samples untouched; None when its format has none."""
         if self._swaps or any(self._mirrors):
-            return planes.turned(frame, self.upright)
+            return yuv.rotated(frame, self.upright)
         return frame
 
     def upright(self, image: np.ndarray) -> np.ndarray:

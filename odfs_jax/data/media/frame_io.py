@@ -1,0 +1,251 @@
+"""Frames in and out, of a clip or a folder of pictures: in order, by number, and written.
+
+with open_frames(path) as source, open_writer(result, source, output, marking) as writer:
+    for frame in source:
+        writer.write(dataclasses.replace(frame, image=changed(frame.image)))
+
+A clip keeps its times, size, pixel shape, color tags, chroma layout, bit depth (as far as the
+encoder has them) and all its sound. Faces are swapped in 8-bit RGB; pixels that are left alone keep
+the samples of the source, bit for bit where the encoder is lossless. A rotated clip comes out
+upright. Not kept: subtitles, timecode and other data tracks, chapters, HDR side data.
+"""
+
+import dataclasses
+import re
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from threading import Lock
+
+import av
+
+from odfs_jax.config import OutputConfig
+from odfs_jax.data.media import picture_folder
+from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
+from odfs_jax.data.media.video_reader import ClipSource, Orientation, clip_comment
+from odfs_jax.data.media.video_writer import clip_writer
+from odfs_jax.data.media.yuv import ColorTags, to_rgb
+from odfs_jax.data.workspace import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_files
+from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.provenance.marking import FOLDER_SEALS, Marking
+
+CACHED_FRAMES = 8  # that a `FrameReader` keeps in memory
+MAX_DECODE_AHEAD = 32  # frames; one further on is reached by seeking
+
+
+# In order
+
+
+def open_frames(path: Path, plates: bool = False) -> FrameSource:
+    """The frames of the clip or folder of pictures at `path`. Raises UserError.
+
+    With `plates` the frames carry what a writer needs for an exact copy of the pixels left alone.
+    """
+    if path.is_dir():
+        return picture_folder.PictureSource(path, plates)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise UserError(f"{path}: a single picture; give a clip or a folder of pictures")
+    return ClipSource(path, plates)
+
+
+# By number
+
+
+class FrameReader:
+    """The frames of a clip or folder, in any order, by the numbers that `open_frames` gives them.
+
+    May be used from several threads. A clip is sought by the times of its packets; one whose
+    packets have no usable times is decoded from its beginning for every frame that is not the next.
+    Raises UserError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_folder = path.is_dir()
+        self._lock = Lock()
+        self._cache: OrderedDict[int, Frame] = OrderedDict()
+        if self.is_folder:
+            self.files = image_files(path)
+            self.count = len(self.files)
+            if not self.files:
+                raise UserError(f"{path}: no pictures in this folder")
+            return
+        with open_frames(path) as source:  # raises UserError for a clip that cannot be read
+            self._color = source.clip.color
+        self._times = _packet_times(path)
+        self.count = len(self._times)
+        self._decoded: Iterator[Frame] = iter(())
+        self._next = -1  # the number of the frame that `_decoded` gives next
+
+    def read(self, number: int) -> Frame:
+        """Frame `number`, from 0. Raises BadFileError when it is missing or broken."""
+        if not 0 <= number < self.count:
+            raise BadFileError(self.path, f"no frame {number}, there are {self.count}")
+        with self._lock:
+            if number not in self._cache:
+                read = self._read_picture if self.is_folder else self._seek
+                self._cache[number] = read(number)
+                while len(self._cache) > CACHED_FRAMES:
+                    self._cache.popitem(last=False)
+            self._cache.move_to_end(number)
+            return self._cache[number]
+
+    def _read_picture(self, number: int) -> Frame:
+        file = self.files[number]
+        return Frame(file.name, number, None, picture_folder.read_picture(file))
+
+    def _seek(self, number: int) -> Frame:
+        if self._next < 0 or not self._next <= number <= self._next + MAX_DECODE_AHEAD:
+            self._start_decoding(number)
+        for frame in self._decoded:
+            self._next = frame.index + 1
+            if frame.index == number:
+                return frame
+            if frame.index > number:
+                break
+        self._next = -1
+        raise BadFileError(self.path, f"frame {number} cannot be decoded")
+
+    def _start_decoding(self, number: int) -> None:
+        """Makes `_decoded` yield the frames from `number` or the clip's beginning on."""
+        sound = all(time is not None for time in self._times) and _is_increasing(self._times)
+        if number and sound:
+            self._decoded = _decode_from(self.path, self._times, number, self._color)
+            self._next = number
+        else:
+            self._decoded = iter(ClipSource(self.path))
+            self._next = 0
+
+
+def _packet_times(path: Path) -> list[int | None]:
+    """The times of all pictures, in presentation order; nothing is decoded."""
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        times = [
+            packet.pts
+            for packet in container.demux(stream)
+            if packet.size and not packet.is_discard
+        ]
+    return sorted(times, key=lambda time: -1 if time is None else time)
+
+
+def _is_increasing(times: list[int]) -> bool:
+    return all(a < b for a, b in pairwise(times))
+
+
+def _decode_from(path: Path, times: list[int], number: int, color: ColorTags) -> Iterator[Frame]:
+    """The frames from `number` on."""
+    numbers = {time: index for index, time in enumerate(times)}
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        stream.thread_type = "AUTO"
+        container.seek(times[number], stream=stream, backward=True)
+        orientation = None
+        for picture in container.decode(stream):
+            if orientation is None:
+                orientation = Orientation(picture, path)
+            index = numbers.get(picture.pts)
+            if index is None or index < number:
+                continue
+            image = orientation.upright(to_rgb(picture, color))
+            yield Frame(path.name, index, picture.pts, image, picture.duration or None)
+
+
+# Written
+
+
+@contextmanager
+def open_writer(
+    path: Path,
+    source: FrameSource,
+    output: OutputConfig,
+    marking: Marking,
+    settings: str = "",
+) -> Iterator[FrameWriter]:
+    """A writer of the frames of `source` to `path`: a clip by its suffix, without one a folder.
+
+    The result is marked by `marking` and appears whole when the context ends without an exception;
+    until then an older result stays. It replaces nothing but an older result, recognized by its
+    comment up to the first bracket or semicolon. With `output.mask` the mask is written `beside`
+    it. An unfinished folder is resumed when `settings`, all that it was made with, are the same.
+    Raises UserError before anything is written when encoder, container, sound or path do not fit
+    together.
+    """
+    suffix = path.suffix.lower()
+    if suffix and suffix not in VIDEO_SUFFIXES:
+        raise UserError(
+            f"output.path={path}: expected one of {' '.join(VIDEO_SUFFIXES)}, or a folder for "
+            "pictures"
+        )
+    with _writer(path, source, output, marking, settings) as result:
+        if not output.mask:
+            yield result
+            return
+        plain = dataclasses.replace(output, alpha=False, pixel_format=None)
+        with _writer(beside(path, "mask"), source, plain, marking, settings, True) as mask:
+            yield _WriterWithMask(result, mask)
+
+
+def beside(path: Path, what: str) -> Path:
+    """The path of a companion of the result `path`: mask of result.mp4 is result_mask.mp4."""
+    return path.with_name(f"{path.stem}_{what}{path.suffix}")
+
+
+class _WriterWithMask(FrameWriter):
+    """Writes the frames of a result to one writer and their masks to another."""
+
+    def __init__(self, result: FrameWriter, mask: FrameWriter) -> None:
+        self._result, self._mask = result, mask
+
+    def write(self, frame: Frame) -> None:
+        self._result.write(frame)
+        self._mask.write(frame.mask())
+
+    def has(self, frame: Frame) -> bool:
+        return self._result.has(frame) and self._mask.has(frame)
+
+
+def _writer(
+    path: Path,
+    source: FrameSource,
+    output: OutputConfig,
+    marking: Marking,
+    settings: str,
+    is_mask: bool = False,
+) -> AbstractContextManager[FrameWriter]:
+    if path.resolve() == source.path.resolve():
+        raise UserError(f"output.path={path}: that is the input")
+    is_folder = not path.suffix
+    if path.exists():
+        mark = re.split(r"[(;]", marking.comment)[0]  # before the version
+        _refuse_foreign(path, mark, is_folder)
+    if is_folder:
+        return picture_folder.picture_writer(path, source, output, marking, settings, is_mask)
+    return clip_writer(path, source, output, marking, is_mask)
+
+
+def _refuse_foreign(path: Path, mark: str, is_folder: bool) -> None:
+    if path.is_dir() != is_folder:
+        kind = "file" if is_folder else "folder"
+        raise UserError(f"output.path={path}: a {kind} of that name exists")
+    files = sorted(path.iterdir()) if is_folder else [path]
+    ours = _is_ours_in_folder if is_folder else _is_our_clip
+    for file in files:
+        if not mark or not ours(file, mark):
+            raise UserError(
+                f"{file}: not an earlier result, so it is not replaced; move it or set output.path="
+            )
+
+
+def _is_our_clip(path: Path, mark: str) -> bool:
+    return clip_comment(path).startswith(mark)
+
+
+def _is_ours_in_folder(path: Path, mark: str) -> bool:
+    if not path.is_file():
+        return False
+    return path.name in FOLDER_SEALS or picture_folder.is_marked_picture(path, mark)

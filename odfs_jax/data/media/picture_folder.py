@@ -1,0 +1,284 @@
+"""A folder of pictures, read as frames and written: 8-bit PNG or 16-bit TIFF, resumable.
+
+What is written is collected in `<folder>.partial`, which takes the place of `<folder>` when it is
+complete. The next run with the same settings resumes one that was stopped.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import tifffile
+
+from odfs_jax.config import OutputConfig
+from odfs_jax.data.media import png, yuv
+from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
+from odfs_jax.data.parallel import cores, parallel_map
+from odfs_jax.data.workspace import IMAGE_SUFFIXES, image_files
+from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.provenance import xmp
+from odfs_jax.provenance.marking import Marking
+
+log = logging.getLogger(__name__)
+
+READ_AT_ONCE = 4  # pictures, where there are as many cores
+JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+
+SUFFIXES = {"png": ".png", "tiff": ".tif"}
+COMMENT = "Comment"  # the PNG specification's keyword for it
+SETTINGS = ".settings"  # in a partial folder: what its pictures were made with
+PARTIAL, OLD = ".partial", ".old.partial"
+
+
+# Reading
+
+
+class PictureSource(FrameSource):
+    """The pictures of a folder, by name. Raises UserError when none can be read.
+
+    With `plates` the frames keep all 16 bits of pictures that have them.
+    """
+
+    is_folder = True
+    clip = None
+
+    def __init__(self, path: Path, plates: bool = False) -> None:
+        self.path = path
+        self._plates = plates
+        self.bad: list[BadFileError] = []
+        self._files: list[Path] | None = image_files(path)
+        if not self._files:
+            raise UserError(f"{path}: no pictures in this folder ({' '.join(IMAGE_SUFFIXES)})")
+        self.count = len(self._files)
+        self.height, self.width = _first_readable(self._files, path).shape[:2]
+
+    def close(self) -> None:
+        """Does nothing: each picture is closed as soon as it is read."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._files is None:
+            raise RuntimeError(f"{self.path} was iterated before; open it again")
+        files, self._files = self._files, None
+        chosen = (
+            (index, file)
+            for index, file in enumerate(files[: self._stop])
+            if not self._is_skipped(file.name, index)
+        )
+        for frame in parallel_map(self._frame, chosen, min(cores(), READ_AT_ONCE)):
+            if isinstance(frame, BadFileError):
+                self.bad.append(frame)
+            else:
+                yield frame
+
+    def _frame(self, numbered: tuple[int, Path]) -> Frame | BadFileError:
+        index, file = numbered
+        try:
+            deep = _read(file)
+        except BadFileError as error:
+            return error
+        image, stored = _eight_bits(deep), None
+        if self._plates and deep.dtype == np.uint16:
+            stored = av.VideoFrame.from_ndarray(deep, format="rgb48le")
+        return Frame(file.name, index, None, image, plate=image, stored=stored)
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """uint8 RGB [H, W, 3], upright (EXIF), 16 bits reduced to 8. Raises BadFileError."""
+    return _eight_bits(_read(path))
+
+
+def _read(path: Path) -> np.ndarray:
+    """RGB [H, W, 3], upright, uint8 or uint16 as the file has it. Raises BadFileError."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadFileError(path, f"cannot be read ({error.strerror})") from error
+    _check_whole(path, content)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:  # an empty file, or a size beyond OpenCV's limit
+        raise BadFileError(path, "not a picture that can be read") from error
+    if image is None:
+        raise BadFileError(path, "not a picture that can be read")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise BadFileError(path, f"{image.dtype} pixels; expected 8 or 16 bits")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _eight_bits(image: np.ndarray) -> np.ndarray:
+    """uint8, the 16-bit values rounded."""
+    if image.dtype == np.uint8:
+        return image
+    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _first_readable(files: list[Path], path: Path) -> np.ndarray:
+    for file in files:
+        try:
+            return read_picture(file)
+        except BadFileError as error:
+            last = error
+    raise UserError(f"{path}: none of {len(files)} pictures can be read; the last: {last}")
+
+
+def _check_whole(path: Path, content: bytes) -> None:
+    """Raises BadFileError for a truncated PNG or JPEG, whose rest OpenCV leaves gray."""
+    if content.startswith(png.SIGNATURE):
+        try:
+            png.chunks(content)
+        except ValueError as error:
+            raise BadFileError(path, str(error)) from error
+    elif content.startswith(JPEG_START) and content.rfind(JPEG_END) < content.rfind(JPEG_SCAN):
+        raise BadFileError(path, "truncated JPEG (no end after its last scan)")
+
+
+# Writing
+
+
+@contextmanager
+def picture_writer(
+    path: Path,
+    source: FrameSource,
+    output: OutputConfig,
+    marking: Marking,
+    settings: str,
+    is_mask: bool = False,
+) -> Iterator[FrameWriter]:
+    """A writer of pictures into the folder `path`, which appears once the block ends without error.
+
+    `settings` describe all that a picture depends on: pictures in the partial folder are kept if
+    they were made with the same. Raises UserError.
+    """
+    if output.pictures not in SUFFIXES:
+        raise UserError(f"output.pictures={output.pictures}: expected {' or '.join(SUFFIXES)}")
+    partial = path.with_name(path.name + PARTIAL)
+    _prepare(partial, settings)
+    try:
+        yield PictureWriter(partial, source, output, marking, is_mask)
+    finally:
+        if not image_files(partial):  # nothing to resume
+            shutil.rmtree(partial)
+    _finish(partial, path, marking)
+
+
+class PictureWriter(FrameWriter):
+    """One picture a frame: <picture>.png for pictures, <clip>_000123.png for clips."""
+
+    def __init__(
+        self,
+        folder: Path,
+        source: FrameSource,
+        output: OutputConfig,
+        marking: Marking,
+        is_mask: bool,
+    ) -> None:
+        self._folder, self._marking, self._is_mask = folder, marking, is_mask
+        self._suffix, self._alpha = SUFFIXES[output.pictures], output.alpha and not is_mask
+        self._color = source.clip.color if source.clip else yuv.ColorTags()
+        self._earlier = {file.name for file in image_files(folder)}
+        self._owners: dict[str, str] = {}  # by name, to notice two pictures with the same one
+
+    def has(self, frame: Frame) -> bool:
+        return self._name(frame) in self._earlier
+
+    def write(self, frame: Frame) -> None:
+        name = self._name(frame)
+        temporary = self._folder / f".{name}"
+        if self._suffix == ".png":
+            temporary.write_bytes(self._png(frame))
+        else:
+            self._write_tiff(temporary, self._deep(frame))
+        temporary.replace(self._folder / name)
+
+    def _name(self, frame: Frame) -> str:
+        stem = Path(frame.file).stem
+        name = (stem if frame.pts is None else f"{stem}_{frame.index:06d}") + self._suffix
+        if self._owners.setdefault(name, frame.file) != frame.file:
+            raise UserError(f"{frame.file}: a second picture would be written as {name}; rename it")
+        return name
+
+    def _png(self, frame: Frame) -> bytes:
+        image = frame.cutout() if self._alpha else frame.image
+        content = png.encode(image[..., 0] if self._is_mask else image)
+        if self._marking.xmp:
+            content = xmp.add_to_png(content, self._marking.xmp)
+        if self._marking.comment:
+            content = png.with_text(content, COMMENT, self._marking.comment)
+        return content
+
+    def _deep(self, frame: Frame) -> np.ndarray:
+        """uint16 [H, W] or [H, W, C]; untouched pixels keep all the source's bits."""
+        if self._is_mask:
+            return frame.image[..., 0].astype(np.uint16) * 257
+        if self._alpha:
+            return frame.cutout().astype(np.uint16) * 257
+        image = frame.image.astype(np.uint16) * 257
+        if frame.stored is None:
+            return image
+        stored = yuv.to_rgb16(frame.stored, self._color)
+        untouched = frame.untouched()
+        return stored if untouched is None else np.where(untouched[..., None], stored, image)
+
+    def _write_tiff(self, path: Path, image: np.ndarray) -> None:
+        marks = [(xmp.TIFF_TAG, 1, len(self._marking.xmp), self._marking.xmp, True)]
+        tifffile.imwrite(
+            path,
+            image,
+            photometric="minisblack" if image.ndim == 2 else "rgb",
+            extrasamples=["unassalpha"] if self._alpha else None,
+            compression="zlib",
+            predictor=2,  # horizontal differences
+            description=self._marking.comment or None,
+            metadata=None,
+            extratags=marks if self._marking.xmp else None,
+        )
+
+
+def _finish(partial: Path, path: Path, marking: Marking) -> None:
+    """Signs the pictures in `partial` and renames it to `path`, replacing an older result."""
+    for file in partial.iterdir():
+        if file.name.startswith(".") and file.name != SETTINGS:
+            file.unlink()  # half a picture of a killed run
+    marking.seal_folder(partial)
+    old = path.with_name(path.name + OLD)
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        os.replace(path, old)
+    (partial / SETTINGS).unlink()
+    os.replace(partial, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def is_marked_picture(path: Path, mark: str) -> bool:
+    """True when the comment of the PNG or TIFF at `path` begins with `mark`."""
+    if path.suffix == ".png":
+        with path.open("rb") as file:
+            head = file.read(1 << 16)  # the comment stands right after the header
+        return head.startswith(png.SIGNATURE) and f"{COMMENT}\0{mark}".encode("latin-1") in head
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return tiff.pages.first.description.startswith(mark)
+    except (ValueError, OSError):
+        return False
+
+
+def _prepare(partial: Path, settings: str) -> None:
+    """Makes the folder `partial`, or keeps its pictures if they were made with `settings`."""
+    known = partial / SETTINGS
+    if partial.exists():
+        if not known.is_file():
+            raise UserError(f"{partial}: not left by a run of ours; move it or set output.path=")
+        if known.read_text() == settings:
+            log.info("%s: going on where an earlier run was stopped", partial)
+            return
+        log.info("%s: made with other settings; starting again", partial)
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    known.write_text(settings)
