@@ -35,7 +35,7 @@ from odfs_jax.data.aligned_png import Source
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.evaluation import frames_at, load_truth
 from odfs_jax.faces.align import alignment_matrix
-from odfs_jax.faces.hull import hull_mask
+from odfs_jax.faces.hull import face_mask
 from odfs_jax.inference import Swapper, make_swapper
 from odfs_jax.nets import build_net
 
@@ -96,7 +96,7 @@ def random_h64(precision: str = "float32") -> Swapper:
 
 def ready_made(swapper: Swapper) -> Swapper:
     """Gives the same face, in an oval, whatever it is asked."""
-    size = swapper.made.resolution
+    size = swapper.output_spec.resolution
     mask = np.zeros((size, size), np.float32)
     cv2.ellipse(mask, (size // 2, size // 2), (size * 2 // 5, size * 9 // 20), 0, 0, 360, 1.0, -1)
     coarse = np.random.default_rng(1).random((5, 5, 3), np.float32)
@@ -107,7 +107,7 @@ def ready_made(swapper: Swapper) -> Swapper:
         face_, mask_ = jnp.asarray(face)[None], jnp.asarray(mask)[None, ..., None]
         return jnp.tile(face_, (count, 1, 1, 1)), jnp.tile(mask_, (count, 1, 1, 1))
 
-    return Swapper(predict, {}, swapper.seen, swapper.made, border=swapper.border)
+    return Swapper(predict, {}, swapper.input_spec, swapper.output_spec, border=swapper.border)
 
 
 def demo_clip() -> Clip:
@@ -123,7 +123,7 @@ def demo_clip() -> Clip:
 
 
 def face_side(clip: Clip) -> int:
-    view = random_h64().made
+    view = random_h64().output_spec
     return round(face_region(clip.landmarks[0], view.face_type, view.resolution).face_side)
 
 
@@ -160,8 +160,8 @@ def reference_merge(
     mode: str, swapper: Swapper, predict: Callable, image: np.ndarray, landmarks: np.ndarray
 ) -> np.ndarray:
     """The spec's section 10 with OpenCV and NumPy, one frame at a time."""
-    size, whole = swapper.made.resolution, (WIDTH, HEIGHT)
-    matrix = alignment_matrix(landmarks, swapper.made.face_type, size)
+    size, whole = swapper.output_spec.resolution, (WIDTH, HEIGHT)
+    matrix = alignment_matrix(landmarks, swapper.output_spec.face_type, size)
     frame = image.astype(np.float32) / 255
     dst = cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LANCZOS4)
     face, mask = (np.array(p[0]) for p in predict(swapper.params, dst[None]))
@@ -204,13 +204,13 @@ def opencv_clone(face: np.ndarray, image: np.ndarray, solid: np.ndarray) -> np.n
 
 def clones(clip: Clip) -> tuple[Callable[[], None], Callable[[], None]]:
     """Both sides of the Poisson blending alone, of regions that the face fills as it does."""
-    view = random_h64().made
+    view = random_h64().output_spec
     regions = [face_region(p, view.face_type, view.resolution) for p in clip.landmarks]
     side = max(region.side for region in regions)
     regions = [region.widened(side) for region in regions]
     pixels = [read_region(i, r) for i, r in zip(clip.images, regions, strict=True)]
     shapes = [
-        hull_mask(p - (r.left, r.top), side, side)
+        face_mask(p - (r.left, r.top), side, side)
         for p, r in zip(clip.landmarks, regions, strict=True)
     ]
     faces = [np.ascontiguousarray(p[:, ::-1]) for p in pixels]

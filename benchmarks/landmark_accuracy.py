@@ -27,7 +27,7 @@ from odfs_jax.extraction.pipeline import each_once, same_size
 from odfs_jax.extraction.registry import build_detector, build_landmarker
 from odfs_jax.extraction.smoothing import build_smoother
 from odfs_jax.extraction.tracking import smoothed
-from odfs_jax.faces import align, pose
+from odfs_jax.faces import affine, align, pose
 from odfs_jax.faces.landmarks68 import CHIN, JAW, NOSE_TIP
 from odfs_jax.faces.types import FaceType
 
@@ -196,7 +196,7 @@ def trembling(clip: Clip, points: np.ndarray) -> np.ndarray:
     Shares of the aligned picture's width, mean over the points; NaN where a face is missing.
     """
     residual = np.stack([
-        align.transform(m, p) - align.transform(m, e)
+        affine.transform(m, p) - affine.transform(m, e)
         for m, p, e in zip(
             (align.alignment_matrix(e, FaceType.FULL, 1) for e in clip.exact),
             points, clip.exact, strict=True,

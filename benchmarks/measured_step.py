@@ -31,7 +31,7 @@ def make_our_step(config: dict, device: jax.Device) -> tuple[Callable, dict, Com
     faces = rng.integers(0, 256, (64, size, size, 4 + (config["loss"]["eyes_mouth"] > 0)), np.uint8)
     facesets = {
         side: Faceset(faces, np.repeat(cut[None], 64, axis=0), np.zeros(64, np.float32), view)
-        for side, view in setup.net.inputs.items()
+        for side, view in setup.net.input_specs.items()
     }
     key, parts = jax.random.key(0), split_over([device])
     batches = make_batches(facesets, key, config["batch_size"], parts)

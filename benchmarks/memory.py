@@ -56,13 +56,13 @@ def measure(model: str, overrides: list[str]) -> Need:
 def one_face(setup: Setup, side: str) -> Faceset:
     """A faceset as training would hold it, but for its number of faces."""
     net = setup.net
-    views = (net.inputs[side], *net.targets[side].values())
+    views = (net.input_specs[side], *net.target_specs[side].values())
     size = OVERSAMPLING * max(view.resolution for view in views)
     return Faceset(
         np.zeros((1, size, size, 4), np.uint8),
         np.zeros((1, 2, 3), np.float32),
         np.zeros(1, np.float32),
-        net.inputs[side],
+        net.input_specs[side],
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.picture_folder import read_picture
 from odfs_jax.errors import UserError
-from odfs_jax.faces.hull import hull_mask
+from odfs_jax.faces.hull import face_mask
 
 LUMA = np.array([0.299, 0.587, 0.114])  # BT.601, as in the published figures of the actors
 SSIM_SIZE, SSIM_SIGMA = 11, 1.5  # the window of Wang et al. 2004
@@ -49,7 +49,7 @@ def load_truth(folder: Path) -> list[Truth]:
     with np.load(folder / "truth.npz", allow_pickle=False) as known:
         for frame, landmarks in zip(known["frame"].tolist(), known["landmarks"], strict=True):
             image = read_picture(folder / "truth" / f"{frame:04d}.png")
-            inside = hull_mask(landmarks, *image.shape[:2]) > 0
+            inside = face_mask(landmarks, *image.shape[:2]) > 0
             truth.append(Truth(frame, image, landmarks, inside))
     return truth
 

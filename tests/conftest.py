@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
-from odfs_jax.faces.align import MEAN_FACE, alignment_matrix, transform
-from odfs_jax.faces.crop import cut
+from odfs_jax.faces.affine import transform
+from odfs_jax.faces.align import MEAN_FACE, alignment_matrix
+from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.types import FaceType
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -99,5 +100,5 @@ def actor_faces() -> dict[str, tuple[np.ndarray, FaceData]]:
         source = Source(name, 0, None, *frame.shape[1::-1], rect, points)
         aligned, pose = transform(matrix, points), Pose(*truth["pose"])
         face = FaceData(FaceType.FULL, 128, aligned, source, pose, "exact", "exact", 1.0)
-        faces[Path(name).stem] = cut(frame, matrix, 128), face
+        faces[Path(name).stem] = crop_face(frame, matrix, 128), face
     return faces

@@ -24,7 +24,7 @@ from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import read_face
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.workspace import aligned_files
-from odfs_jax.faces.hull import hull_mask
+from odfs_jax.faces.hull import face_mask
 
 SHOWN, CELL, COLUMNS = 40, 220, 4
 SETTINGS = ("merge.anchor=eyes", "merge.blur=80", "merge.feather=smooth")
@@ -94,7 +94,7 @@ def flicker(frames: list[np.ndarray], points: dict[int, np.ndarray]) -> float:
     numbers = sorted(points)
     means = []
     for number in numbers:
-        inside = hull_mask(points[number], *frames[number].shape[:2]) > 0
+        inside = face_mask(points[number], *frames[number].shape[:2]) > 0
         means.append(frames[number][inside].mean(0))
     return float(np.abs(np.diff(means, axis=0)).mean())
 

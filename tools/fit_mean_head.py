@@ -1,6 +1,6 @@
-"""Derives `odfs_jax/faces/mean_head.py` from actors with exact points and rotations.
+"""Derives MEAN_HEAD (`odfs_jax/faces/landmarks68.py`) from actors with exact points and rotations.
 
-python tools/fit_mean_head.py ACTORS_DIR > odfs_jax/faces/mean_head.py
+python tools/fit_mean_head.py ACTORS_DIR        # prints the block of code that stands there
 
 ACTORS_DIR holds one .npz an actor with `landmarks` [n,68,2] and `rotation` [n,3,3] (x right, y up,
 z to the viewer). Each actor's head is the least-squares shape under scaled orthography; the mean of
@@ -17,17 +17,6 @@ from odfs_jax.faces.landmarks68 import MIRROR
 
 ROUNDS = 50  # shape and scale in turn; the change is below 1e-6 after 20
 
-HEADER = '''"""The mean head: 68 points in 3-D, symmetric. Made by tools/fit_mean_head.py.
-
-x to the picture's right, y up, z to the viewer; unit: the distance of the outer eye corners.
-Source: two synthetic CC0 actors (MakeHuman base mesh), no photograph of a person.
-"""
-
-import numpy as np
-
-MEAN_HEAD = np.array(
-    ['''
-
 
 def main(folder: Path) -> None:
     heads = [fit(np.load(path)) for path in sorted(folder.glob("???.npz"))]
@@ -36,7 +25,7 @@ def main(folder: Path) -> None:
     mean -= mean[17:].mean(axis=0)
     mean /= np.linalg.norm(mean[36] - mean[45])
     rows = "\n".join(f"        ({x:.4f}, {y:.4f}, {z:.4f})," for x, y, z in mean.round(4) + 0.0)
-    sys.stdout.write(f"{HEADER}\n{rows}\n    ]\n)  # [68, 3]\n")
+    sys.stdout.write(f"MEAN_HEAD = np.array(\n    [\n{rows}\n    ]\n)  # [68, 3]\n")
 
 
 def fit(actor: dict[str, np.ndarray]) -> np.ndarray:

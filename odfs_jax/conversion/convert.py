@@ -22,7 +22,7 @@ from odfs_jax.data.media.frames import FrameSource, FrameWriter
 from odfs_jax.data.parallel import prefetch
 from odfs_jax.data.workspace import find_input, image_files
 from odfs_jax.errors import UserError
-from odfs_jax.faces.proportions import anchor_matrix
+from odfs_jax.faces.align import anchor_matrix
 from odfs_jax.inference import Params, Swapper, make_swapper
 from odfs_jax.provenance.mark import marking
 from odfs_jax.runtime import devices
@@ -116,7 +116,7 @@ def find_placement(
         raise UserError(f"merge.anchor={anchor}: expected {' or '.join(ANCHORS)}")
     if anchor == "face":
         return None
-    made = swapper.made
+    made = swapper.output_spec
     dst_eyes = read_eyes(aligned, "dst", made.face_type)
     return anchor_matrix(src_eyes * made.resolution, dst_eyes * made.resolution)
 

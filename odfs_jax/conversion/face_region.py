@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from odfs_jax.faces.align import alignment_matrix, invert, transform
+from odfs_jax.faces.affine import invert, transform
+from odfs_jax.faces.align import alignment_matrix
 from odfs_jax.faces.types import FaceType
 
 SIDES = tuple(int(64 * scale) for scale in (0.5, 0.75)) + tuple(

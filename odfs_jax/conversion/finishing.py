@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from odfs_jax.faces.spec import grey
+from odfs_jax.faces.spec import to_gray
 
 GAUSSIAN_SIGMA = 1.0  # model pixels
 UNSHARP_SIGMA = 2.5
@@ -59,7 +59,7 @@ def _detail(faces: jax.Array) -> jax.Array:
 
 
 def _bright_detail(faces: jax.Array) -> jax.Array:
-    luma = grey(faces)
+    luma = to_gray(faces)
     detail = luma - gaussian(luma, UNSHARP_SIGMA)
     # Continuous where it sets in: a step would draw contours.
     return jnp.sign(detail) * jnp.maximum(jnp.abs(detail) - UNSHARP_THRESHOLD, 0.0)

@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from odfs_jax.faces.hull import feature_mask, hull_mask
-from odfs_jax.faces.warp import affine_coordinates
-from odfs_jax.inference import in_groups
+from odfs_jax.faces.hull import face_mask, feature_mask
+from odfs_jax.faces.warp import affine_coordinates, map_in_groups
 
 PREDICTED_FLOOR = 0.001  # of the network's mask, in face pixels
 WARPED_FLOOR = 0.1  # of the mask in frame pixels
@@ -62,7 +61,7 @@ def cover(
     0 towards its edge, whatever the settings, so that no straight edge can show. A face whose mask
     is nowhere solid has weight 0.
     """
-    return in_groups(partial(_cover, resolution, settings), 1, masks, matrices)
+    return map_in_groups(partial(_cover, resolution, settings), 1, masks, matrices)
 
 
 def _cover(
@@ -219,7 +218,7 @@ def outline_masks(points: np.ndarray, resolution: int, keep: tuple[str, ...]) ->
     """
     size = resolution * FINER
     fine = points * FINER + (FINER - 1) / 2  # pixel edges, not centres, stay put
-    masks = [hull_mask(fine, size, size)]
+    masks = [face_mask(fine, size, size)]
     kept = feature_mask(fine, size, size, keep) if keep else np.zeros((size, size), np.uint8)
     masks.append(cv2.GaussianBlur(kept, (0, 0), FEATHER * size) if keep else kept)
     small = (resolution, resolution)

@@ -30,10 +30,10 @@ from odfs_jax.conversion.masks import (
 from odfs_jax.conversion.modes import Mode, build_mode
 from odfs_jax.conversion.modes.base import Scene, Swap
 from odfs_jax.errors import UserError
-from odfs_jax.faces.align import invert
-from odfs_jax.faces.spec import View, between
-from odfs_jax.faces.warp import compose
-from odfs_jax.inference import Params, Swapper, crop_faces, paste_faces
+from odfs_jax.faces.affine import invert, jnp_compose
+from odfs_jax.faces.spec import FaceSpec
+from odfs_jax.faces.warp import crop_faces, paste_faces
+from odfs_jax.inference import Params, Swapper
 
 RANGES = {
     "scale": (-50, 50),  # per cent of the face
@@ -202,7 +202,7 @@ def build_merge(
     """
     check_merge(config)
     degrade = config.degrade
-    placement = scaled(placement, config.scale, swapper.made.resolution)
+    placement = scaled(placement, config.scale, swapper.output_spec.resolution)
     recipe = _Recipe(
         swapper,
         config,
@@ -221,7 +221,7 @@ def build_merge(
         jax.jit(partial(_lay, recipe)),
         jax.jit(partial(_show, recipe)),
         config,
-        reach(placement, swapper.made.resolution),
+        reach(placement, swapper.output_spec.resolution),
         recipe.mode.black,
         config.color_smoothing if recipe.mode.measures or recipe.transfer else 0,
     )
@@ -230,10 +230,10 @@ def build_merge(
 def _predict(recipe: _Recipe, params: Params, regions: jax.Array, places: Places) -> Predicted:
     """The network's faces; what the colours need is measured as they are merged, by the way."""
     swapper = recipe.swapper
-    made, seen = swapper.made, swapper.seen
+    made, seen = swapper.output_spec, swapper.input_spec
     dst = _crop(regions, places.matrices, made)
-    if replace(made, grey=False) != replace(seen, grey=False):  # not pixel by pixel the same
-        cut = _crop(regions, _after(between(made, seen), places.matrices), seen)
+    if replace(made, gray=False) != replace(seen, gray=False):  # not pixel by pixel the same
+        cut = _crop(regions, _after(seen.matrix_from(made), places.matrices), seen)
     else:
         cut = dst
     faces, masks = swapper.predict(params, cut)
@@ -259,7 +259,7 @@ def _show(
     coverage, merged = rendered.coverage, _lay(recipe, regions, places, predicted)
     shown = [
         ("dst", regions / 255),
-        ("dst face", _crop(regions, places.matrices, recipe.swapper.made)),
+        ("dst face", _crop(regions, places.matrices, recipe.swapper.output_spec)),
         ("predicted", predicted.faces),
         ("predicted mask", predicted.masks[..., 0]),
         ("recoloured", rendered.recoloured),
@@ -283,7 +283,7 @@ def _rendered(
 def _render(
     recipe: _Recipe, regions: jax.Array, places: Places, swap: Swap, measurements: Measurements
 ) -> Rendered:
-    mode, size = recipe.mode, recipe.swapper.made.resolution
+    mode, size = recipe.mode, recipe.swapper.output_spec.resolution
     swap = swap._replace(masks=jnp.where(swap.masks < PREDICTED_FLOOR, 0.0, swap.masks))
     if recipe.transfer is not None:
         measured = measurements.take(recipe.transfer, swap.faces, swap.dst, swap.masks > SOLID)
@@ -343,10 +343,10 @@ def _masked(
 
 def _after(outer: np.ndarray, matrices: jax.Array) -> jax.Array:
     """`outer` [2, 3] after each of `matrices` [N, 2, 3]."""
-    return jax.vmap(compose, (None, 0))(jnp.asarray(outer, jnp.float32), matrices)
+    return jax.vmap(jnp_compose, (None, 0))(jnp.asarray(outer, jnp.float32), matrices)
 
 
-def _crop(regions: jax.Array, matrices: jax.Array, view: View) -> jax.Array:
+def _crop(regions: jax.Array, matrices: jax.Array, view: FaceSpec) -> jax.Array:
     """dst's faces in RGB, with the pixels of `view`."""
     return crop_faces(regions, matrices, view.resolution, _crop_reads(regions.shape[1], view))
 
@@ -359,7 +359,7 @@ def _bytes(values: jax.Array) -> jax.Array:
 # a region may be one size larger than needed). Reads may lie 1.5 pixels apart: one covers two.
 
 
-def _crop_reads(region: int, view: View) -> int:
+def _crop_reads(region: int, view: FaceSpec) -> int:
     return math.ceil(region / (1.5 * view.resolution))
 
 

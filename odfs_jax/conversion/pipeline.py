@@ -78,7 +78,7 @@ class FaceMerger:
 
     def _seen(self, chunk: list[Frame], targets: TargetFaces, tracker: Tracker) -> list[_Held]:
         """The frames of `chunk` with their faces, as the network makes them."""
-        made = self.swapper.made
+        made = self.swapper.output_spec
         taken = []
         for frame in chunk:
             regions = targets.take(frame, made.face_type, made.resolution, self.merge.reach)
@@ -159,7 +159,7 @@ class FaceMerger:
         if self.merge.moved and moving:
             motion = [job[1].motion(region) for job, region in zip(jobs, regions, strict=True)]
         if self.merge.outlined:
-            size, keep = self.swapper.made.resolution, tuple(self.merge.config.keep)
+            size, keep = self.swapper.output_spec.resolution, tuple(self.merge.config.keep)
             lines = [outline_masks(region.points, size, keep) for region in regions]
         stacks = [pixels, [region.matrix for region in regions], motion, lines]
         pixels, *places = (

@@ -17,7 +17,7 @@ from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.data.media.frames import Frame, FrameSource
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.extraction.identity import embedding
+from odfs_jax.faces.identity import embedding
 from odfs_jax.faces.types import FaceType
 from odfs_jax.runtime.progress import progress
 

@@ -14,7 +14,7 @@ import numpy as np
 from odfs_jax.curation import measures, pairwise
 from odfs_jax.curation.people import people
 from odfs_jax.data.aligned_png import FaceData, read_face, read_image_and_face
-from odfs_jax.extraction.identity import embedding
+from odfs_jax.faces.identity import embedding
 
 JUMP = 2.0  # times the mean step of the chain: where hist_blur begins a new group
 BIN = 10.0  # degrees of yaw and of pitch in a bin of `best`

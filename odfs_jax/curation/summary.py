@@ -13,7 +13,7 @@ from odfs_jax.curation.people import people
 from odfs_jax.data.aligned_png import FaceData, read_image_and_face
 from odfs_jax.data.parallel import read_files
 from odfs_jax.errors import BadFileError
-from odfs_jax.extraction.identity import embedding
+from odfs_jax.faces.identity import embedding
 
 YAW, PITCH, BIN = 90, 60, 10  # degrees: the picture shows -YAW..YAW by -PITCH..PITCH
 CELL, MARGIN, EDGE = 40, 56, 16  # pixels: of a bin, left and below for the labels, right and above

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.faces.spec import View, between
-from odfs_jax.faces.warp import affine_coordinates, bilinear, compose, pixel_means
+from odfs_jax.faces.affine import jnp_compose
+from odfs_jax.faces.spec import FaceSpec
+from odfs_jax.faces.warp import affine_coordinates, bilinear, pixel_means
 
 CELLS = (2, 4, 8)  # the warp grid has cells of width/2, /4 or /8, one at random
 NODES = CELLS[-1] + 1
@@ -26,8 +27,8 @@ def sample(
     image: jax.Array,
     cut: jax.Array,
     *,
-    seen: View,
-    rebuilt: Mapping[str, View],
+    seen: FaceSpec,
+    rebuilt: Mapping[str, FaceSpec],
     settings: Mapping,
 ) -> tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]:
     """One training sample of a stored face: what the network sees, and what it must give back.
@@ -41,25 +42,25 @@ def sample(
     key_transform, key_warp, key_flip, key_light = jax.random.split(key, 4)
     flip = jax.random.bernoulli(key_flip, settings["flip"])
     cut = jnp.where(flip, mirrored(cut, seen.resolution), cut)
-    to_stored = compose(random_transform(key_transform, size, settings), cut)
+    to_stored = jnp_compose(random_transform(key_transform, size, settings), cut)
     grid = random_grid(key_warp, settings["warp"])
     light = random_light(key_light, seen, settings)
     picture = image.astype(jnp.float32) / 255
     finest = max(view.face_side for view in (seen, *rebuilt.values()))
 
-    def face(view: View, warp: bool) -> tuple[jax.Array, jax.Array]:
+    def face(view: FaceSpec, warp: bool) -> tuple[jax.Array, jax.Array]:
         """(RGB [R,R,3], masks [R,R,M]) of `view`, read once from the stored picture."""
         reads = math.ceil(finest / view.face_side - 1e-6)  # coarse beside the finest: average
-        matrix = compose(to_stored, jnp.asarray(between(view, seen)))
+        matrix = jnp_compose(to_stored, jnp.asarray(seen.matrix_from(view)))
         places = affine_coordinates(matrix, view.resolution, view.resolution, reads)
         if warp:
             places = warp_coordinates(grid, *places, size)
         layers = pixel_means(bilinear(picture[..., :3] if warp else picture, *places), reads)
         return jnp.minimum(layers[..., :3] * light(view), 1), layers[..., 3:]
 
-    shown = seen.taken_in(face(seen, warp=True)[0])
+    shown = seen.to_input(face(seen, warp=True)[0])
     true = {name: (view, *face(view, warp=False)) for name, view in rebuilt.items()}
-    return shown, {name: (view.given_out(rgb), masks) for name, (view, rgb, masks) in true.items()}
+    return shown, {name: (view.to_target(rgb), masks) for name, (view, rgb, masks) in true.items()}
 
 
 def at(settings: Mapping, step: jax.Array) -> dict:
@@ -73,7 +74,9 @@ def at(settings: Mapping, step: jax.Array) -> dict:
     return {**settings, "warp": warp}
 
 
-def random_light(key: jax.Array, seen: View, settings: Mapping) -> Callable[[View], jax.Array]:
+def random_light(
+    key: jax.Array, seen: FaceSpec, settings: Mapping
+) -> Callable[[FaceSpec], jax.Array]:
     """light(view): factors [R, R, 3] of a random tint and of light that falls off across `seen`.
 
     Not in the 2018 program: where src and dst were filmed in different light, the encoder can tell
@@ -85,8 +88,8 @@ def random_light(key: jax.Array, seen: View, settings: Mapping) -> Callable[[Vie
         key_light, (3,), minval=-1.0
     )
 
-    def light(view: View) -> jax.Array:
-        to_seen = jnp.asarray(between(view, seen))
+    def light(view: FaceSpec) -> jax.Array:
+        to_seen = jnp.asarray(seen.matrix_from(view))
         places = affine_coordinates(to_seen, view.resolution, view.resolution)
         down, right = (2 * place / (seen.resolution - 1) - 1 for place in places)  # -1 to 1
         return tint * jnp.exp(overall + fall_down * down + fall_right * right)[..., None]

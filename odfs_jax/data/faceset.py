@@ -15,10 +15,10 @@ from odfs_jax.data.parallel import read_files
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces import crop
-from odfs_jax.faces.align import alignment_matrix, invert, transform
-from odfs_jax.faces.hull import eyes_mouth_mask, hull_mask
-from odfs_jax.faces.proportions import frontal_eyes
-from odfs_jax.faces.spec import View
+from odfs_jax.faces.affine import invert, transform
+from odfs_jax.faces.align import alignment_matrix, frontal_eyes
+from odfs_jax.faces.hull import eyes_mouth_mask, face_mask
+from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 
 log = logging.getLogger(__name__)
@@ -34,14 +34,18 @@ class Faceset:
     images: np.ndarray
     cuts: np.ndarray  # float32 [N, 2, 3]
     yaws: np.ndarray  # float32 [N], degrees, > 0: towards the picture's right
-    seen: View
+    seen: FaceSpec
 
     def __len__(self) -> int:
         return len(self.images)
 
 
 def load_faceset(
-    folder: Path, side: str, seen: View, rebuilt: Collection[View] = (), eyes_mouth: bool = False
+    folder: Path,
+    side: str,
+    seen: FaceSpec,
+    rebuilt: Collection[FaceSpec] = (),
+    eyes_mouth: bool = False,
 ) -> Faceset:
     """Reads the aligned faces of `side` for a model that sees them as `seen`.
 
@@ -87,14 +91,14 @@ def read_eyes(folder: Path, side: str, face_type: FaceType) -> np.ndarray:
     return frontal_eyes(landmarks, yaws, face_type)
 
 
-def stored_size(face: FaceData, views: Collection[View]) -> int:
+def stored_size(face: FaceData, views: Collection[FaceSpec]) -> int:
     """Side in pixels at which `face` is kept: OVERSAMPLING times the finest view; not enlarged."""
     finest = max(view.face_side for view in views)
     return min(face.size, round(OVERSAMPLING * finest / (1 - 2 * face.face_type.padding)))
 
 
 def _load(
-    path: Path, views: tuple[View, ...], eyes_mouth: bool
+    path: Path, views: tuple[FaceSpec, ...], eyes_mouth: bool
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """(uint8 [S, S, 4 or 5], cut float32 [2, 3] of the first view, yaw) of one file."""
     image, face = read_image_and_face(path)
@@ -110,7 +114,7 @@ def _load(
         to_model = alignment_matrix(face.landmarks, views[0].face_type, views[0].resolution)
     except ValueError as error:
         raise BadFileError(path, str(error)) from error
-    masks = [hull_mask, eyes_mouth_mask] if eyes_mouth else [hull_mask]
+    masks = [face_mask, eyes_mouth_mask] if eyes_mouth else [face_mask]
     areas = [mask(face.landmarks, face.size, face.size) for mask in masks]
     whole = np.concatenate([image, np.stack(areas, axis=-1)], axis=-1)
     size = stored_size(face, views)
@@ -118,7 +122,7 @@ def _load(
 
 
 def _cut_out(
-    image: np.ndarray, face: FaceData, face_type: FaceType, views: Collection[View]
+    image: np.ndarray, face: FaceData, face_type: FaceType, views: Collection[FaceSpec]
 ) -> tuple[np.ndarray, FaceData]:
     """The face as a picture of `face_type`, which turns with it, no finer than it is kept."""
     unit = alignment_matrix(face.landmarks, face_type, 1)
@@ -127,7 +131,7 @@ def _cut_out(
     matrix = alignment_matrix(face.landmarks, face_type, size)
     landmarks = transform(matrix, face.landmarks)
     changed = replace(face, face_type=face_type, size=size, landmarks=landmarks)
-    return crop.cut(image, matrix, size), changed
+    return crop.crop_face(image, matrix, size), changed
 
 
 def _resized(image: np.ndarray, cut: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,9 +13,9 @@ from odfs_jax.data.media.picture_folder import read_picture
 from odfs_jax.data.workspace import image_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.detection import Detection, Detector, Landmarker
-from odfs_jax.extraction.identity import embedding
 from odfs_jax.extraction.journal import Dropped
-from odfs_jax.faces import align
+from odfs_jax.faces import affine, align
+from odfs_jax.faces.identity import embedding
 
 # Setting: what it may be. `max_roll` may also be null, for any roll.
 RANGES = {
@@ -69,7 +69,7 @@ class PlausibilityFilter:
         if not self.min_area <= area <= self.max_area:
             limits = f"{self.min_area:g} to {self.max_area:g}"
             return f"points cover {area:.2f} of the box's area, not {limits}"
-        seen = align.transform(matrix, face.landmarks[align.INNER])
+        seen = affine.transform(matrix, face.landmarks[align.INNER])
         shape = np.linalg.norm(seen - align.MEAN_FACE, axis=1).mean()
         if shape > self.max_shape:
             return f"shape {shape:.2f} from the mean face, above {self.max_shape:g}"

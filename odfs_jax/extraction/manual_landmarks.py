@@ -13,7 +13,7 @@ import numpy as np
 from odfs_jax.extraction.detection import Detection, Landmarker
 from odfs_jax.extraction.weights import mtcnn_params
 from odfs_jax.faces.align import MEAN_FACE
-from odfs_jax.faces.crop import cut
+from odfs_jax.faces.crop import crop_face
 from odfs_jax.nets.detectors.mtcnn import ONET_SIZE, ONet
 
 # Around the square: shifts right and down, and sizes, as shares of its side.
@@ -62,4 +62,4 @@ def _cut(image: np.ndarray, low: np.ndarray, width: float) -> np.ndarray:
     """uint8 [ONET_SIZE, ONET_SIZE, 3] of the square whose first corner is `low`."""
     scale = ONET_SIZE / width
     shift = -scale * low
-    return cut(image, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]), ONET_SIZE)
+    return crop_face(image, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]), ONET_SIZE)

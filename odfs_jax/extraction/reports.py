@@ -14,7 +14,7 @@ from odfs_jax.data import atomic
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.journal import Done, Dropped, ExtractionJournal
-from odfs_jax.faces import align
+from odfs_jax.faces import affine, align
 from odfs_jax.faces.types import FaceType
 
 NO_FACE = "no_face.txt"
@@ -96,8 +96,8 @@ def debug_picture(
     for face in faces:
         _rectangle(picture, face.box * scale, BOX_COLOR, pen)
         if face_type is not FaceType.MARK_ONLY:
-            matrix = align.invert(align.alignment_matrix(face.landmarks, face_type, 1))
-            corners = align.transform(matrix, np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]]))
+            matrix = affine.invert(align.alignment_matrix(face.landmarks, face_type, 1))
+            corners = affine.transform(matrix, np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]]))
             square = _fixed(corners * scale)
             cv2.polylines(picture, [square], True, SQUARE_COLOR, pen, cv2.LINE_AA, SUBPIXEL)
         for point in face.landmarks * scale:

@@ -58,7 +58,7 @@ def load_variables(net: nn.Module, example: tuple[int, ...], path: Path) -> dict
     variables = from_torch(state)
     wanted = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct(example, np.float32))
     found, expected = flatten_dict(variables, sep="/"), flatten_dict(wanted, sep="/")
-    name = type(net).__name__
+    name = type(net).__name__.removesuffix("Net")
     for key in sorted(expected.keys() ^ found.keys()):
         what = "lacks" if key in expected else "has besides"
         raise BadFileError(path, f"not weights of {name}: it {what} {key}")

@@ -3,8 +3,6 @@
 The packages are not imported: one would start TensorFlow, the other needs a module that is gone.
 """
 
-import hashlib
-import importlib.util
 import io
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import joblib
 import numpy as np
 
-from odfs_jax.errors import UserError
+from odfs_jax.faces.packaged_weights import package_file, verified
 
 # The weight files of mtcnn 1.0.0 are pickles, and loading a pickle can run any code that is in it.
 # So the bytes are compared with these digests BEFORE they are loaded, and it is those same bytes
@@ -45,25 +43,6 @@ def mtcnn_params() -> dict[str, dict[str, Any]]:
 def dlib68_path() -> Path:
     """dlib's 68-point shape predictor, inside `face-recognition-models`."""
     return package_file("face_recognition_models", "models/shape_predictor_68_face_landmarks.dat")
-
-
-def package_file(package: str, inner: str) -> Path:
-    """Path of the file `inner` of an installed `package`. Raises UserError when it is not there."""
-    spec = importlib.util.find_spec(package)
-    for place in [] if spec is None else spec.submodule_search_locations or []:
-        path = Path(place) / inner
-        if path.is_file():
-            return path
-    raise UserError(f"{package}: no file {inner}; run: pip install -c constraints.txt odfs-jax")
-
-
-def verified(path: Path, sha256: str) -> bytes:
-    """The content of `path` if its SHA-256 is the expected one; raises UserError otherwise."""
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise UserError(f"{path}: SHA-256 {found}, expected {sha256}; reinstall its package")
-    return content
 
 
 def _mtcnn_net(name: str) -> dict[str, Any]:

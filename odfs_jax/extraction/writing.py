@@ -10,8 +10,8 @@ from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.journal import RUN, Done, ExtractionJournal
-from odfs_jax.faces import align, pose
-from odfs_jax.faces.crop import cut
+from odfs_jax.faces import affine, align, pose
+from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.types import FaceType
 
 MANUAL = "manual"  # the detector, landmarker and run of faces that a person placed
@@ -39,7 +39,7 @@ def aligned_face(
     data = FaceData(
         face_type=face_type,
         size=max(frame.image.shape[:2]) if whole else size,
-        landmarks=align.transform(matrix, landmarks),
+        landmarks=affine.transform(matrix, landmarks),
         source=_source_of(frame, detection),
         pose=Pose(*(round(angle, 3) for angle in angles)),
         detector=detector,
@@ -47,7 +47,7 @@ def aligned_face(
         score=round(detection.score, 5),
         extra=extra,
     )
-    return frame.image if whole else cut(frame.image, matrix, size), data
+    return frame.image if whole else crop_face(frame.image, matrix, size), data
 
 
 def _source_of(frame: Frame, detection: Detection) -> Source:

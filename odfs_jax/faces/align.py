@@ -1,16 +1,19 @@
-"""Alignment: from 68 points in any picture to the affine matrix of an aligned face.
+"""Alignment by the 68 points: of a face to its aligned picture, of one person's face to another's.
 
-Points are (x, y) in pixels with integer coordinates at pixel centres, as OpenCV has them. A matrix
-is float64 [2, 3] and maps (x, y, 1) of the source picture to (x, y) of the aligned one.
+Points are (x, y) in pixels of any picture. A matrix is float64 [2, 3], see `affine`.
 Sources: docs/reference_2018.md section 2; Umeyama, "Least-squares estimation of
 transformation parameters between two point patterns", PAMI 13(4), 1991.
 """
 
 import numpy as np
 
+from odfs_jax.faces.affine import transform
+from odfs_jax.faces.landmarks68 import EYES, MIRROR
 from odfs_jax.faces.types import FaceType
 
 INNER = slice(17, 68)  # brows, nose, eyes, mouth: the points that alignment uses
+FRONTAL_SHARE = 0.25  # of a person's faces: those with the smallest yaw, both eyes seen alike
+BRIDGE = 10  # of the mean face's points: the top of the nose, on its middle line
 
 # fmt: off
 MEAN_FACE_X = (
@@ -34,9 +37,9 @@ MEAN_FACE = np.stack([MEAN_FACE_X, MEAN_FACE_Y], axis=-1)  # [51, 2] in the unit
 
 
 def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Least-squares similarity [2, 3] that maps `source` [n, 2] onto `target` [n, 2].
+    """The least-squares similarity [2, 3] that maps points `source` [n, 2] onto `target` [n, 2].
 
-    Raises ValueError when the source points coincide (no scale can be found).
+    Raises ValueError when the source points coincide, for then no scale can be found.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     mean_s, mean_t = source.mean(0), target.mean(0)
@@ -52,9 +55,10 @@ def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def alignment_matrix(landmarks: np.ndarray, face_type: FaceType, size: int) -> np.ndarray:
-    """Matrix [2, 3] from the picture of `landmarks` [68, 2] to a `size` x `size` aligned face.
+    """face_from_image [2, 3]: from the picture of `landmarks` [68, 2] to its aligned face.
 
-    Of `mark_only`, which is not cut, the identity. Raises ValueError when the points coincide.
+    The face is `size` x `size` pixels. `mark_only` is not aligned: its matrix is the identity.
+    Raises ValueError when the points coincide.
     """
     if face_type is FaceType.MARK_ONLY:
         return np.eye(2, 3)
@@ -65,20 +69,43 @@ def alignment_matrix(landmarks: np.ndarray, face_type: FaceType, size: int) -> n
     return umeyama(landmarks[INNER], MEAN_FACE * (size - 2 * margin) + shift)
 
 
+def frontal_eyes(landmarks: list[np.ndarray], yaws: list[float], face_type: FaceType) -> np.ndarray:
+    """The mean eye points [12, 2] of a person's most frontal faces, made symmetric.
+
+    They tell a short face from a long one. Alignment fits all inner points, so it enlarges a person
+    with a short nose and chin, and their eyes end up at another height than a long-faced person's.
+
+    Args:
+      landmarks: [68, 2] of each face, in any picture. Points that coincide raise ValueError.
+      yaws: degrees, one a face.
+      face_type: of the aligned picture, in shares of which the result is.
+    """
+    count = max(1, round(FRONTAL_SHARE * len(yaws)))
+    chosen = np.argsort(np.abs(yaws), kind="stable")[:count]
+    faces = [transform(alignment_matrix(landmarks[i], face_type, 1), landmarks[i]) for i in chosen]
+    mean = np.mean(faces, axis=0)
+    mirrored = mean[list(MIRROR)]
+    middle = MEAN_FACE_X[BRIDGE] * (1 - 2 * face_type.padding) + face_type.padding
+    mirrored[:, 0] = 2 * middle - mirrored[:, 0]
+    return ((mean + mirrored) / 2)[EYES]
+
+
+def anchor_matrix(src_eyes: np.ndarray, dst_eyes: np.ndarray) -> np.ndarray:
+    """dst_from_src [2, 3]: scales and moves `src_eyes` [n, 2] onto `dst_eyes`, without a rotation.
+
+    A swapped face laid so on dst's keeps src's own proportions, instead of taking dst's places for
+    its features. The least-squares fit, in the units of the points.
+    """
+    middle_src, middle_dst = src_eyes.mean(0), dst_eyes.mean(0)
+    src, dst = src_eyes - middle_src, dst_eyes - middle_dst
+    scale = (src * dst).sum() / (src**2).sum()
+    shift = middle_dst - scale * middle_src
+    return np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
+
+
 def _upright_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """The mean of all points in the middle, the mean face a third of the picture, not turned."""
+    """Places the mean of all points in the middle and the mean face over a third of it, upright."""
     similarity = umeyama(landmarks[INNER], MEAN_FACE)
     scale = np.sqrt(np.linalg.det(similarity[:, :2])) * size / 3
     linear = scale * np.eye(2)
     return np.concatenate([linear, (size / 2 - linear @ landmarks.mean(0))[:, None]], axis=1)
-
-
-def invert(matrix: np.ndarray) -> np.ndarray:
-    """The inverse of an affine matrix [..., 2, 3]."""
-    inverse = np.linalg.inv(matrix[..., :2])
-    return np.concatenate([inverse, -inverse @ matrix[..., 2:]], axis=-1)
-
-
-def transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Applies `matrix` [2, 3] to `points` [..., 2]."""
-    return points @ matrix[:, :2].T + matrix[:, 2]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 
-def cut(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+def crop_face(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """`image` (uint8 [H,W,3]) as [size,size,3]; `matrix` [2,3] maps its points to the square's.
 
     Lanczos where the square is as fine as the picture or finer; where it is coarser, the square is
@@ -27,7 +27,7 @@ def cut(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def cut_roughly(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+def crop_face_fast(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """The same square, bilinear; where it is coarser, from a picture that is averaged down first.
 
     A whole number of times, so that fewer than two of its pixels, each way, go into one of the

@@ -19,7 +19,7 @@ EYE_CORNERS = (36, 45)  # the outer ones
 MARGIN = 0.08  # of their distance: lids and lips reach beyond their points
 
 
-def hull_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
+def face_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 [height, width], 255 inside the face hull of `landmarks` [68, 2] pixels, 0 outside."""
     return _filled(landmarks, HULLS, height, width)
 
@@ -46,7 +46,7 @@ def feature_mask(
     left, right = landmarks[list(EYE_CORNERS)]
     radius = int(np.clip(MARGIN * np.linalg.norm(right - left), 1, height))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    return cv2.dilate(mask, disc) & hull_mask(landmarks, height, width)
+    return cv2.dilate(mask, disc) & face_mask(landmarks, height, width)
 
 
 def _filled(

@@ -7,7 +7,7 @@ right, y up and z to the viewer; R is a rotation.
 import cv2
 import numpy as np
 
-from odfs_jax.faces.mean_head import MEAN_HEAD
+from odfs_jax.faces.landmarks68 import MEAN_HEAD
 
 ROUNDS = 10  # of Gauss-Newton; it converges in about five
 USED = slice(17, 68)  # not the jaw: its points follow the visible outline when a head turns

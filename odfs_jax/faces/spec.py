@@ -1,4 +1,7 @@
-"""A view: how a network takes a face in, or gives it out."""
+"""What the faces that go into a network, and those that come out of it, look like.
+
+Pictures are float32 RGB [..., 3] in [0, 1].
+"""
 
 from dataclasses import dataclass
 
@@ -8,20 +11,20 @@ import numpy as np
 
 from odfs_jax.faces.types import FaceType
 
-LUMA = (0.299, 0.587, 0.114)  # BT.601
+LUMA = (0.299, 0.587, 0.114)  # BT.601: weights of red, green and blue
 
 
 @dataclass(frozen=True)
-class View:
-    """An aligned face of `face_type` at `resolution` pixels a side, in colour or grey.
+class FaceSpec:
+    """An aligned face of `face_type`, `resolution` x `resolution` pixels, in color or gray.
 
-    Every network takes three channels in, a grey picture in three equal ones, so that one layer
-    may see both kinds. Given out, a grey picture has one channel.
+    A network's inputs always have three channels (a gray face has three equal ones), so that one
+    layer can read faces of both kinds. A gray output or target has one channel.
     """
 
     face_type: FaceType
     resolution: int
-    grey: bool = False
+    gray: bool = False
 
     @property
     def margin(self) -> float:
@@ -30,37 +33,39 @@ class View:
 
     @property
     def shift(self) -> float:
-        """Pixels by which the mean face lies lower than in the middle."""
+        """Pixels by which the mean face lies below the middle of the picture."""
         return self.face_type.shift * self.resolution
 
     @property
     def face_side(self) -> float:
-        """Pixels of the mean face's unit square: how finely the view shows a face."""
+        """Side of the mean face's unit square in pixels: how finely a face is resolved."""
         return self.resolution - 2 * self.margin
 
-    def taken_in(self, pictures: jax.Array) -> jax.Array:
-        """RGB [..., 3] as the network gets it, [..., 3]."""
-        return jnp.repeat(grey(pictures), 3, axis=-1) if self.grey else pictures
+    def to_input(self, pictures: jax.Array) -> jax.Array:
+        """RGB [..., 3] as a network input [..., 3]; of a gray spec, three equal channels."""
+        return jnp.repeat(to_gray(pictures), 3, axis=-1) if self.gray else pictures
 
-    def given_out(self, pictures: jax.Array) -> jax.Array:
-        """RGB [..., 3] as the network must give it, [..., 3], or [..., 1] of a grey view."""
-        return grey(pictures) if self.grey else pictures
+    def to_target(self, pictures: jax.Array) -> jax.Array:
+        """RGB [..., 3] as what a network must output: [..., 3], or [..., 1] of a gray spec."""
+        return to_gray(pictures) if self.gray else pictures
+
+    def matrix_from(self, other: "FaceSpec") -> np.ndarray:
+        """float32 [2, 3] from pixels of a face as `other` has it to the pixels that this spec has.
+
+        A named a and b named b make the matrix `a_from_b = a.matrix_from(b)`.
+        """
+        factor = self.face_side / other.face_side
+        shift_x = self.margin - factor * other.margin
+        shift_y = self.margin + self.shift - factor * (other.margin + other.shift)
+        return np.array([[factor, 0.0, shift_x], [0.0, factor, shift_y]], np.float32)
 
 
-def between(view: View, other: View) -> np.ndarray:
-    """Matrix [2, 3] from the pixels of `view` to those of `other`, of the same face."""
-    factor = other.face_side / view.face_side
-    shift_x = other.margin - factor * view.margin
-    shift_y = other.margin + other.shift - factor * (view.margin + view.shift)
-    return np.array([[factor, 0.0, shift_x], [0.0, factor, shift_y]], np.float32)
-
-
-def grey(pictures: jax.Array) -> jax.Array:
-    """The luma [..., 1] of RGB [..., 3]."""
+def to_gray(pictures: jax.Array) -> jax.Array:
+    """The BT.601 luma [..., 1] of RGB `pictures` [..., 3]."""
     r, g, b = (pictures[..., i : i + 1] for i in range(3))
     return LUMA[0] * r + LUMA[1] * g + LUMA[2] * b
 
 
-def colour(pictures: jax.Array) -> jax.Array:
-    """Pictures as a view gives them out, [..., 1] or [..., 3], as RGB [..., 3]."""
+def to_rgb(pictures: jax.Array) -> jax.Array:
+    """Gray [..., 1] or RGB [..., 3] `pictures` as RGB [..., 3]."""
     return jnp.broadcast_to(pictures, (*pictures.shape[:-1], 3))

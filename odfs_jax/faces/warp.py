@@ -1,11 +1,98 @@
-"""Resampling on the device: bilinear, edges replicated, coordinates of pixel centres as in OpenCV.
+"""Resampling on the device: faces cropped out of pictures and pasted back, bilinear reads.
 
-Pictures are float [H, W, C]; batches come from `jax.vmap`.
+Coordinates are those of pixel centers, as in OpenCV; beyond a picture its edge is repeated.
 """
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
+
+from odfs_jax.faces.affine import jnp_invert
+
+T = TypeVar("T")
+
+
+def crop_faces(
+    images: jax.Array, face_from_image: jax.Array, size: int, supersample: int
+) -> jax.Array:
+    """Faces, float32 [N, size, size, C] in [0, 1], out of `images` [N, H, W, C].
+
+    Args:
+      images: float in [0, 1], or uint8.
+      face_from_image: [N, 2, 3], one matrix an image.
+      size: pixels of a side of a face.
+      supersample: bilinear reads along each side of an output pixel, evenly spread, whose mean it
+        is. Nothing aliases while a face is at most about `supersample` times larger in the image.
+    """
+
+    def crop(image: jax.Array, matrix: jax.Array) -> jax.Array:
+        return warp_affine(_unit(image), jnp_invert(matrix), size, size, supersample)
+
+    return jax.vmap(crop)(images, face_from_image)
+
+
+def paste_faces(
+    faces: jax.Array,
+    face_from_image: jax.Array,
+    height: int,
+    width: int,
+    *,
+    supersample: int = 1,
+    enlarge: int = 1,
+) -> jax.Array:
+    """`faces` [N, R, R, C] as they lie in images: [N, height, width, C], their edges repeated.
+
+    Args:
+      faces: float in [0, 1].
+      face_from_image: [N, 2, 3], one matrix a face.
+      height: pixels of an image.
+      width: pixels of an image.
+      supersample: reads along each side of an output pixel; a face that is smaller in the image
+        than in `faces` needs more than one.
+      enlarge: a face that is larger in the image is enlarged so many times first (Lanczos, clipped
+        to [0, 1]) and comes out sharper than bilinear reads alone leave it.
+    """
+    if enlarge > 1:
+        count, rows, cols, channels = faces.shape
+        shape = (count, rows * enlarge, cols * enlarge, channels)
+        faces = jnp.clip(jax.image.resize(faces, shape, "lanczos3"), 0.0, 1.0)
+        center = jnp.array([0.0, 0.0, (enlarge - 1) / 2])  # pixel edges, not centers, stay put
+        face_from_image = face_from_image * enlarge + center[None, None, :]
+
+    def paste(face: jax.Array, matrix: jax.Array) -> jax.Array:
+        return warp_affine(face, matrix, height, width, supersample)
+
+    return map_in_groups(jax.vmap(paste), 1, faces, face_from_image)
+
+
+def warp_affine(
+    image: jax.Array, input_from_output: jax.Array, height: int, width: int, reads: int = 1
+) -> jax.Array:
+    """`image` [H, W, C] resampled to [height, width, C] by a matrix [2, 3].
+
+    Each output pixel is the mean of `reads`² bilinear reads, so that nothing aliases while output
+    pixels are at most about twice `reads` input pixels wide.
+    """
+    rows, cols = affine_coordinates(input_from_output, height, width, reads)
+    return pixel_means(bilinear(image, rows, cols), reads)
+
+
+def affine_coordinates(
+    input_from_output: jax.Array, height: int, width: int, reads: int = 1
+) -> tuple[jax.Array, jax.Array]:
+    """Where the pixels of a `height` x `width` output are read from: (rows, cols) of the input.
+
+    The matrix is [2, 3]. Each of the two results is [height * reads, width * reads]: `reads`²
+    places in every output pixel, evenly spread.
+    """
+    dtype = input_from_output.dtype
+    x = (jnp.arange(width * reads, dtype=dtype)[None, :] + 0.5) / reads - 0.5
+    y = (jnp.arange(height * reads, dtype=dtype)[:, None] + 0.5) / reads - 0.5
+    cols, rows = (m[0] * x + m[1] * y + m[2] for m in input_from_output)
+    return rows, cols
 
 
 def bilinear(image: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
@@ -20,41 +107,30 @@ def bilinear(image: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
     return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
 
 
-def affine_coordinates(
-    matrix: jax.Array, height: int, width: int, reads: int = 1
-) -> tuple[jax.Array, jax.Array]:
-    """(rows, cols) [height, width] that the affine `matrix` [2, 3] gives for every output pixel.
-
-    The matrix maps (x, y, 1) of the output to (x, y) of the picture to read from. With `reads`
-    above 1 there are `reads`² places in each pixel, evenly spread: [height * reads, width * reads].
-    """
-    x = (jnp.arange(width * reads, dtype=matrix.dtype)[None, :] + 0.5) / reads - 0.5
-    y = (jnp.arange(height * reads, dtype=matrix.dtype)[:, None] + 0.5) / reads - 0.5
-    cols, rows = (m[0] * x + m[1] * y + m[2] for m in matrix)
-    return rows, cols
-
-
 def pixel_means(samples: jax.Array, reads: int) -> jax.Array:
-    """[h * reads, w * reads, C] to [h, w, C]: the mean of each pixel's reads.
+    """[h * reads, w * reads, C] to [h, w, C]: the mean of each output pixel's reads.
 
-    As a sum of slices: XLA:CPU takes seven times as long over a mean along two of five axes.
+    It is a sum of slices: XLA:CPU takes seven times as long over a mean along two of five axes.
     """
     rows = sum(samples[i::reads] for i in range(reads))
     return sum(rows[:, i::reads] for i in range(reads)) / reads**2
 
 
-def warp_affine(
-    image: jax.Array, matrix: jax.Array, height: int, width: int, reads: int = 1
-) -> jax.Array:
-    """`image` [H, W, C] resampled to [height, width, C]; `matrix` [2, 3] maps output to input.
+def map_in_groups(function: Callable[..., T], group: int, *arrays: jax.Array) -> T:
+    """`function(*arrays)`, computed on a CPU for `group` entries of the first axis at a time.
 
-    Each pixel is the mean of `reads`² bilinear reads, so that nothing aliases while output pixels
-    are at most about twice `reads` input pixels wide.
+    `function` takes arrays [n, ...] and returns a tree of such arrays; each entry of its results
+    depends on the same entry of its arguments only. n is a multiple of `group`.
+
+    XLA:CPU fuses the code that makes an array into every place that reads it, and so computes it
+    again in each. Here the arguments are computed before the call, and the results after it.
     """
-    return pixel_means(bilinear(image, *affine_coordinates(matrix, height, width, reads)), reads)
+    if jax.default_backend() != "cpu":
+        return function(*arrays)
+    parts = [array.reshape(-1, group, *array.shape[1:]) for array in arrays]
+    done = jax.lax.map(lambda part: function(*part), parts)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
 
 
-def compose(outer: jax.Array, inner: jax.Array) -> jax.Array:
-    """The affine matrix [2, 3] that does what `inner` does, and then what `outer` does."""
-    moved = jnp.matmul(outer[:, :2], inner, precision="highest")  # TF32 would move the picture
-    return moved + jnp.pad(outer[:, 2:], ((0, 0), (2, 0)))
+def _unit(image: jax.Array) -> jax.Array:
+    return image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image

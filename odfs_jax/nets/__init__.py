@@ -42,7 +42,7 @@ def build_net(model: Mapping[str, Any]) -> SwapNet:
         **{name: _setting(f"model.{name}", fields[name].type, model[name]) for name in SHARED},
         **{name: _setting(f"model.args.{name}", fields[name].type, args[name]) for name in args},
     )
-    _check_views(built)
+    _check_specs(built)
     return built
 
 
@@ -65,15 +65,15 @@ def _setting(key: str, kind: type, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _check_views(net: SwapNet) -> None:
+def _check_specs(net: SwapNet) -> None:
     """Raises UserError unless the network gives what it declares, of all that the swap sees."""
-    seen, swapped = net.inputs["dst"].face_type, net.swapped.face_type
+    seen, swapped = net.input_specs["dst"].face_type, net.output_spec.face_type
     if not swapped.contains(seen):
         raise UserError(f"model.face_type={swapped}: the network sees more of dst, a {seen} face")
     made, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), *net.blank())
-    for name, view in (item for views in net.targets.values() for item in views.items()):
-        size = view.resolution
-        declared = (1, size, size, 1 if view.grey else 3), (1, size, size, 1)
+    for name, spec in (item for specs in net.target_specs.values() for item in specs.items()):
+        size = spec.resolution
+        declared = (1, size, size, 1 if spec.gray else 3), (1, size, size, 1)
         found = tuple(part.shape for part in made[name])
         if found != declared:
             raise UserError(

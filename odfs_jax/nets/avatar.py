@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.faces.spec import View
+from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.nets.decode import Decoder
@@ -43,17 +43,17 @@ class Avatar(SwapNet):
     large_mask_decoder: Sequence[int]
 
     @property
-    def small(self) -> View:
+    def small(self) -> FaceSpec:
         """What both stages work from."""
-        return View(self.small_face_type, self.small_resolution, grey=True)
+        return FaceSpec(self.small_face_type, self.small_resolution, gray=True)
 
     @property
-    def inputs(self) -> dict[str, View]:
+    def input_specs(self) -> dict[str, FaceSpec]:
         return {"src": self.small, "dst": self.small}
 
     @property
-    def targets(self) -> dict[str, dict[str, View]]:
-        return {"src": {"src": self.small, "src_large": self.view}, "dst": {"dst": self.small}}
+    def target_specs(self) -> dict[str, dict[str, FaceSpec]]:
+        return {"src": {"src": self.small, "src_large": self.face_spec}, "dst": {"dst": self.small}}
 
     def setup(self) -> None:
         def widths(*names: str) -> tuple[int, ...]:

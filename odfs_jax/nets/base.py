@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.faces.spec import View
+from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.nets.ops import Codes, Output
 
@@ -23,32 +23,34 @@ class SwapNet(nn.Module, kw_only=True):
     remat: bool = False  # compute the decoders' feature maps anew for the gradient
 
     @property
-    def view(self) -> View:
+    def face_spec(self) -> FaceSpec:
         """The face that the model's settings describe."""
-        return View(self.face_type, self.resolution)
+        return FaceSpec(self.face_type, self.resolution)
 
     @property
-    def inputs(self) -> dict[str, View]:
+    def input_specs(self) -> dict[str, FaceSpec]:
         """What is shown of "src" and of "dst"."""
-        return {"src": self.view, "dst": self.view}
+        return {"src": self.face_spec, "dst": self.face_spec}
 
     @property
-    def targets(self) -> dict[str, dict[str, View]]:
+    def target_specs(self) -> dict[str, dict[str, FaceSpec]]:
         """What must be given back of "src" and of "dst", by the names of `__call__`'s outputs."""
-        return {"src": {"src": self.view}, "dst": {"dst": self.view}}
+        return {"src": {"src": self.face_spec}, "dst": {"dst": self.face_spec}}
 
     @property
-    def swapped(self) -> View:
+    def output_spec(self) -> FaceSpec:
         """What `swap` gives."""
-        return self.view
+        return self.face_spec
 
     def blank(self) -> tuple[jax.Array, jax.Array]:
         """A black face [1,R,R,3] of src and one of dst, to learn shapes from."""
-        sizes = (self.inputs[side].resolution for side in ("src", "dst"))
+        sizes = (self.input_specs[side].resolution for side in ("src", "dst"))
         return tuple(jnp.zeros((1, size, size, 3)) for size in sizes)
 
     def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output | Codes]:
-        """Both people's faces rebuilt; the faces are as `inputs` says, the outputs as `targets`.
+        """Both people's faces rebuilt: {name: (face, mask)}, for each name in `target_specs`.
+
+        `src` [N,R,R,3] and `dst` [M,R,R,3] are float32 in [0, 1], as `input_specs` says.
 
         A network may also return "codes": {"src": ..., "dst": ...}, what it makes of either face
         before the parts that tell the two people apart, both of one shape [N, ...]. A loss may use
@@ -57,5 +59,5 @@ class SwapNet(nn.Module, kw_only=True):
         raise NotImplementedError
 
     def swap(self, dst: jax.Array) -> Output:
-        """src's face with the expression, pose and light of `dst`, as `swapped` says."""
+        """src's face with the expression, pose and light of `dst`, as `output_spec` says."""
         raise NotImplementedError

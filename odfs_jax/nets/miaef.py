@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.faces.spec import View
+from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.nets.decode import Picture, Upscales
 from odfs_jax.nets.encode import Features, Inter, code_side
@@ -49,12 +49,12 @@ class Miaef(SwapNet):
     mask_decoder: Sequence[int]
 
     @property
-    def inputs(self) -> dict[str, View]:
-        return {"src": replace(self.view, grey=True), "dst": self.view}
+    def input_specs(self) -> dict[str, FaceSpec]:
+        return {"src": replace(self.face_spec, gray=True), "dst": self.face_spec}
 
     @property
-    def targets(self) -> dict[str, dict[str, View]]:
-        return {"src": {"src": replace(self.view, grey=True)}, "dst": {"dst": self.view}}
+    def target_specs(self) -> dict[str, dict[str, FaceSpec]]:
+        return {"src": {"src": replace(self.face_spec, gray=True)}, "dst": {"dst": self.face_spec}}
 
     def setup(self) -> None:
         self.shared = Features(scaled(self.encoder, self.width))

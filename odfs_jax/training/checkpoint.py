@@ -137,7 +137,7 @@ def check_same_model(folder: Path, saved: dict, wanted: dict) -> None:
 def load_for_inference(folder: Path) -> tuple[dict, dict, np.ndarray]:
     """(ModelConfig as a dict, params on the first device, src's eyes [12, 2]) of a model folder.
 
-    The eyes are `faces.proportions.frontal_eyes` of the faces it was trained on.
+    The eyes are `faces.align.frontal_eyes` of the faces it was trained on.
 
     Raises UserError when the folder holds no checkpoint, or a damaged one.
     """

@@ -208,12 +208,12 @@ def _load_facesets(config: dict, net: SwapNet) -> dict:
         raise UserError(f"data.sampling={sampling}: expected one of {', '.join(SAMPLINGS)}")
     facesets, eyes_mouth = {}, config["loss"]["eyes_mouth"] > 0
     for side in ("src", "dst"):
-        folder, rebuilt = Path(config["data"][side]["aligned"]), net.targets[side].values()
-        facesets[side] = load_faceset(folder, side, net.inputs[side], rebuilt, eyes_mouth)
+        folder, rebuilt = Path(config["data"][side]["aligned"]), net.target_specs[side].values()
+        facesets[side] = load_faceset(folder, side, net.input_specs[side], rebuilt, eyes_mouth)
     return facesets
 
 
 def _src_eyes(config: dict, net: SwapNet) -> list:
-    """What conversion must know of src's faces (`faces/proportions.py`), as JSON."""
+    """What conversion must know of src's faces (`faces/align.py`), as JSON."""
     folder = Path(config["data"]["src"]["aligned"])
-    return read_eyes(folder, "src", net.swapped.face_type).tolist()
+    return read_eyes(folder, "src", net.output_spec.face_type).tolist()

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.data.faceset import Faceset
-from odfs_jax.faces.spec import View, colour
-from odfs_jax.inference import crop_faces, inverse
+from odfs_jax.faces.affine import jnp_invert
+from odfs_jax.faces.spec import FaceSpec, to_rgb
+from odfs_jax.faces.warp import crop_faces
 from odfs_jax.nets.base import SwapNet
 
 ROWS = 4
@@ -37,7 +38,7 @@ def make_preview(net: SwapNet, facesets: dict[str, Faceset]) -> Callable[..., ja
         swap, _ = net.apply({"params": params}, faces["dst"], method="swap")
         cells = []
         for side in ("src", "dst"):
-            cells += [faces[side], *(rebuilt[name][0] for name in net.targets[side])]
+            cells += [faces[side], *(rebuilt[name][0] for name in net.target_specs[side])]
         return grid([*cells, swap])
 
     def preview(params: dict, sample: int = 0) -> jax.Array:
@@ -50,7 +51,7 @@ def grid(columns: list[jax.Array]) -> jax.Array:
     """uint8 [rows * R, columns * R, 3] of pictures [rows, r, r, 1 or 3]; R is the largest r."""
     size = max(column.shape[1] for column in columns)
     shape = (len(columns[0]), size, size, 3)
-    columns = [jax.image.resize(colour(column), shape, "linear") for column in columns]
+    columns = [jax.image.resize(to_rgb(column), shape, "linear") for column in columns]
     grid = jnp.concatenate(jnp.concatenate(columns, axis=2), axis=0)
     return jnp.round(grid * 255).astype(jnp.uint8)
 
@@ -67,6 +68,6 @@ def _spread(faceset: Faceset, sample: int) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("seen", "reads"))
-def _cut_out(images: jax.Array, cuts: jax.Array, seen: View, reads: int) -> jax.Array:
+def _cut_out(images: jax.Array, cuts: jax.Array, seen: FaceSpec, reads: int) -> jax.Array:
     """Faces [N, R, R, 3] as `seen`; `cuts` map its pixels to those of `images`."""
-    return seen.taken_in(crop_faces(images, jax.vmap(inverse)(cuts), seen.resolution, reads))
+    return seen.to_input(crop_faces(images, jax.vmap(jnp_invert)(cuts), seen.resolution, reads))

@@ -129,7 +129,7 @@ def samples(
     settings: Mapping[str, Any],
 ) -> tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]:
     """(faces as `net` sees them, {name of its output: (faces, masks) that it must give back})."""
-    views = {"seen": net.inputs[side], "rebuilt": net.targets[side]}
+    views = {"seen": net.input_specs[side], "rebuilt": net.target_specs[side]}
 
     def one(key: jax.Array, image: jax.Array, cut: jax.Array):
         return augment.sample(key, image, cut, settings=settings, **views)

@@ -13,7 +13,7 @@ from workspaces import COUNT, HEIGHT, MODEL, WIDTH, WITHOUT_FACE, write_aligned,
 
 from odfs_jax.config import ModelConfig, config_dir
 from odfs_jax.faces.align import MEAN_FACE
-from odfs_jax.faces.spec import View
+from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.inference import Swapper
 from odfs_jax.nets import build_net
@@ -68,8 +68,8 @@ def perfect(disc_mask) -> Callable[..., Swapper]:
             masks = jnp.broadcast_to(mask[None], (*faces.shape[:3], 1))
             return change(faces), masks
 
-        view = View(FaceType.FULL, resolution)
-        return Swapper(predict, {}, seen=view, made=view, **kind)
+        view = FaceSpec(FaceType.FULL, resolution)
+        return Swapper(predict, {}, input_spec=view, output_spec=view, **kind)
 
     return swapper
 

@@ -20,12 +20,14 @@ from odfs_jax.conversion.merge import Places, build_merge
 from odfs_jax.conversion.modes import MODES
 from odfs_jax.conversion.modes.seamless import clone
 from odfs_jax.evaluation import LUMA, Truth, frames_at, load_truth, ssim_map
-from odfs_jax.faces.align import alignment_matrix, transform
-from odfs_jax.faces.crop import cut
-from odfs_jax.faces.hull import hull_mask
-from odfs_jax.faces.spec import View
+from odfs_jax.faces.affine import transform
+from odfs_jax.faces.align import alignment_matrix
+from odfs_jax.faces.crop import crop_face
+from odfs_jax.faces.hull import face_mask
+from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
-from odfs_jax.inference import Swapper, paste_faces
+from odfs_jax.faces.warp import paste_faces
+from odfs_jax.inference import Swapper
 
 DEMO = Path(__file__).parents[2] / "assets" / "demo"
 FACE = FaceType.FULL
@@ -71,8 +73,8 @@ def scenes(resolution: int, count: int) -> Scenes:
     for t in truth:
         matrix = alignment_matrix(t.landmarks, FACE, resolution)
         points = transform(matrix, t.landmarks)
-        cuts.append(cut(t.image, matrix, resolution) / np.float32(255))
-        masks.append(hull_mask(points, resolution, resolution)[..., None] / np.float32(255))
+        cuts.append(crop_face(t.image, matrix, resolution) / np.float32(255))
+        masks.append(face_mask(points, resolution, resolution)[..., None] / np.float32(255))
     regions = [face_region(t.landmarks, FACE, resolution) for t in truth]
     side = max(r.side for r in regions)
     regions = [r.widened(side) for r in regions]
@@ -87,7 +89,7 @@ def scenes(resolution: int, count: int) -> Scenes:
 
 def all_knowing(resolution: int) -> Swapper:
     """Its "parameters" are the faces and masks that it gives."""
-    view = View(FACE, resolution)
+    view = FaceSpec(FACE, resolution)
     return Swapper(lambda known, _faces: known, {}, view, view)
 
 
@@ -99,7 +101,7 @@ def merged(batch: Scenes, config: MergeConfig):
 
 
 def test_a_perfect_face_is_the_truth_inside_the_mask():
-    """The network's part is perfect: all that is lost, cut, placing and blending have lost."""
+    """The network's part is perfect: all that is lost, cutting, placing and blending have lost."""
     batch = scenes(256, 6)
     result = merged(batch, MergeConfig(mode="overlay"))
     for new, weights, wanted in zip(

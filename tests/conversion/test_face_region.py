@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from odfs_jax.conversion.face_region import SIDES, face_region, read_region, write_region
-from odfs_jax.faces.align import alignment_matrix, invert, transform
+from odfs_jax.faces.affine import invert, transform
+from odfs_jax.faces.align import alignment_matrix
 from odfs_jax.faces.types import FaceType
 
 

@@ -15,7 +15,7 @@ from odfs_jax.conversion.merge import Merged, Places, build_merge, mask_settings
 from odfs_jax.conversion.modes import MODES, build_mode
 from odfs_jax.conversion.modes.base import Swap
 from odfs_jax.errors import UserError
-from odfs_jax.faces.spec import View, between
+from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.faces.warp import warp_affine
 from odfs_jax.inference import Swapper
@@ -95,13 +95,15 @@ def test_a_transfer_gives_dsts_colours_before_the_mode(perfect, face_points, smo
 
 def test_a_network_that_sees_less_than_it_makes(face_points, smooth_picture):
     """A small half face goes in, a full one comes out: what it saw has to lie where it was."""
-    seen, made = View(FaceType.HALF, 32), View(FaceType.FULL, RESOLUTION)
+    seen, made = FaceSpec(FaceType.HALF, 32), FaceSpec(FaceType.FULL, RESOLUTION)
     y, x = np.mgrid[:RESOLUTION, :RESOLUTION] - (RESOLUTION - 1) / 2
     mask = (np.hypot(x, y) < 0.25 * RESOLUTION).astype(np.float32)[..., None]
 
     def predict(_params, faces):
         assert faces.shape[1:] == (32, 32, 3)
-        enlarge = partial(warp_affine, matrix=between(made, seen), height=64, width=64)
+        enlarge = partial(
+            warp_affine, input_from_output=seen.matrix_from(made), height=64, width=64
+        )
         masks = jnp.broadcast_to(jnp.asarray(mask)[None], (len(faces), RESOLUTION, RESOLUTION, 1))
         return jax.vmap(enlarge)(faces), masks
 
@@ -163,7 +165,7 @@ def test_a_face_without_a_solid_mask_is_left_alone(perfect, smooth_picture, face
     swapper = perfect(RESOLUTION, lambda faces: 1 - faces)
     faint = type(swapper)(
         lambda params, faces: (faces, 0.8 * swapper.predict(params, faces)[1]),
-        **{k: getattr(swapper, k) for k in ("params", "seen", "made")},
+        **{k: getattr(swapper, k) for k in ("params", "input_spec", "output_spec")},
     )
     frame = smooth_picture(120, 120)
     region = face_region(face_points((60, 60), 40), FaceType.FULL, RESOLUTION)

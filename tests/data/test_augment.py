@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from odfs_jax.data import augment
-from odfs_jax.faces.spec import View, between
+from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.faces.warp import warp_affine
 
 STORED, RESOLUTION = 40, 16
-SEEN = View(FaceType.HALF, RESOLUTION)
+SEEN = FaceSpec(FaceType.HALF, RESOLUTION)
 NONE = {k: 0.0 for k in ("rotation", "scale", "shift", "flip", "warp", "color", "light")}
 USUAL = NONE | {"rotation": 10.0, "scale": 0.05, "shift": 0.05, "flip": 0.4, "warp": 0.24}
 # Model pixels to stored ones. No place is a whole number: there XLA:CPU may round a place apart for
@@ -219,8 +219,8 @@ def test_a_batch_is_its_samples_one_by_one(image):
     assert np.abs(np.asarray(many[1][0]) - many[1][1]).max() > 0.01  # keys matter
 
 
-SMALL = View(FaceType.HALF, RESOLUTION, grey=True)
-LARGE = View(FaceType.FULL, RESOLUTION * 5 // 2)
+SMALL = FaceSpec(FaceType.HALF, RESOLUTION, gray=True)
+LARGE = FaceSpec(FaceType.FULL, RESOLUTION * 5 // 2)
 TWO_VIEWS = {"seen": SMALL, "rebuilt": {"small": SMALL, "large": LARGE}}
 
 
@@ -228,7 +228,7 @@ def read_by_opencv(image, cut, view, reads):
     """`image` as `view`, of a face whose half face lies at `cut`; pixels are means of reads²."""
     places = (np.arange(view.resolution * reads, dtype=np.float32) + 0.5) / reads - 0.5
     corners = np.stack([*np.meshgrid(places, places), np.ones((len(places),) * 2)])
-    in_half_face = np.einsum("ij,jyx->iyx", between(view, SEEN), corners)
+    in_half_face = np.einsum("ij,jyx->iyx", SEEN.matrix_from(view), corners)
     matrix = np.einsum("ij,jyx->iyx", cut, np.concatenate([in_half_face, corners[2:]]))
     cols, rows = matrix.astype(np.float32)
     picture = image.astype(np.float32) / 255
@@ -245,7 +245,7 @@ def test_views_of_other_sizes_and_kinds_are_opencvs(image):
         expected = read_by_opencv(image, CUT, view, reads)
         face, mask = rebuilt[name]
         colour = expected[..., :3]
-        wanted = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)[..., None] if view.grey else colour
+        wanted = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)[..., None] if view.gray else colour
         np.testing.assert_allclose(face, wanted, atol=tolerance)
         np.testing.assert_allclose(mask, expected[..., 3:], atol=tolerance)
     np.testing.assert_allclose(seen, np.repeat(rebuilt["small"][0], 3, -1), atol=1e-3)
@@ -255,7 +255,7 @@ def test_all_views_of_a_sample_are_moved_and_lit_alike(image):
     """The small face is the middle of the large one, whatever is drawn."""
     settings = USUAL | {"flip": 0.5, "light": 0.3, "color": 0.2}
     draw = jax.jit(partial(augment.sample, settings=settings, **TWO_VIEWS))
-    matrix = between(SMALL, LARGE).astype(np.float64) - [[0, 0, 0.5], [0, 0, 0.5]]
+    matrix = LARGE.matrix_from(SMALL).astype(np.float64) - [[0, 0, 0.5], [0, 0, 0.5]]
     right, flipped = [], []
     for key in jax.random.split(jax.random.key(8), 6):
         _, rebuilt = draw(key, image, CUT)

@@ -12,7 +12,7 @@ from odfs_jax.data import batches
 from odfs_jax.data.augment import mirrored
 from odfs_jax.data.faceset import Faceset
 from odfs_jax.data.sampling import SAMPLINGS
-from odfs_jax.faces.spec import View
+from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.training.state import split_over
 
@@ -24,7 +24,7 @@ def facesets():
     def faceset(count):
         images = rng.integers(0, 256, (count, 6, 6, 4), dtype=np.uint8)
         yaws = rng.uniform(-60, 60, count).astype(np.float32)
-        seen = View(FaceType.HALF, 16)
+        seen = FaceSpec(FaceType.HALF, 16)
         return Faceset(images, rng.random((count, 2, 3), np.float32), yaws, seen)
 
     return {"src": faceset(5), "dst": faceset(3)}

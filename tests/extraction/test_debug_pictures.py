@@ -16,8 +16,8 @@ from odfs_jax.extraction.reports import (
     debug_picture,
     write_debug_picture,
 )
-from odfs_jax.faces import align
-from odfs_jax.faces.mean_head import MEAN_HEAD
+from odfs_jax.faces import affine, align
+from odfs_jax.faces.landmarks68 import MEAN_HEAD
 from odfs_jax.faces.types import FaceType
 
 GREY = np.full((400, 600, 3), 90, np.uint8)
@@ -38,8 +38,8 @@ def test_box_points_square_and_what_was_left_out():
     assert picture.shape == GREY.shape and (GREY == 90).all()
     assert all(near(picture, point, POINTS_COLOR) for point in LANDMARKS)
     assert near(picture, (300, 320), BOX_COLOR) and near(picture, (500, 320), BOX_COLOR)
-    back = align.invert(align.alignment_matrix(LANDMARKS, FaceType.FULL, 1))
-    corners = align.transform(back, np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]]))
+    back = affine.invert(align.alignment_matrix(LANDMARKS, FaceType.FULL, 1))
+    corners = affine.transform(back, np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]]))
     edges = [*((corners + np.roll(corners, 1, 0)) / 2), *corners]
     inside = [c for c in edges if (c > 3).all() and (c < (596, 396)).all()]
     assert len(inside) >= 3 and all(near(picture, corner, SQUARE_COLOR) for corner in inside)

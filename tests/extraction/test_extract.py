@@ -19,7 +19,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.extraction import extract as extraction
 from odfs_jax.extraction import writing
 from odfs_jax.extraction.journal import JOURNAL
-from odfs_jax.faces import align
+from odfs_jax.faces import affine, align
 
 DATA = Path(__file__).parent / "data"
 FACES = ("ada_000.jpg", "ben_010.jpg", "two_faces.jpg")  # one size, so that one compile serves all
@@ -75,7 +75,9 @@ def test_what_an_aligned_face_carries(workspace, extract):
     assert (source.file, source.frame, source.pts) == ("ada_000.jpg", 0, None)
     assert (source.width, source.height) == (384, 384)
     matrix = align.alignment_matrix(source.landmarks, face.face_type, 128)
-    np.testing.assert_allclose(align.transform(matrix, source.landmarks), face.landmarks, atol=1e-3)
+    np.testing.assert_allclose(
+        affine.transform(matrix, source.landmarks), face.landmarks, atol=1e-3
+    )
     frame = cv2.imread(str(DATA / "ada_000.jpg"))[..., ::-1]
     expected = cv2.warpAffine(frame, matrix, (128, 128), borderMode=cv2.BORDER_REPLICATE)
     assert np.abs(image.astype(int) - expected).mean() < 4  # plain bilinear, ours is averaged

@@ -17,7 +17,7 @@ import pytest
 from odfs_jax import cli
 from odfs_jax.data.aligned_png import read_image_and_face
 from odfs_jax.extraction.journal import JOURNAL, ExtractionJournal
-from odfs_jax.faces.mean_head import MEAN_HEAD
+from odfs_jax.faces.landmarks68 import MEAN_HEAD
 
 SCRIPT = Path(cli.__file__).parents[1] / "extract.py"
 FRAMES, SIDE, SIZE, KILLS = 240, 96, 128, 20

@@ -7,7 +7,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.filters import LargestFilter, PlausibilityFilter, build_filters
 from odfs_jax.faces.align import MEAN_FACE
-from odfs_jax.faces.mean_head import MEAN_HEAD
+from odfs_jax.faces.landmarks68 import MEAN_HEAD
 from odfs_jax.faces.pose import rotation_from
 
 LOOSE = {

@@ -18,7 +18,7 @@ from odfs_jax.extraction.journal import JOURNAL, RUN, ExtractionJournal
 from odfs_jax.extraction.resume import Selection, parse_selection
 from odfs_jax.extraction.tracking import GAP
 from odfs_jax.extraction.writing import accept_faces
-from odfs_jax.faces.mean_head import MEAN_HEAD
+from odfs_jax.faces.landmarks68 import MEAN_HEAD
 from odfs_jax.faces.types import FaceType
 
 FRAMES, SIDE = 24, 96

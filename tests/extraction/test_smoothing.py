@@ -17,8 +17,8 @@ from odfs_jax.extraction.smoothing import (
     fit_weights,
     noise_of,
 )
-from odfs_jax.faces import align
-from odfs_jax.faces.mean_head import MEAN_HEAD
+from odfs_jax.faces import affine, align
+from odfs_jax.faces.landmarks68 import MEAN_HEAD
 from odfs_jax.faces.pose import rotation_from
 from odfs_jax.faces.types import FaceType
 
@@ -49,7 +49,7 @@ def jitter(found, exact):
     """Mean second difference over time of the error in the aligned picture, points 17-67."""
     matrices = [align.alignment_matrix(points, FaceType.FULL, 256) for points in exact]
     residual = np.stack([
-        align.transform(m, f) - align.transform(m, e)
+        affine.transform(m, f) - affine.transform(m, e)
         for m, f, e in zip(matrices, found, exact, strict=True)
     ])  # fmt: skip
     shots = np.split(residual[:, 17:], [CUT])

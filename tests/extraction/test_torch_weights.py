@@ -31,9 +31,9 @@ class Evil:
 
 @pytest.fixture(scope="module")
 def state():
-    """A random state dict of an Sfd with PyTorch's names and axes, small in value."""
+    """A random state dict of an S3fdNet with PyTorch's names and axes, small in value."""
     shapes = jax.eval_shape(
-        s3fd.Sfd().init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+        s3fd.S3fdNet().init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
     )
     rng, result = np.random.default_rng(0), {}
     for (_, *layers, kind), leaf in flatten_dict(shapes).items():
@@ -45,7 +45,7 @@ def state():
 
 def test_an_npz_comes_back_leaf_by_leaf(tmp_path, state):
     np.savez(tmp_path / "s3fd.npz", **state)
-    params = torch_weights.load_variables(s3fd.Sfd(), (1, 64, 64, 3), tmp_path / "s3fd.npz")
+    params = torch_weights.load_variables(s3fd.S3fdNet(), (1, 64, 64, 3), tmp_path / "s3fd.npz")
     kernel = params["params"]["conv1_1"]["kernel"]
     np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), state["conv1_1.weight"])
     weight = params["params"]["conv3_3_norm"]["weight"]
@@ -56,13 +56,13 @@ def test_weights_of_another_network_are_named(tmp_path, state):
     path = tmp_path / "weights.npz"
     np.savez(path, **state)
     with pytest.raises(BadFileError, match=r"not weights of Fan: it lacks batch_stats/bn1/mean"):
-        torch_weights.load_variables(fan.Fan(), (1, 64, 64, 3), path)
+        torch_weights.load_variables(fan.FanNet(), (1, 64, 64, 3), path)
     np.savez(path, **state | {"extra.bias": np.zeros(3)})
     with pytest.raises(BadFileError, match="has besides params/extra/bias"):
-        torch_weights.load_variables(s3fd.Sfd(), (1, 64, 64, 3), path)
+        torch_weights.load_variables(s3fd.S3fdNet(), (1, 64, 64, 3), path)
     np.savez(path, **state | {"fc7.bias": np.zeros(3)})
     with pytest.raises(BadFileError, match=r"params/fc7/bias has shape \(3,\), expected \(1024,\)"):
-        torch_weights.load_variables(s3fd.Sfd(), (1, 64, 64, 3), path)
+        torch_weights.load_variables(s3fd.S3fdNet(), (1, 64, 64, 3), path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"\x93NUMPY", b"text"])

@@ -8,7 +8,7 @@ import pytest
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.smoothing import Polynomial
 from odfs_jax.extraction.tracking import GAP, reach, smoothed
-from odfs_jax.faces.mean_head import MEAN_HEAD
+from odfs_jax.faces.landmarks68 import MEAN_HEAD
 
 
 class Recorder:

@@ -10,7 +10,7 @@ from odfs_jax.extraction import writing
 from odfs_jax.extraction.journal import RUN, Done, Dropped, ExtractionJournal
 from odfs_jax.extraction.writing import accept_faces
 from odfs_jax.faces import align
-from odfs_jax.faces.crop import cut
+from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.types import FaceType
 
 
@@ -31,7 +31,7 @@ def test_an_accepted_face_is_cut_like_any_other(tmp_path, frame, points):
     assert (face.detector, face.landmarker, face.score) == ("manual", "dlib68", 1.0)
     assert (face.source.file, face.source.frame, face.source.pts) == ("clip.mp4", 12, 6144)
     matrix = align.alignment_matrix(points, FaceType.FULL, 128)
-    np.testing.assert_array_equal(image, cut(frame.image, matrix, 128))
+    np.testing.assert_array_equal(image, crop_face(frame.image, matrix, 128))
     np.testing.assert_allclose(face.source.landmarks, points, atol=1e-4)
     assert face.source.rect[:2] == pytest.approx(points.min(0), abs=1e-3)
 

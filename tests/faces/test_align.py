@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.transform import SimilarityTransform
 
-from odfs_jax.faces import align
+from odfs_jax.faces import affine, align
 from odfs_jax.faces.types import FaceType
 
 angles, scales = st.floats(-180, 180), st.floats(0.5, 2000)
@@ -20,13 +20,13 @@ def similarity(degrees, scale, shift):
 
 def face(matrix):
     """68 points whose inner ones are the mean face under `matrix`."""
-    return np.concatenate([np.zeros((17, 2)), align.transform(matrix, align.MEAN_FACE)])
+    return np.concatenate([np.zeros((17, 2)), affine.transform(matrix, align.MEAN_FACE)])
 
 
 @given(angles, scales, shifts)
 def test_a_similarity_is_recovered(degrees, scale, shift):
     matrix = similarity(degrees, scale, shift)
-    found = align.umeyama(align.MEAN_FACE, align.transform(matrix, align.MEAN_FACE))
+    found = align.umeyama(align.MEAN_FACE, affine.transform(matrix, align.MEAN_FACE))
     np.testing.assert_allclose(found, matrix, atol=1e-6 * scale + 1e-6)
 
 
@@ -39,7 +39,7 @@ def test_points_come_back(degrees, scale, shift, seed):
     size = np.linalg.det(linear)
     assert size > 0
     np.testing.assert_allclose(linear @ linear.T, size * np.eye(2), atol=1e-9 * size)
-    back = align.transform(align.invert(matrix), align.transform(matrix, landmarks))
+    back = affine.transform(affine.invert(matrix), affine.transform(matrix, landmarks))
     np.testing.assert_allclose(back, landmarks, atol=1e-3)
 
 
@@ -54,7 +54,7 @@ def test_equals_scikit_image_on_noisy_points():
 @pytest.mark.parametrize(("face_type", "padding"), [("half", 0), ("full", 48), ("head", 96)])
 def test_the_mean_face_fills_the_square_up_to_the_padding(face_type, padding):
     matrix = align.alignment_matrix(face(similarity(10, 90, (50, 70))), FaceType(face_type), 256)
-    seen = align.transform(matrix, face(similarity(10, 90, (50, 70))))[17:]
+    seen = affine.transform(matrix, face(similarity(10, 90, (50, 70))))[17:]
     np.testing.assert_allclose(seen, align.MEAN_FACE * (256 - 2 * padding) + padding, atol=1e-6)
 
 
@@ -70,5 +70,5 @@ def test_points_that_coincide_are_refused():
 
 def test_batches_of_matrices_are_inverted():
     matrices = np.stack([similarity(30, 2, (5, 6)), similarity(-70, 0.3, (1, 2))])
-    for matrix, inverse in zip(matrices, align.invert(matrices), strict=True):
-        np.testing.assert_allclose(align.invert(matrix), inverse)
+    for matrix, inverse in zip(matrices, affine.invert(matrices), strict=True):
+        np.testing.assert_allclose(affine.invert(matrix), inverse)

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from odfs_jax.faces import align
-from odfs_jax.faces.crop import cut, cut_roughly
+from odfs_jax.faces import affine
+from odfs_jax.faces.crop import crop_face, crop_face_fast
 
 
 def wave(period, size=512):
@@ -22,7 +22,7 @@ def placed(scale, source, target, angle=0.0):
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.3])
-@pytest.mark.parametrize("cutter, margin", [(cut, 4), (cut_roughly, 10)])
+@pytest.mark.parametrize("cutter, margin", [(crop_face, 4), (crop_face_fast, 10)])
 @pytest.mark.parametrize("scale", [3.0, 1.0, 0.7, 0.31, 0.125])
 def test_pixels_land_where_the_matrix_says(scale, cutter, margin, angle):
     period = 40 / min(scale, 1)
@@ -30,14 +30,14 @@ def test_pixels_land_where_the_matrix_says(scale, cutter, margin, angle):
     matrix = placed(scale, (250.3, 240.9), (31.2, 30.1), angle)
     found = cutter(picture, matrix, 64).astype(float)
     y, x = np.mgrid[:64, :64]
-    points = align.transform(align.invert(matrix), np.stack([x, y], -1).reshape(-1, 2))
+    points = affine.transform(affine.invert(matrix), np.stack([x, y], -1).reshape(-1, 2))
     phases = np.stack([points[:, 0], points[:, 1], points.sum(1)], -1) * 2 * np.pi / period
     expected = (127.5 + 100 * np.sin(phases)).reshape(64, 64, 3)
     inside = ((points > margin) & (points < 511 - margin)).all(1).reshape(64, 64)
     assert np.abs(found - expected)[inside].max() < 4
 
 
-@pytest.mark.parametrize("cutter", [cut, cut_roughly])
+@pytest.mark.parametrize("cutter", [crop_face, crop_face_fast])
 def test_detail_finer_than_the_square_is_averaged_away(cutter):
     board = np.zeros((512, 512, 3), np.uint8)
     board[::2, ::2] = board[1::2, 1::2] = 255
@@ -48,17 +48,17 @@ def test_detail_finer_than_the_square_is_averaged_away(cutter):
 def test_a_whole_shift_copies_pixels():
     picture = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
     matrix = np.array([[1.0, 0, -7], [0, 1, -5]])
-    np.testing.assert_array_equal(cut(picture, matrix, 32), picture[5:37, 7:39])
+    np.testing.assert_array_equal(crop_face(picture, matrix, 32), picture[5:37, 7:39])
 
 
 def test_the_edge_is_repeated_outside():
     picture = np.full((20, 20, 3), 9, np.uint8)
     picture[:, -1] = 200
-    found = cut(picture, np.array([[1.0, 0, -10], [0, 1, 0]]), 32)
+    found = crop_face(picture, np.array([[1.0, 0, -10], [0, 1, 0]]), 32)
     assert (found[5, 15:] == 200).all()
 
 
-@pytest.mark.parametrize("cutter", [cut, cut_roughly])
+@pytest.mark.parametrize("cutter", [crop_face, crop_face_fast])
 def test_the_matrix_is_not_changed(cutter):
     matrix = placed(0.25, (50, 50), (8, 8))
     before = matrix.copy()
@@ -76,10 +76,12 @@ def test_a_rough_cut_repeats_the_edge_outside(scale, middle):
     padded = np.pad(picture, ((edge, edge), (edge, edge), (0, 0)), mode="edge")
     moved = matrix.copy()
     moved[:, 2] -= matrix[:, :2] @ [edge, edge]
-    near, far = (cut_roughly(p, m, 64).astype(int) for p, m in ((picture, matrix), (padded, moved)))
+    near, far = (
+        crop_face_fast(p, m, 64).astype(int) for p, m in ((picture, matrix), (padded, moved))
+    )
     assert np.abs(near - far).mean() < (1 if scale > 0.1 else 5)  # cells start elsewhere
 
 
 def test_a_picture_smaller_than_a_pixel_of_the_square():
     picture = np.full((5, 7, 3), 90, np.uint8)
-    assert (cut_roughly(picture, placed(0.05, (3, 3), (32, 32)), 64) == 90).all()
+    assert (crop_face_fast(picture, placed(0.05, (3, 3), (32, 32)), 64) == 90).all()

@@ -6,8 +6,8 @@ from scipy.spatial import ConvexHull, Delaunay, distance
 
 from odfs_jax.faces import pose
 from odfs_jax.faces.align import MEAN_FACE
-from odfs_jax.faces.hull import EYES_MOUTH, HULLS, eyes_mask, eyes_mouth_mask, hull_mask
-from odfs_jax.faces.mean_head import MEAN_HEAD
+from odfs_jax.faces.hull import EYES_MOUTH, HULLS, eyes_mask, eyes_mouth_mask, face_mask
+from odfs_jax.faces.landmarks68 import MEAN_HEAD
 
 
 def landmarks(size=128):
@@ -23,26 +23,26 @@ def test_equals_the_union_of_scipys_hulls_up_to_the_outline():
     expected = np.zeros(len(pixels), bool)
     for hull in HULLS:
         expected |= Delaunay(points[list(hull)]).find_simplex(pixels) >= 0
-    found = hull_mask(points, 128, 128) > 0
+    found = face_mask(points, 128, 128) > 0
     different = (found.ravel() != expected).sum()
     outline = sum(ConvexHull(points[list(hull)]).area for hull in HULLS)  # a length, in 2-D
     assert different < 0.25 * outline and found.sum() > 2000
 
 
 def test_is_zero_or_255_and_has_the_asked_size():
-    mask = hull_mask(landmarks(), 100, 140)
+    mask = face_mask(landmarks(), 100, 140)
     assert mask.shape == (100, 140) and mask.dtype == np.uint8 and set(np.unique(mask)) == {0, 255}
 
 
 def test_points_outside_the_picture_are_cut_off():
-    mask = hull_mask(landmarks() + np.array([100, 0]), 128, 128)
+    mask = face_mask(landmarks() + np.array([100, 0]), 128, 128)
     assert mask[:, -1].any() and not mask[:, :40].any()
-    assert not hull_mask(landmarks() + 10_000, 128, 128).any()
+    assert not face_mask(landmarks() + 10_000, 128, 128).any()
 
 
 def test_the_mean_face_of_the_alignment_lies_inside():
     points = np.concatenate([landmarks()[:17], MEAN_FACE * 50 + np.array([44, 34])])
-    mask = hull_mask(points, 128, 128)
+    mask = face_mask(points, 128, 128)
     inner = np.rint(points[17:]).astype(int)
     assert (mask[inner[:, 1], inner[:, 0]] == 255).all()
 
@@ -58,7 +58,7 @@ def test_eyes_and_mouth_are_scipys_hulls_and_what_is_near_them():
     for hull in EYES_MOUTH:
         inside = pixels[Delaunay(points[list(hull)]).find_simplex(pixels) >= 0]
         near = np.minimum(near, distance.cdist(pixels, inside).min(1))
-    near, face = near.reshape(128, 128), hull_mask(points, 128, 128) > 0
+    near, face = near.reshape(128, 128), face_mask(points, 128, 128) > 0
     assert mask[face & (near <= margin - 2)].all()
     assert not mask[near > margin + 1].any() and not mask[~face].any()
     nose = np.rint(points[27:36]).astype(int)

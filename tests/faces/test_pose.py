@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odfs_jax.faces import pose
-from odfs_jax.faces.landmarks68 import MIRROR
-from odfs_jax.faces.mean_head import MEAN_HEAD
+from odfs_jax.faces.landmarks68 import MEAN_HEAD, MIRROR
 
 turns = st.tuples(st.floats(-70, 70), st.floats(-50, 50), st.floats(-170, 170))
 

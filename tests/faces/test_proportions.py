@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from odfs_jax.faces.align import MEAN_FACE, umeyama
-from odfs_jax.faces.landmarks68 import MIRROR
-from odfs_jax.faces.proportions import EYES, anchor_matrix, frontal_eyes
+from odfs_jax.faces.align import MEAN_FACE, anchor_matrix, frontal_eyes, umeyama
+from odfs_jax.faces.landmarks68 import EYES, MIRROR
 from odfs_jax.faces.types import FaceType
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from odfs_jax.faces import align
-from odfs_jax.faces.crop import cut
-from odfs_jax.faces.mean_head import MEAN_HEAD
+from odfs_jax.faces import affine, align
+from odfs_jax.faces.crop import crop_face
+from odfs_jax.faces.landmarks68 import MEAN_HEAD
 from odfs_jax.faces.pose import rotation_from
 from odfs_jax.faces.types import FaceType
 
@@ -65,7 +65,7 @@ def test_the_smaller_square_lies_in_the_larger_one(large, small, pose):
     points = head(pose)
     outer, inner = (align.alignment_matrix(points, t, 1) for t in (large, small))
     corners = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
-    seen = align.transform(outer, align.transform(align.invert(inner), corners))
+    seen = affine.transform(outer, affine.transform(affine.invert(inner), corners))
     assert (seen > -1e-9).all() and (seen < 1 + 1e-9).all()
 
 
@@ -74,12 +74,12 @@ def test_the_smaller_square_lies_in_the_larger_one(large, small, pose):
 def test_aligning_in_two_steps_is_aligning_in_one(large, small, pose, size, other, seed):
     points = head(pose) + np.random.default_rng(seed).normal(0, 1.5, (68, 2))
     first = align.alignment_matrix(points, large, size)
-    in_large = align.transform(first, points)
+    in_large = affine.transform(first, points)
     second = align.alignment_matrix(in_large, small, other)
     direct = align.alignment_matrix(points, small, other)
     assume(np.isfinite(direct).all())
-    expected = align.transform(direct, points)
-    np.testing.assert_allclose(align.transform(second, in_large), expected, atol=1e-3)
+    expected = affine.transform(direct, points)
+    np.testing.assert_allclose(affine.transform(second, in_large), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(("large", "small"), PAIRS)
@@ -91,15 +91,15 @@ def test_a_type_cut_out_of_a_larger_one_is_the_direct_cut(large, small):
     picture, in_picture = frame, points
     if large is not FaceType.MARK_ONLY:
         matrix = align.alignment_matrix(points, large, size)
-        picture, in_picture = cut(frame, matrix, size), align.transform(matrix, points)
-    found = cut(picture, align.alignment_matrix(in_picture, small, 96), 96)
-    direct = cut(frame, align.alignment_matrix(points, small, 96), 96)
+        picture, in_picture = crop_face(frame, matrix, size), affine.transform(matrix, points)
+    found = crop_face(picture, align.alignment_matrix(in_picture, small, 96), 96)
+    direct = crop_face(frame, align.alignment_matrix(points, small, 96), 96)
     difference = np.abs(found.astype(int) - direct)
     assert difference.mean() < 0.7 and difference.max() < 12
 
 
 def test_whole_shows_more_above_than_below():
-    points = align.transform(
+    points = affine.transform(
         align.alignment_matrix(head((0, 0, 0)), FaceType.WHOLE, 100), head((0, 0, 0))
     )
     inner = points[align.INNER]
@@ -111,7 +111,7 @@ def test_avatar_stands_upright_around_the_mean_of_the_points(pose):
     points = head(pose)
     matrix = align.alignment_matrix(points, FaceType.AVATAR, 256)
     assert matrix[0, 1] == matrix[1, 0] == 0 and matrix[0, 0] == matrix[1, 1] > 0
-    np.testing.assert_allclose(align.transform(matrix, points).mean(0), (128, 128))
+    np.testing.assert_allclose(affine.transform(matrix, points).mean(0), (128, 128))
     half = align.alignment_matrix(points, FaceType.HALF, 256)
     assert np.isclose(matrix[0, 0], np.sqrt(np.linalg.det(half[:, :2])) / 3)
 

@@ -53,15 +53,6 @@ def test_the_edge_is_repeated(image):
     np.testing.assert_allclose(far[0], [image[0, 0], image[0, -1]], atol=1e-6)
 
 
-def test_compose_does_the_inner_first():
-    inner, outer = matrix(20, 1.3, 4.0), matrix(-35, 0.6, -7.5)
-    points = np.random.default_rng(2).normal(size=(9, 2)) * 50
-    moved = points @ inner[:, :2].T + inner[:, 2]
-    expected = moved @ outer[:, :2].T + outer[:, 2]
-    both = np.asarray(jax.jit(warp.compose)(outer, inner))
-    np.testing.assert_allclose(points @ both[:, :2].T + both[:, 2], expected, atol=1e-3)
-
-
 def test_several_reads_a_pixel_are_opencvs_area_mean(image):
     """Whole cells of 4 x 4 pixels, read 4 x 4 times: exactly their means."""
     quarter = np.array([[4, 0, 1.5], [0, 4, 1.5]], np.float32)  # edges on edges

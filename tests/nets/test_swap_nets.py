@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from odfs_jax.config import config_dir
 from odfs_jax.errors import UserError
-from odfs_jax.faces.spec import View
+from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.nets import build_net
 from odfs_jax.nets.avatar import Avatar
@@ -60,7 +60,7 @@ def random_faces(count, seed=0, size=32):
 def tiny(request):
     """(network, params, src faces, dst faces), small."""
     net = build_net(tiny_model(request.param))
-    size = net.inputs["src"].resolution
+    size = net.input_specs["src"].resolution
     return net, random_params(net), random_faces(3, 0, size), random_faces(3, 1, size)
 
 
@@ -84,7 +84,7 @@ def test_parameter_counts_of_the_spec(name, count):
 
 
 def channels(view):
-    return 1 if view.grey else 3
+    return 1 if view.gray else 3
 
 
 @pytest.mark.parametrize("resolution", [32, 96])
@@ -94,44 +94,52 @@ def test_outputs_are_as_declared_at_any_resolution(name, resolution):
     counts = {"src": 2, "dst": 3}
     faces = {
         side: jax.ShapeDtypeStruct((counts[side], view.resolution, view.resolution, 3), jnp.float32)
-        for side, view in net.inputs.items()
+        for side, view in net.input_specs.items()
     }
     variables = {"params": shapes_of(net)}
     rebuilt = jax.eval_shape(net.apply, variables, faces["src"], faces["dst"])
     swap = jax.eval_shape(lambda v, x: net.apply(v, x, method="swap"), variables, faces["dst"])
     declared = [
         (rebuilt[name], counts[side], view)
-        for side, views in net.targets.items()
+        for side, views in net.target_specs.items()
         for name, view in views.items()
     ]
     codes = rebuilt.pop("codes")
     assert codes["src"].shape == (2, *codes["dst"].shape[1:]) and codes["dst"].shape[0] == 3
     assert len(declared) == len(rebuilt)
-    for (face, mask), count, view in (*declared, (swap, 3, net.swapped)):
+    for (face, mask), count, view in (*declared, (swap, 3, net.output_spec)):
         assert face.shape == (count, view.resolution, view.resolution, channels(view))
         assert mask.shape == (count, view.resolution, view.resolution, 1)
         assert face.dtype == mask.dtype == jnp.float32
-    assert net.swapped.resolution == resolution
+    assert net.output_spec.resolution == resolution
 
 
 def test_what_each_model_declares():
     half, full = FaceType.HALF, FaceType.FULL
     for name, view in (
-        ("h64", View(half, 64)),
-        ("h128_reduced", View(half, 128)),
-        ("df", View(full, 128)),
-        ("liaef128", View(full, 128)),
+        ("h64", FaceSpec(half, 64)),
+        ("h128_reduced", FaceSpec(half, 128)),
+        ("df", FaceSpec(full, 128)),
+        ("liaef128", FaceSpec(full, 128)),
     ):
         net = build_net(model(name))
-        assert net.inputs == {"src": view, "dst": view}
-        assert net.targets == {"src": {"src": view}, "dst": {"dst": view}}
-        assert net.swapped == view
-    miaef, colour, grey = build_net(model("miaef128")), View(full, 128), View(full, 128, grey=True)
-    assert miaef.inputs == {"src": grey, "dst": colour} and miaef.swapped == colour
-    assert miaef.targets == {"src": {"src": grey}, "dst": {"dst": colour}}
-    avatar, small, large = build_net(model("avatar")), View(half, 64, grey=True), View(full, 256)
-    assert avatar.inputs == {"src": small, "dst": small} and avatar.swapped == large
-    assert avatar.targets == {"src": {"src": small, "src_large": large}, "dst": {"dst": small}}
+        assert net.input_specs == {"src": view, "dst": view}
+        assert net.target_specs == {"src": {"src": view}, "dst": {"dst": view}}
+        assert net.output_spec == view
+    miaef, colour, grey = (
+        build_net(model("miaef128")),
+        FaceSpec(full, 128),
+        FaceSpec(full, 128, gray=True),
+    )
+    assert miaef.input_specs == {"src": grey, "dst": colour} and miaef.output_spec == colour
+    assert miaef.target_specs == {"src": {"src": grey}, "dst": {"dst": colour}}
+    avatar, small, large = (
+        build_net(model("avatar")),
+        FaceSpec(half, 64, gray=True),
+        FaceSpec(full, 256),
+    )
+    assert avatar.input_specs == {"src": small, "dst": small} and avatar.output_spec == large
+    assert avatar.target_specs == {"src": {"src": small, "src_large": large}, "dst": {"dst": small}}
 
 
 def test_rebuilding_src_is_the_swap_of_src(tiny):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from odfs_jax import nets
-from odfs_jax.faces.spec import View
+from odfs_jax.faces.spec import FaceSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding_a_model.md"
 NAMED_BLOCK = r"```\w+\n# (\S+)\n(.*?)```"
@@ -54,7 +54,7 @@ def test_the_variant_is_what_the_command_line_makes(settings, configure, workspa
     variant = configure(workspace, *settings, "model=df96", *own).model
     assert variant == configure(workspace, "model=df", *own, "model.name=df96").model
     net = nets.build_net(configure(workspace, *settings, "model=df96", *own).model)
-    assert net.swapped == View(variant.face_type, 96)
+    assert net.output_spec == FaceSpec(variant.face_type, 96)
 
 
 def test_the_example_trains(persona, settings, workspace, run, saved):
@@ -66,15 +66,22 @@ def test_the_example_trains(persona, settings, workspace, run, saved):
     assert (folder / "preview.png").is_file()
 
 
-def test_the_view_of_the_example_is_followed(persona, blocks, configure, settings, workspace):
-    """Shown in grey, whatever colour the faces have."""
-    persona["View"] = View
+def test_the_input_specs_of_the_example_are_followed(
+    persona, blocks, configure, settings, workspace
+):
+    """Shown in gray, whatever color the faces have."""
+    persona["FaceSpec"] = FaceSpec
     exec(blocks["odfs_jax/nets/persona.py"][1], persona)
     config = configure(workspace, *settings, "model=persona").model
     plain = nets.build_net(config)
-    nets.NETS["persona"] = persona["GreyPersona"]  # put back by the fixture
+    nets.NETS["persona"] = persona["GrayPersona"]  # put back by the fixture
     net = nets.build_net(config)
-    assert net.inputs["src"] == net.inputs["dst"] != plain.inputs["src"] == net.swapped
+    assert (
+        net.input_specs["src"]
+        == net.input_specs["dst"]
+        != plain.input_specs["src"]
+        == net.output_spec
+    )
     faces = jax.numpy.asarray(np.random.default_rng(0).random((1, 4, 4, 3), np.float32))
-    shown = np.asarray(net.inputs["dst"].taken_in(faces))
+    shown = np.asarray(net.input_specs["dst"].to_input(faces))
     np.testing.assert_array_equal(shown[..., 0], shown[..., 2])

@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 from odfs_jax.config import config_dir
 from odfs_jax.conversion import convert as conversion
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
-from odfs_jax.faces.align import alignment_matrix, transform
-from odfs_jax.faces.crop import cut
+from odfs_jax.faces.affine import transform
+from odfs_jax.faces.align import alignment_matrix
+from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.types import FaceType
 from odfs_jax.nets import build_net
 from odfs_jax.training.checkpoint import load_for_inference
@@ -51,7 +52,7 @@ def write_aligned(path: Path, picture: Path, known: dict, index: int) -> None:
         landmarker="truth",
         score=1.0,
     )
-    write_face(path, cut(image, matrix, SIZE), face)
+    write_face(path, crop_face(image, matrix, SIZE), face)
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +102,11 @@ def test_a_model_trains_resumes_and_converts(name, actors, run, saved, swap):
     state, config, history = saved(folder)
     net = build_net(config["model"])
     assert int(state.step) == targets[-1] and [number for number, _ in history] == targets
-    outputs = {name for views in net.targets.values() for name in views}
+    outputs = {name for views in net.target_specs.values() for name in views}
     for _, losses in history:
         assert {name.rpartition("_")[0] for name in losses} == outputs
         assert np.isfinite(list(losses.values())).all()
-    columns = len(outputs) + len(net.inputs) + 1
+    columns = len(outputs) + len(net.input_specs) + 1
     assert cv2.imread(str(folder / "preview.png")).shape == (4 * 32, columns * 32, 3)
 
     swapped = swap(actors, name)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import load_faceset
-from odfs_jax.faces.spec import View
+from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.losses import make_loss
 from odfs_jax.nets import build_net
@@ -27,7 +27,7 @@ def parts(make_workspace, configure):
     workspace = make_workspace()
     config = OmegaConf.to_container(configure(workspace))
     facesets = {
-        side: load_faceset(workspace / side / "aligned", side, View(FaceType.HALF, 32))
+        side: load_faceset(workspace / side / "aligned", side, FaceSpec(FaceType.HALF, 32))
         for side in ("src", "dst")
     }
     return config, build_net(config["model"]), make_loss(config["loss"]), facesets

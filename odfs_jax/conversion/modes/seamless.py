@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from odfs_jax.conversion.colors.base import Measurements
 from odfs_jax.conversion.masks import SOLID
 from odfs_jax.conversion.modes.base import Mode, Scene, Swap
-from odfs_jax.inference import in_groups
+from odfs_jax.faces.warp import map_in_groups
 
 ERODED = 3  # pixels, by a square: OpenCV's
 SHARES = (5, 6, 8)  # eighths of the region's side that rectangles are padded to ...
@@ -39,7 +39,7 @@ def clone(regions: jax.Array, faces: jax.Array, inside: jax.Array) -> jax.Array:
     Pixels outside the rectangle around `inside`, and its edge, are those of `regions`. A face with
     an empty mask changes nothing. Values may lie slightly outside [0, 1].
     """
-    return in_groups(_clone, 1, regions, faces, inside)
+    return map_in_groups(_clone, 1, regions, faces, inside)
 
 
 def _clone(regions: jax.Array, faces: jax.Array, inside: jax.Array) -> jax.Array:

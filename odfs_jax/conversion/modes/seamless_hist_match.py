@@ -6,7 +6,7 @@ from odfs_jax.conversion.colors.base import Measurements, recoloured
 from odfs_jax.conversion.colors.histogram import hist
 from odfs_jax.conversion.modes.base import Mode, Scene, Swap, counted
 from odfs_jax.conversion.modes.seamless import cloned
-from odfs_jax.inference import crop_faces
+from odfs_jax.faces.warp import crop_faces
 
 
 def seamless_hist_match(masked: bool) -> Mode:

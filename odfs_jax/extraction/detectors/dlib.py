@@ -19,7 +19,7 @@ from odfs_jax.data.media.frames import Frame
 from odfs_jax.data.parallel import cores
 from odfs_jax.extraction.detection import Detection, batch_within, largest_first, reduced
 from odfs_jax.extraction.settings import within
-from odfs_jax.extraction.weights import package_file
+from odfs_jax.faces.packaged_weights import package_file
 
 Found = list[tuple[tuple[float, float, float, float], float]]  # boxes and confidences
 

@@ -20,7 +20,7 @@ from odfs_jax.extraction.detection import Detection, batch_within, largest_first
 from odfs_jax.extraction.detectors import integral, keyframes
 from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.weights import mtcnn_params
-from odfs_jax.inference import in_groups
+from odfs_jax.faces.warp import map_in_groups
 from odfs_jax.nets.detectors import mtcnn as nets
 
 log = logging.getLogger(__name__)
@@ -214,7 +214,7 @@ class MtcnnDetector:
         def look(*pictures: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
             return [nets.PNet().apply(params, picture) for picture in pictures]
 
-        return in_groups(look, FRAMES_AT_ONCE, *pictures)
+        return map_in_groups(look, FRAMES_AT_ONCE, *pictures)
 
     def _report_dropped(self, count: int) -> None:
         if count:
@@ -275,7 +275,7 @@ def _on_rects(
 ) -> tuple[jax.Array, ...]:  # fmt: skip
     """`net` on the rectangles `rect` [k,4] of the frames number `frame` [k]."""
     crops = jax.vmap(lambda f, r: integral.reduce_rect(integrals[f], r, size))(frame, rect)
-    return in_groups(functools.partial(net.apply, params), at_once, _normalise(crops))
+    return map_in_groups(functools.partial(net.apply, params), at_once, _normalise(crops))
 
 
 def _normalise(pixels: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import numpy as np
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import boxes
 from odfs_jax.extraction.detection import Detection, Detector, largest_first
-from odfs_jax.faces import align
+from odfs_jax.faces import affine
 
 SAME = 0.5  # overlap, as a share of the smaller box, above which two finds are one face
 
@@ -35,7 +35,7 @@ class RotatedDetector:
         found: list[list[Detection]] = [[] for _ in frames]
         for degrees in self._degrees:
             turned = [turn(frame, degrees) for frame in frames]
-            back = align.invert(turn_matrix(degrees, height, width))
+            back = affine.invert(turn_matrix(degrees, height, width))
             for faces, new in zip(found, self._inner(turned), strict=True):
                 faces += [_turned_back(face, degrees, back) for face in new]
         return [largest_first(_once(faces)) for faces in found]
@@ -56,9 +56,9 @@ def turn_matrix(degrees: int, height: int, width: int) -> np.ndarray:
 
 
 def _turned_back(face: Detection, degrees: int, back: np.ndarray) -> Detection:
-    corners = align.transform(back, face.box.reshape(2, 2).astype(np.float64))
+    corners = affine.transform(back, face.box.reshape(2, 2).astype(np.float64))
     box = np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(np.float32)
-    points = None if face.points is None else align.transform(back, face.points)
+    points = None if face.points is None else affine.transform(back, face.points)
     return replace(face, box=box, points=points, turned=degrees)
 
 

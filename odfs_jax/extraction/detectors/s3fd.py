@@ -84,13 +84,13 @@ class S3fdDetector:
 
 def sfd_variables(path: Path) -> dict:
     """The variables of `nets.detectors.s3fd.Sfd` from a weight file. Raises UserError."""
-    return load_variables(nets.Sfd(), (1, 64, 64, 3), path)
+    return load_variables(nets.S3fdNet(), (1, 64, 64, 3), path)
 
 
 def best_boxes(variables: dict, pixels: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     """The `count` likeliest boxes [N,count,4] of uint8 frames [N,H,W,3], and scores [N,count]."""
     height, width = pixels.shape[1:3]
-    logits, locations = nets.Sfd().apply(variables, pixels.astype(jnp.float32))
+    logits, locations = nets.S3fdNet().apply(variables, pixels.astype(jnp.float32))
     found = nets.decode(locations, height, width)
     scores, cell = jax.lax.top_k(jax.nn.sigmoid(logits), min(count, logits.shape[1]))
     return jnp.take_along_axis(found, cell[..., None], axis=1), scores

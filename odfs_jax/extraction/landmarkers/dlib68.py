@@ -13,9 +13,9 @@ import numpy as np
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.landmarkers.dlib_trees import read_trees
 from odfs_jax.extraction.landmarkers.orientation import axis_of, axis_of_points, centred_crop
-from odfs_jax.faces import align
+from odfs_jax.faces import affine
 from odfs_jax.faces.align import INNER
-from odfs_jax.faces.crop import cut_roughly
+from odfs_jax.faces.crop import crop_face_fast
 from odfs_jax.nets.detectors.regression_trees import Stages, placed, refine
 
 # dlib's predictor starts from a box and was trained on boxes of dlib's own detector, so what is
@@ -108,7 +108,10 @@ class Dlib68Landmarker:
             done += len(batch)
         found = [shapes for part, count in running for shapes in np.asarray(part)[:count]]
         for face, own in groupby(zip(crops, found, strict=True), lambda pair: pair[0].face):
-            yield face, np.concatenate([align.transform(align.invert(c.matrix), s) for c, s in own])
+            yield (
+                face,
+                np.concatenate([affine.transform(affine.invert(c.matrix), s) for c, s in own]),
+            )
 
 
 @jax.jit
@@ -195,7 +198,7 @@ def _square(centre: np.ndarray, side: float) -> np.ndarray:
 
 def _grey(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """The upright square uint8 [CROP, CROP] in dlib's grey, the mean of the three colours."""
-    return cv2.transform(cut_roughly(image, matrix, CROP), np.full((1, 3), 1 / 3))
+    return cv2.transform(crop_face_fast(image, matrix, CROP), np.full((1, 3), 1 / 3))
 
 
 def start(face: Detection) -> tuple[np.ndarray, np.ndarray]:
@@ -213,7 +216,7 @@ def start(face: Detection) -> tuple[np.ndarray, np.ndarray]:
     centre = five.mean(axis=0) - AGAINST_NOSE * nose_offset * axis
     per_face = BOX_PER_LANDMARKS if known else BOX_PER_FACE
     matrix = centred_crop(centre, axis, BOX / (per_face * np.linalg.norm(mouth - eyes)), CROP)
-    return matrix, align.transform(matrix, eyes)
+    return matrix, affine.transform(matrix, eyes)
 
 
 def five_points(landmarks: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from typing import TypeVar
 import numpy as np
 
 from odfs_jax.data import atomic
-from odfs_jax.extraction.weights import dlib68_path, verified
+from odfs_jax.extraction.weights import dlib68_path
+from odfs_jax.faces.packaged_weights import verified
 from odfs_jax.nets.detectors.regression_trees import Stages
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.landmarkers.orientation import axis_of, centred_crop
 from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.torch_weights import FAN, find, load_variables
-from odfs_jax.faces import align
-from odfs_jax.faces.crop import cut
+from odfs_jax.faces import affine
+from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.landmarks68 import MIRROR
 from odfs_jax.nets.detectors import fan as nets
 
@@ -54,16 +54,16 @@ class FanLandmarker:
             chunk = placed[start : start + size]
             crops = np.zeros((size, nets.INPUT, nets.INPUT, 3), np.uint8)
             for row, (i, matrix) in zip(crops, chunk, strict=False):
-                row[:] = cut(images[i], matrix, nets.INPUT)
+                row[:] = crop_face(images[i], matrix, nets.INPUT)
             points = jax.device_get(self._run(self.variables, crops, flip=self.settings.flip))
             for (i, matrix), in_crop in zip(chunk, points, strict=False):
-                found[i] = align.transform(align.invert(matrix), in_crop.astype(np.float64))
+                found[i] = affine.transform(affine.invert(matrix), in_crop.astype(np.float64))
         return found
 
 
 def fan_variables(path: Path) -> dict:
     """The variables of `nets.detectors.fan.Fan` from a weight file. Raises UserError."""
-    return load_variables(nets.Fan(), (1, 64, 64, 3), path)
+    return load_variables(nets.FanNet(), (1, 64, 64, 3), path)
 
 
 def points_of(variables: dict, crops: jax.Array, flip: bool) -> jax.Array:
@@ -72,9 +72,9 @@ def points_of(variables: dict, crops: jax.Array, flip: bool) -> jax.Array:
     With `flip` the heat maps of the mirrored crops are added, which costs twice the time.
     """
     pixels = crops.astype(jnp.float32) / 255
-    maps = nets.Fan().apply(variables, pixels)
+    maps = nets.FanNet().apply(variables, pixels)
     if flip:
-        mirrored = nets.Fan().apply(variables, pixels[:, :, ::-1])
+        mirrored = nets.FanNet().apply(variables, pixels[:, :, ::-1])
         maps = maps + mirrored[:, :, ::-1, jnp.array(MIRROR)]
     points, _ = nets.peaks(maps)
     return points * nets.CELL + (nets.CELL - 1) / 2

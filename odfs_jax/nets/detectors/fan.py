@@ -49,7 +49,7 @@ class Hourglass(nn.Module):
         return kept + low.repeat(2, axis=1).repeat(2, axis=2)
 
 
-class Fan(nn.Module):
+class FanNet(nn.Module):
     """[N,H,W,3] in 0..1 -> heat maps [N,H/4,W/4,68] of the last hourglass; H, W multiples of 64."""
 
     stacks: int = 4

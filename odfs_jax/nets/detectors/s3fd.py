@@ -32,7 +32,7 @@ class L2Norm(nn.Module):
         return x / norm * weight.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-class Sfd(nn.Module):
+class S3fdNet(nn.Module):
     """Pixels [N,H,W,3] (RGB, 0..255) -> (face logits less background [N,n], locations [N,n,4]).
 
     n runs over the cells of the six maps, row by row, as in `anchors(maps)`.

@@ -8,7 +8,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.detectors.rotated import RotatedDetector, turn, turn_matrix
 from odfs_jax.extraction.registry import build_detector
-from odfs_jax.faces import align
+from odfs_jax.faces import affine
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
@@ -18,7 +18,7 @@ def test_points_follow_the_turned_picture(degrees):
     matrix = turn_matrix(degrees, 5, 7)
     for x in range(7):
         for y in range(5):
-            to_x, to_y = align.transform(matrix, np.array([x, y], np.float64)).astype(int)
+            to_x, to_y = affine.transform(matrix, np.array([x, y], np.float64)).astype(int)
             np.testing.assert_array_equal(turned[to_y, to_x], image[y, x])
 
 
@@ -30,10 +30,10 @@ def test_a_lying_face_is_found_with_its_points(frames, detector, landmarker, deg
     ((expected,),) = detector([upright])
     (faces,) = RotatedDetector(detector, (90, 180, 270))([Frame("x", 0, None, lying)])
     assert len(faces) == 1 and faces[0].turned == degrees
-    back = align.invert(turn_matrix(degrees, *lying.shape[:2]))
-    np.testing.assert_allclose(faces[0].points, align.transform(back, expected.points), atol=0.1)
+    back = affine.invert(turn_matrix(degrees, *lying.shape[:2]))
+    np.testing.assert_allclose(faces[0].points, affine.transform(back, expected.points), atol=0.1)
     found, straight = landmarker([lying, image], [faces[0], expected])
-    error = np.linalg.norm(found - align.transform(back, straight), axis=1)
+    error = np.linalg.norm(found - affine.transform(back, straight), axis=1)
     assert error.mean() < 1.5  # pixels; the face is 230 high
 
 

@@ -49,7 +49,9 @@ def test_boxes_and_scores_equal_face_alignments(weights):
     # noise: flat places give cells of one score, which face-alignment takes in no fixed order
     image = np.random.default_rng(0).integers(0, 256, (128, 160, 3), np.uint8)
     theirs = detect_all(reference.face_detector, image, "cpu")[0]  # above 0.05, by cell
-    logits, locations = nets.Sfd().apply(s3fd.sfd_variables(path), image[None].astype(np.float32))
+    logits, locations = nets.S3fdNet().apply(
+        s3fd.sfd_variables(path), image[None].astype(np.float32)
+    )
     scores = np.asarray(jax.nn.sigmoid(logits))[0]
     found = np.asarray(nets.decode(locations, *image.shape[:2]))[0]
     likely = scores > 0.05

@@ -17,7 +17,7 @@ from odfs_jax.extraction.landmarkers.dlib68 import (
     five_points,
     start,
 )
-from odfs_jax.faces import align, pose
+from odfs_jax.faces import affine, pose
 
 DATA = Path(__file__).parents[1] / "data"
 TRUTH = json.loads((DATA / "truth.json").read_text())
@@ -52,16 +52,16 @@ def test_points_turn_with_the_picture(frames, landmarker):
     for degrees in (35, -60, 120):
         turn = cv2.getRotationMatrix2D((half, half), degrees, 1)
         turned = cv2.warpAffine(frames[name], turn, (384, 384), borderMode=cv2.BORDER_REPLICATE)
-        points = align.transform(turn, face.points)
+        points = affine.transform(turn, face.points)
         (found,) = landmarker([turned], [Detection(face.box, points, face.score)])
-        error = np.linalg.norm(found - align.transform(turn, upright), axis=1)
+        error = np.linalg.norm(found - affine.transform(turn, upright), axis=1)
         assert error.mean() < 3  # pixels; the face is 230 high
 
 
 def test_the_crop_is_upright_and_of_one_scale():
     face = detection("ada_070.jpg")
     matrix, eyes = start(face)
-    seen = align.transform(matrix, face.points)
+    seen = affine.transform(matrix, face.points)
     np.testing.assert_allclose(eyes, seen[:2].mean(0))
     assert np.linalg.norm(seen[3:].mean(0) - eyes) == pytest.approx(BOX / BOX_PER_FACE)
     assert np.abs(seen.mean(0) - (CROP - 1) / 2).max() < BOX / 10

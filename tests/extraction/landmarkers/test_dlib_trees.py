@@ -11,7 +11,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.extraction.landmarkers import dlib68, dlib_trees
 from odfs_jax.extraction.landmarkers.dlib_trees import parse, read_trees
 from odfs_jax.extraction.weights import dlib68_path
-from odfs_jax.faces.crop import cut_roughly
+from odfs_jax.faces.crop import crop_face_fast
 from tests.extraction.landmarkers.test_dlib68 import TRUTH, detection
 
 
@@ -40,7 +40,7 @@ def test_points_are_dlibs_but_for_rounding(frames, landmarker):
     reference, off = dlib.shape_predictor(str(dlib68_path())), []
     for name in sorted(TRUTH):
         (crop,) = dlib68.upright_crops(0, frames[name], detection(name))
-        colours = cut_roughly(frames[name], crop.matrix, dlib68.CROP)
+        colours = crop_face_fast(frames[name], crop.matrix, dlib68.CROP)
         grey = (colours.sum(axis=-1, dtype=np.uint16) // 3).astype(np.uint8)  # as dlib makes it
         squares = np.rint(crop.squares)
         found = np.asarray(dlib68.all_starts(landmarker.trees, grey[None], squares[None]))[0]

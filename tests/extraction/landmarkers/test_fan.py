@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.landmarkers import fan
-from odfs_jax.faces import align
+from odfs_jax.faces import affine
 from odfs_jax.nets.detectors import fan as nets
 
 DATA = Path(__file__).parents[1] / "data"
@@ -21,7 +21,7 @@ TRUTH = json.loads((DATA / "truth.json").read_text())
 @pytest.fixture(scope="module")
 def landmarker():
     """FAN with one hourglass, random weights and crops of 64 pixels."""
-    net, rng = nets.Fan(stacks=1), np.random.default_rng(0)
+    net, rng = nets.FanNet(stacks=1), np.random.default_rng(0)
     example = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
     shapes = flatten_dict(jax.eval_shape(net.init, jax.random.key(0), example))
     variables = {
@@ -32,7 +32,7 @@ def landmarker():
     }
     variables = unflatten_dict(variables)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nets, "Fan", functools.partial(nets.Fan, stacks=1))
+        patch.setattr(nets, "FanNet", functools.partial(nets.FanNet, stacks=1))
         patch.setattr(nets, "INPUT", 64)
         patch.setattr(fan, "find", lambda *_: None)
         patch.setattr(fan, "fan_variables", lambda _: variables)
@@ -69,9 +69,9 @@ def test_the_crop_holds_the_face_where_face_alignment_has_it():
     box = np.array([100.0, 50.0, 200.0, 170.0])  # 100 wide, 120 high
     matrix = fan.crop(Detection(box, None, 1.0))
     centre = np.array([150.0, 110.0 - 0.12 * 120])
-    np.testing.assert_allclose(align.transform(matrix, centre), (nets.INPUT - 1) / 2)
+    np.testing.assert_allclose(affine.transform(matrix, centre), (nets.INPUT - 1) / 2)
     side = 200 * (100 + 120) / 195
-    corner = align.transform(matrix, centre + side / 2)
+    corner = affine.transform(matrix, centre + side / 2)
     np.testing.assert_allclose(corner, nets.INPUT - 0.5)
 
 

@@ -38,7 +38,7 @@ def test_heat_maps_equal_face_alignments(torch, stacks, size):
     with torch.no_grad():
         theirs = net(torch.tensor(x.transpose(0, 3, 1, 2)))[-1].numpy()
     variables = from_torch({name: value.numpy() for name, value in net.state_dict().items()})
-    ours = jax.jit(fan.Fan(stacks).apply)(variables, x)
+    ours = jax.jit(fan.FanNet(stacks).apply)(variables, x)
     assert ours.shape == (2, size // 4, size // 4, 68) and np.abs(theirs).max() > 0.5
     np.testing.assert_allclose(np.moveaxis(ours, -1, 1), theirs, atol=1e-4, rtol=0)
 

@@ -12,17 +12,17 @@ from odfs_jax.nets.detectors import s3fd
 def test_logits_and_locations_equal_face_alignments(shape):
     torch = pytest.importorskip("torch")
     pytest.importorskip("face_alignment")
-    from face_alignment.detection.sfd.net_s3fd import s3fd
+    from face_alignment.detection.sfd.net_s3fd import s3fd as theirs
 
     torch.manual_seed(0)
-    net = s3fd().eval()
+    net = theirs().eval()
     x = np.random.default_rng(0).uniform(0, 255, (1, *shape, 3)).astype(np.float32)
     pixels = (x - np.array(s3fd.MEAN, np.float32))[..., ::-1].transpose(0, 3, 1, 2)
     with torch.no_grad():
         maps = [y.permute(0, 2, 3, 1).numpy() for y in net(torch.tensor(pixels.copy()))]
     assert [y.shape[1:3] for y in maps[::2]] == s3fd.map_sizes(*shape)
     variables = from_torch({name: value.numpy() for name, value in net.state_dict().items()})
-    logits, locations = jax.jit(s3fd.Sfd().apply)(variables, x)
+    logits, locations = jax.jit(s3fd.S3fdNet().apply)(variables, x)
     theirs = np.concatenate([(y[..., 1] - y[..., 0]).reshape(1, -1) for y in maps[::2]], axis=1)
     np.testing.assert_allclose(logits, theirs, atol=1e-4, rtol=0)
     theirs = np.concatenate([y.reshape(1, -1, 4) for y in maps[1::2]], axis=1)

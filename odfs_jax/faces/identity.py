@@ -5,7 +5,7 @@ from functools import cache
 import dlib
 import numpy as np
 
-from odfs_jax.extraction.weights import package_file
+from odfs_jax.faces.packaged_weights import package_file
 
 CHIP = 150  # pixels that dlib's network sees
 PADDING = 0.25  # around the points, as in its training
