@@ -20,7 +20,7 @@ import numpy as np
 from common import parser, show, timed
 
 from odfs_jax.curation import rename
-from odfs_jax.curation.orders import KEYS
+from odfs_jax.curation.sort_keys import SORT_KEYS
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, read_image_and_face, write_face
 from odfs_jax.data.parallel import read_files
 from odfs_jax.faces.types import FaceType
@@ -48,11 +48,11 @@ def main(count: int, report: Path | None, orders: Sequence[str]) -> None:
 
 def bench(files: list[Path], name: str, reading: float) -> dict[str, float]:
     """Seconds of one order; `beyond_reading_s` is all but reading and decoding the files."""
-    key, folder = KEYS[name], files[0].parent
+    key, folder = SORT_KEYS[name], files[0].parent
     values, measuring = timed(lambda: read_values(files, key.read))
     order, ordering = timed(lambda: key.order(values))
-    moves = rename.plan(folder, [files[i] for i in order], None)
-    _, renaming = timed(lambda: rename.carry_out(folder, moves))
+    moves = rename.plan_moves(folder, [files[i] for i in order], None)
+    _, renaming = timed(lambda: rename.apply_moves(folder, moves))
     rename.undo(folder)
     beyond = max(0.0, measuring - reading) + ordering + renaming
     return {

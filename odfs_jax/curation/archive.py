@@ -1,7 +1,7 @@
 """A faceset as one file: a zip whose members are the aligned PNGs, stored as they are.
 
-PNGs do not get smaller, and stored members cannot be made to swell. What comes out of a zip is data
-from outside: names and contents are checked, nothing is overwritten.
+PNGs do not compress, and stored members cannot be zip bombs. What comes out of a zip is data from
+outside: names and contents are checked, nothing is overwritten.
 """
 
 import errno
@@ -17,7 +17,7 @@ MAX_BYTES = 4 * MAX_SIZE**2  # of a member: more than a PNG of the largest face 
 
 
 def pack(files: list[Path], path: Path) -> tuple[int, list[BadFileError]]:
-    """Writes the faces among `files` to the zip `path`; (how many, the files that are none).
+    """Writes the faces among `files` to the zip `path`; returns (how many, errors of the others).
 
     Raises UserError when `path` exists, or when there is no face.
     """
@@ -39,10 +39,10 @@ def pack(files: list[Path], path: Path) -> tuple[int, list[BadFileError]]:
 
 
 def unpack(path: Path, folder: Path) -> tuple[int, list[BadFileError]]:
-    """Writes the faces in the zip `path` to `folder`; (how many, the members left out).
+    """Writes the faces in the zip `path` to `folder`; returns (how many, errors of other members).
 
-    All or nothing: `folder` appears when everything is unpacked. Raises UserError when it holds
-    anything already, or when `path` is no zip or has no face.
+    All or nothing: `folder` appears once everything is unpacked. Raises UserError when it is not
+    empty, or when `path` is no zip or has no face.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: not empty; move its files, or give another data.*.aligned=")
@@ -62,7 +62,7 @@ def unpack(path: Path, folder: Path) -> tuple[int, list[BadFileError]]:
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise UserError(f"{path}: not a zip that can be read ({error})") from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a damaged zip sends zipfile to before its beginning
+        if error.errno != errno.EINVAL:  # a damaged zip makes zipfile seek before its beginning
             raise
         raise UserError(f"{path}: not a zip that can be read (wrong offsets)") from error
     return unpacked, bad
@@ -71,7 +71,7 @@ def unpack(path: Path, folder: Path) -> tuple[int, list[BadFileError]]:
 def _unpack_member(
     members: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, folder: Path
 ) -> None:
-    """Writes one face to `folder`. Raises BadFileError, and leaves nothing then."""
+    """Writes one face to `folder`. Raises BadFileError, and then leaves no file."""
     where, name = f"{path}: {info.filename!r:.80}", info.filename
     if Path(name).name != name or "\\" in name or name.startswith(".") or name[-4:] != ".png":
         raise BadFileError(where, "not the plain name of a PNG")

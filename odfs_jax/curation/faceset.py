@@ -2,22 +2,35 @@
 
 import logging
 import sys
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import cv2
+import numpy as np
 from omegaconf import DictConfig
 
 from odfs_jax.curation import archive
-from odfs_jax.curation.summary import pose_picture, read_faces, summary
+from odfs_jax.curation.measures import brightness, sharpness
+from odfs_jax.curation.similarity import group_people
 from odfs_jax.data import atomic
+from odfs_jax.data.aligned_png import FaceData, read_image_and_face
 from odfs_jax.data.media import png
+from odfs_jax.data.parallel import read_files
 from odfs_jax.data.workspace import aligned_files
-from odfs_jax.errors import UserError
+from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.faces.identity import embedding
 
 log = logging.getLogger(__name__)
 
+YAW, PITCH, BIN = 90, 60, 10  # degrees: the picture shows -YAW..YAW by -PITCH..PITCH
+CELL, MARGIN, EDGE = 40, 56, 16  # pixels: of a bin, left and below for the labels, right and above
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
 
 def faceset(config: DictConfig) -> None:
-    """Does what a `FacesetConfig` asks, for every side it names. Raises UserError."""
+    """Summarizes, verifies, packs or unpacks every side of a `FacesetConfig`. Raises UserError."""
     if config.action not in ACTIONS:
         raise UserError(f"action={config.action}: expected one of {', '.join(ACTIONS)}")
     if config.file is not None and len(config.data.sides) > 1:
@@ -27,19 +40,19 @@ def faceset(config: DictConfig) -> None:
 
 
 def _summary(folder: Path, side: str, config: DictConfig) -> None:
-    faces, bad = read_faces(aligned_files(folder, side), config.people)
+    faces, bad = measure_faces(aligned_files(folder, side), config.people)
     for error in bad:
         log.warning("skipped: %s", error)
     if not faces:
         raise UserError(f"{folder}: none of its {len(bad)} PNG files is an aligned face")
-    picture = Path(config.workspace) / f"{side}_poses.png"
-    atomic.write_bytes(picture, png.encode(pose_picture(faces)))
-    sys.stdout.write(f"{folder}\n{summary(faces, len(bad))}poses        {picture}\n")
+    chart = Path(config.workspace) / f"{side}_poses.png"
+    atomic.write_bytes(chart, png.encode(pose_chart(faces)))
+    sys.stdout.write(f"{folder}\n{summarize(faces, len(bad))}poses        {chart}\n")
 
 
 def _verify(folder: Path, side: str, config: DictConfig) -> None:
     files = aligned_files(folder, side)
-    _, bad = read_faces(files, people=False)
+    _, bad = measure_faces(files, people=False)
     for error in bad:
         sys.stdout.write(f"bad: {error}\n")
     if bad:
@@ -48,7 +61,7 @@ def _verify(folder: Path, side: str, config: DictConfig) -> None:
 
 
 def _pack(folder: Path, side: str, config: DictConfig) -> None:
-    path = _file(side, config)
+    path = _archive_path(side, config)
     packed, bad = archive.pack(aligned_files(folder, side), path)
     for error in bad:
         log.warning("not packed: %s", error)
@@ -56,15 +69,100 @@ def _pack(folder: Path, side: str, config: DictConfig) -> None:
 
 
 def _unpack(folder: Path, side: str, config: DictConfig) -> None:
-    path = _file(side, config)
+    path = _archive_path(side, config)
     unpacked, bad = archive.unpack(path, folder)
     for error in bad:
         log.warning("not unpacked: %s", error)
     sys.stdout.write(f"{folder}: {unpacked} faces, {len(bad)} members of {path} left out\n")
 
 
-def _file(side: str, config: DictConfig) -> Path:
+def _archive_path(side: str, config: DictConfig) -> Path:
     return Path(config.file or Path(config.workspace) / f"{side}_faces.zip")
 
 
 ACTIONS = {"summary": _summary, "verify": _verify, "pack": _pack, "unpack": _unpack}
+
+
+@dataclass(frozen=True)
+class MeasuredFace:
+    """A readable face and its measures; `embedding` is float32 [128], None when not computed."""
+
+    data: FaceData
+    sharpness: float
+    brightness: float
+    embedding: np.ndarray | None
+
+
+def measure_faces(files: list[Path], people: bool) -> tuple[list[MeasuredFace], list[BadFileError]]:
+    """(the faces among `files`, the errors of the others).
+
+    With `people` their embeddings are computed too, which is slow.
+    """
+    measured, bad = read_files(files, partial(_measure, people=people), "reading faces")
+    return [face for _, face in measured], bad
+
+
+def summarize(faces: list[MeasuredFace], bad: int) -> str:
+    """Lines `name  value`, each with a newline; measures as their 5th, 50th and 95th percentile."""
+    data = [face.data for face in faces]
+    lines = {
+        "faces": f"{len(faces)}, {bad} files that are none",
+        "kinds": _counts(f"{d.face_type} {d.shape[1]}x{d.shape[0]}" for d in data),
+        "sources": _counts(d.source.file if d.source.pts is not None else "pictures" for d in data),
+        "yaw": _percentiles([d.pose.yaw for d in data]) + " degrees",
+        "pitch": _percentiles([d.pose.pitch for d in data]) + " degrees",
+        "sharpness": _percentiles([face.sharpness for face in faces]),
+        "brightness": _percentiles([face.brightness for face in faces]),
+    }
+    embeddings = [face.embedding for face in faces if face.embedding is not None]
+    if embeddings:
+        sizes = [len(group) for group in group_people(np.stack(embeddings))]
+        several = [str(size) for size in sizes if size > 1]
+        lines["people"] = f"{len(several)} with {', '.join(several) or 'no'} faces"
+        lines["people"] += f"; {len(sizes) - len(several)} faces like no other"
+    return "".join(f"{name:<12} {value}\n" for name, value in lines.items())
+
+
+def pose_chart(faces: list[MeasuredFace]) -> np.ndarray:
+    """uint8 RGB [H, W, 3]: how many faces have which yaw (to the right) and pitch (up), in bins."""
+    poses = np.array([(face.data.pose.pitch, face.data.pose.yaw) for face in faces])
+    limits = np.array([PITCH, YAW])
+    place = np.floor(np.clip(poses + limits, 0, 2 * limits - 1) / BIN).astype(int)
+    counts = np.zeros(2 * limits // BIN, int)
+    np.add.at(counts, tuple(place.T), 1)
+    counts = counts[::-1]  # looking up is at the top
+    rows, columns = counts.shape
+    bottom, right = EDGE + rows * CELL, MARGIN + columns * CELL
+    picture = np.full((bottom + MARGIN, right + EDGE, 3), 255, np.uint8)
+    for (row, column), count in np.ndenumerate(counts):
+        left, top = MARGIN + column * CELL, EDGE + row * CELL
+        shade = 1 - np.log1p(count) / np.log1p(counts.max())
+        color = (int(60 + 195 * shade), int(110 + 145 * shade), 255)
+        cv2.rectangle(picture, (left, top), (left + CELL, top + CELL), color, cv2.FILLED)
+        cv2.rectangle(picture, (left, top), (left + CELL, top + CELL), (225, 225, 225))
+        if count:
+            _put_text(picture, str(count), (left + 4, top + 24))
+    for column, yaw in enumerate(range(-YAW, YAW + 1, BIN)):
+        _put_text(picture, str(yaw), (MARGIN + column * CELL - 12, bottom + 20))
+    for row, pitch in enumerate(range(PITCH, -PITCH - 1, -BIN)):
+        _put_text(picture, str(pitch), (18, EDGE + row * CELL + 5))
+    _put_text(picture, "yaw (right +), pitch (up +), degrees", (MARGIN, bottom + 44))
+    return picture
+
+
+def _measure(path: Path, people: bool) -> MeasuredFace:
+    image, data = read_image_and_face(path)
+    who = embedding(image, data.landmarks) if people else None
+    return MeasuredFace(data, sharpness(image), brightness(image), who)
+
+
+def _counts(names) -> str:
+    return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
+
+
+def _percentiles(values: list[float]) -> str:
+    return " / ".join(f"{value:.0f}" for value in np.percentile(values, (5, 50, 95)))
+
+
+def _put_text(picture: np.ndarray, text: str, place: tuple[int, int]) -> None:
+    cv2.putText(picture, text, place, FONT, 0.4, (40, 40, 40), 1, cv2.LINE_AA)

@@ -1,8 +1,9 @@
-"""Renaming a whole folder of faces as one act: done, or undone by the next run.
+"""Renaming faces without losing one: a whole folder as one transaction, and single files to trash.
 
-Every face first gets a name of its own that nobody else uses (it is lifted), then its new name (it
-is placed), so that no two faces ever meet. A journal in the folder says which step is under way.
-At any moment each face has exactly one name, and is a PNG in the folder or in the trash beside it.
+A transaction is completed, or undone by the next run. Every face first gets a temporary unique name
+(it is lifted), then its new name (it is placed), so that no two names collide. A journal in the
+folder records which step is under way. At any moment each face has exactly one name, and is a PNG
+in the folder or in the trash beside it.
 
     sort:     sort-lift -> sort-place -> sorted
     undo:     undo-lift -> undo-place -> no journal          (from sort-place or sorted)
@@ -31,7 +32,7 @@ UNDO = {
 
 @dataclass(frozen=True)
 class Move:
-    """A face's plain file names. `trashed`: the new one is in the trash folder."""
+    """Plain file names of a face, before and after. `trashed`: the new one is in the trash."""
 
     old: str
     new: str
@@ -39,11 +40,11 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Journal:
-    """The moves of the last sort of `folder`, and how far it, or undoing it, has come."""
+class RenameJournal:
+    """The moves of the last sort of `folder`, and the step that it or its undoing has reached."""
 
     folder: Path
-    token: str  # part of the names of lifted faces
+    token: str  # part of the temporary names
     moves: tuple[Move, ...]
     step: str
 
@@ -57,7 +58,7 @@ class Journal:
         return destination(self.folder, self.moves[index])
 
 
-def trash_of(folder: Path) -> Path:
+def trash_folder(folder: Path) -> Path:
     """`<folder>_trash` beside `folder`, or beside the folder that it is a link to."""
     real = folder.resolve() if folder.is_symlink() else folder
     return real.with_name(f"{real.name}_trash")
@@ -65,14 +66,15 @@ def trash_of(folder: Path) -> Path:
 
 def destination(folder: Path, move: Move) -> Path:
     """Where `move` puts a face of `folder`."""
-    return (trash_of(folder) if move.trashed else folder) / move.new
+    return (trash_folder(folder) if move.trashed else folder) / move.new
 
 
-def plan(folder: Path, order: Iterable[Path], keep: int | None) -> list[Move]:
-    """`order`, faces of `folder`, as 00000.png ...; beyond `keep` into the trash, name unchanged.
+def plan_moves(folder: Path, order: Iterable[Path], keep: int | None) -> list[Move]:
+    """The moves that name the faces of `folder` by their `order`: 00000.png, 00001.png ...
 
-    A name that a file has which is not in `order` is passed over. More than 100,000 faces get
-    longer names, so that they still sort.
+    Faces beyond the first `keep` move to the trash under their own name; None keeps all. A name
+    that belongs to a file outside `order` is skipped. More than 100,000 faces get longer names, so
+    that they still sort.
     """
     order = list(order)
     taken = {path.name for path in folder.iterdir()} - {path.name for path in order}
@@ -81,44 +83,44 @@ def plan(folder: Path, order: Iterable[Path], keep: int | None) -> list[Move]:
     free = (name for name in names if name not in taken)
     kept = order if keep is None else order[:keep]
     moves = [Move(path.name, name) for path, name in zip(kept, free, strict=False)]
-    trash = trash_of(folder)
+    trash = trash_folder(folder)
     in_trash = {path.name for path in trash.iterdir()} if trash.is_dir() else set()
     for path in order[len(kept) :]:
-        name = free_name(path, in_trash)
+        name = unused_name(path, in_trash)
         in_trash.add(name)
         moves.append(Move(path.name, name, trashed=True))
     return moves
 
 
-def carry_out(folder: Path, moves: list[Move]) -> int:
-    """Renames as planned; gives the number of faces that had vanished meanwhile."""
-    journal = Journal(folder, secrets.token_hex(4), tuple(moves), "sorted")
+def apply_moves(folder: Path, moves: list[Move]) -> int:
+    """Carries out `moves` in one transaction; returns how many faces had vanished meanwhile."""
+    journal = RenameJournal(folder, secrets.token_hex(4), tuple(moves), "sorted")
     if any(move.trashed for move in moves):
-        trash_of(folder).mkdir(exist_ok=True)
-    _run(journal, ("sort-lift", "sort-place", "sorted"))
+        trash_folder(folder).mkdir(exist_ok=True)
+    _run_steps(journal, ("sort-lift", "sort-place", "sorted"))
     return sum(not journal.new(index).exists() for index in range(len(moves)))
 
 
-def interrupted(folder: Path) -> bool:
-    """True when a sort of `folder`, or its undoing, was stopped half way. Raises BadFileError."""
+def is_interrupted(folder: Path) -> bool:
+    """True when a sort of `folder`, or its undo, was stopped half way. Raises BadFileError."""
     journal = _read(folder)
     return journal is not None and journal.step != "sorted"
 
 
 def recover(folder: Path) -> None:
-    """After a sort or undo that was stopped half way: every face gets its name of before the sort.
+    """Restores the names of before the sort, after a sort or undo that was stopped half way.
 
-    Raises UserError when another file has that name by now.
+    Raises UserError when another file has such a name by now.
     """
     journal = _read(folder)
     if journal is not None and journal.step != "sorted":
         _restore(journal)
 
 
-def undoable(folder: Path) -> list[tuple[Path, Path]]:
-    """(path now, path before the last sort) of the faces that are left of that sort.
+def undo_pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """(path now, path before the last sort) of the faces of that sort that still exist.
 
-    Raises UserError when nothing was sorted, or when a file has a name that `undo` needs.
+    Raises UserError when nothing was sorted, or when another file has a name that `undo` needs.
     """
     journal = _read(folder)
     if journal is None:
@@ -133,28 +135,28 @@ def undoable(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def undo(folder: Path) -> int:
-    """Gives the faces that are left their names of before the last sort; their number.
+    """Restores the names of before the last sort; returns how many faces were renamed.
 
-    Raises UserError as `undoable` does.
+    Raises UserError when nothing was sorted, or when another file has a name that is needed.
     """
-    count = len(undoable(folder))
+    count = len(undo_pairs(folder))
     _restore(_read(folder))
     return count
 
 
-def _restore(journal: Journal) -> None:
-    _run(journal, UNDO[journal.step])
+def _restore(journal: RenameJournal) -> None:
+    _run_steps(journal, UNDO[journal.step])
     (journal.folder / JOURNAL).unlink()
 
 
-def _run(journal: Journal, steps: tuple[str, ...]) -> None:
+def _run_steps(journal: RenameJournal, steps: tuple[str, ...]) -> None:
     for step in steps:
         _write(journal, step)
         for index in range(len(journal.moves)):
             lifted = journal.lifted(index)
             if step.endswith("-lift") and not lifted.exists():
                 start = journal.old(index) if step == "sort-lift" else journal.new(index)
-                if start.exists():  # else it is gone: the user deleted it
+                if start.exists():  # else the user deleted it
                     _move(start, lifted)
             elif step.endswith("-place") and lifted.exists():
                 _move(lifted, journal.new(index) if step == "sort-place" else journal.old(index))
@@ -166,9 +168,9 @@ def _move(old: Path, new: Path) -> None:
     old.rename(new)
 
 
-def _write(journal: Journal, step: str) -> None:
-    """Puts the journal at `step` on the disk, after all renames before and before all after."""
-    for folder in (journal.folder, trash_of(journal.folder)):
+def _write(journal: RenameJournal, step: str) -> None:
+    """Records `step` on the disk, after all earlier renames and before all later ones."""
+    for folder in (journal.folder, trash_folder(journal.folder)):
         if folder.is_dir():
             atomic.sync(folder)
     content = {"version": VERSION, "step": step, "token": journal.token}
@@ -177,8 +179,8 @@ def _write(journal: Journal, step: str) -> None:
     atomic.sync(journal.folder)
 
 
-def _read(folder: Path) -> Journal | None:
-    """The journal of `folder`, checked, for it may come from elsewhere. Raises BadFileError."""
+def _read(folder: Path) -> RenameJournal | None:
+    """The journal of `folder`, checked, since it may come from elsewhere. Raises BadFileError."""
     path = folder / JOURNAL
     if not path.exists():
         return None
@@ -187,21 +189,61 @@ def _read(folder: Path) -> Journal | None:
         if content["version"] != VERSION or content["step"] not in UNDO:
             raise ValueError("another version")
         moves = tuple(Move(**move) for move in content["moves"])
-        if not all(_plain(name) for move in moves for name in (move.old, move.new)):
+        if not all(_is_plain(name) for move in moves for name in (move.old, move.new)):
             raise ValueError("a name that is not a plain one")
         if not content["token"].isalnum():
             raise ValueError("a wrong token")
-        return Journal(folder, content["token"], moves, content["step"])
+        return RenameJournal(folder, content["token"], moves, content["step"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = f"not a journal of this program ({error}); delete it, no face depends on it"
         raise BadFileError(path, reason) from error
 
 
-def _plain(name: object) -> bool:
+def _is_plain(name: object) -> bool:
     return isinstance(name, str) and Path(name).name == name and name.endswith(".png")
 
 
-def free_name(path: Path, taken: set[str]) -> str:
-    """The name of `path`, or with -1, -2 ... before the suffix, such that it is not `taken`."""
+def move_to_trash(faces: list[Path]) -> list[tuple[Path, Path]]:
+    """Moves `faces`, files of one folder, to its trash; returns (path before, path now) of each.
+
+    Each move is one rename, so a face is always whole and in one of the two folders. A file that
+    has vanished is skipped; a name that the trash already has gets -1, -2 ...
+    """
+    if not faces:
+        return []
+    trash = trash_folder(faces[0].parent)
+    trash.mkdir(exist_ok=True)
+    return _move_each(faces, trash)
+
+
+def restore_from_trash(faces: list[Path], folder: Path) -> list[tuple[Path, Path]]:
+    """Moves `faces`, files of the trash of `folder`, back; returns (path before, path now) of each.
+
+    A file that has vanished is skipped; a name that the folder already has gets -1, -2 ... Raises
+    BadFileError for a file that is not in that trash.
+    """
+    trash = trash_folder(folder)
+    for path in faces:
+        if path.parent != trash:
+            raise BadFileError(path, f"not in {trash}")
+    return _move_each(faces, folder)
+
+
+def _move_each(faces: list[Path], folder: Path) -> list[tuple[Path, Path]]:
+    taken = {path.name for path in folder.iterdir()}
+    moved = []
+    for path in faces:
+        now = folder / unused_name(path, taken)
+        try:
+            path.rename(now)
+        except FileNotFoundError:
+            continue
+        taken.add(now.name)
+        moved.append((path, now))
+    return moved
+
+
+def unused_name(path: Path, taken: set[str]) -> str:
+    """The name of `path`; when it is `taken`, with -1, -2 ... before the suffix."""
     names = (f"{path.stem}-{number}{path.suffix}" for number in range(1, 1 << 60))
     return path.name if path.name not in taken else next(n for n in names if n not in taken)

@@ -5,12 +5,14 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 from omegaconf import DictConfig
 
 from odfs_jax.curation import rename
-from odfs_jax.curation.contact_sheet import contact_sheet
-from odfs_jax.curation.orders import KEYS, Key
+from odfs_jax.curation.sort_keys import SORT_KEYS, SortKey
 from odfs_jax.data import atomic
+from odfs_jax.data.aligned_png import read_image_and_face
 from odfs_jax.data.media import png
 from odfs_jax.data.parallel import read_files
 from odfs_jax.data.workspace import aligned_files
@@ -19,12 +21,16 @@ from odfs_jax.runtime import devices
 
 log = logging.getLogger(__name__)
 
+CELL = 96  # pixels of a face in the contact sheet
+COLUMNS, ROWS = 20, 20  # of the contact sheet, at most
+TRASH_COLOR = (220, 40, 40)
+
 
 def sort(config: DictConfig) -> None:
-    """Sorts, or puts back, every side that a `SortConfig` names. Raises UserError."""
+    """Sorts every side of a `SortConfig`, or undoes its last sort. Raises UserError."""
     devices.prepare(config.hardware)
-    if config.by not in KEYS:
-        raise UserError(f"by={config.by}: expected one of {', '.join(KEYS)}")
+    if config.by not in SORT_KEYS:
+        raise UserError(f"by={config.by}: expected one of {', '.join(SORT_KEYS)}")
     if config.keep is not None and config.keep < 1:
         raise UserError(f"keep={config.keep}: expected 1 or more, or null to keep all")
     for side in config.data.sides:
@@ -36,18 +42,51 @@ def sort(config: DictConfig) -> None:
             _undo(folder, config.dry_run)
 
 
-def ordered(files: list[Path], key: Key, what: str) -> tuple[list[Path], list[BadFileError]]:
-    """(the faces among `files` by `key`, the errors of the others); `what` names the loop."""
-    read, bad = read_files(files, key.read, what)
-    if not read:
+def _sort_folder(folder: Path, side: str, config: DictConfig) -> None:
+    start = time.monotonic()
+    files = aligned_files(folder, side)
+    order, bad = sort_faces(files, SORT_KEYS[config.by], f"reading {side} faces")
+    for error in bad:
+        log.warning("left alone: %s", error)
+    if not order:
+        raise UserError(f"{folder}: none of its {len(bad)} PNG files is an aligned face")
+    seconds = time.monotonic() - start
+    kept = len(order) if config.keep is None else min(config.keep, len(order))
+    if config.report:
+        _report(Path(config.workspace) / f"{side}_by_{config.by}.png", order, kept)
+    moves = rename.plan_moves(folder, order, kept)
+    if config.dry_run:
+        new = [rename.destination(folder, move) for move in moves]
+        _print(folder, list(zip(order, new, strict=True)))
+        return
+    vanished = rename.apply_moves(folder, moves)
+    message = f"{folder}: {kept} faces by {config.by} in {seconds:.1f} s"
+    for count, what in (
+        (len(order) - kept, f"moved to {rename.trash_folder(folder).name}"),
+        (len(bad), "files left alone, which are not faces"),
+        (vanished, "vanished meanwhile"),
+    ):
+        message += f", {count} {what}" if count else ""
+    log.info("%s; undo=true takes it back", message)
+
+
+def sort_faces(
+    files: list[Path], key: SortKey, description: str
+) -> tuple[list[Path], list[BadFileError]]:
+    """(the faces among `files` in the order of `key`, the errors of the files that are no faces).
+
+    `description` names the progress bar.
+    """
+    measured, bad = read_files(files, key.read, description)
+    if not measured:
         return [], bad
-    order = key.order([value for _, value in read])
-    return [read[index][0] for index in order], bad
+    order = key.order([value for _, value in measured])
+    return [measured[index][0] for index in order], bad
 
 
 def _recover(folder: Path, dry_run: bool) -> bool:
-    """True when an earlier run was stopped half way; its renames are then taken back."""
-    if not rename.interrupted(folder):
+    """Undoes an earlier run that was stopped half way; True when there was one."""
+    if not rename.is_interrupted(folder):
         return False
     if dry_run:
         raise UserError(f"{folder}: a sort was stopped half way; run without dry_run, it is undone")
@@ -58,37 +97,9 @@ def _recover(folder: Path, dry_run: bool) -> bool:
 
 def _undo(folder: Path, dry_run: bool) -> None:
     if dry_run:
-        _print(folder, rename.undoable(folder))
+        _print(folder, rename.undo_pairs(folder))
     else:
         log.info("%s: %d faces have their earlier names again", folder, rename.undo(folder))
-
-
-def _sort_folder(folder: Path, side: str, config: DictConfig) -> None:
-    start = time.monotonic()
-    files = aligned_files(folder, side)
-    order, bad = ordered(files, KEYS[config.by], f"reading {side} faces")
-    for error in bad:
-        log.warning("left alone: %s", error)
-    if not order:
-        raise UserError(f"{folder}: none of its {len(bad)} PNG files is an aligned face")
-    seconds = time.monotonic() - start
-    kept = len(order) if config.keep is None else min(config.keep, len(order))
-    if config.report:
-        _report(Path(config.workspace) / f"{side}_by_{config.by}.png", order, kept)
-    moves = rename.plan(folder, order, kept)
-    if config.dry_run:
-        new = [rename.destination(folder, move) for move in moves]
-        _print(folder, list(zip(order, new, strict=True)))
-        return
-    gone = rename.carry_out(folder, moves)
-    said = f"{folder}: {kept} faces by {config.by} in {seconds:.1f} s"
-    for count, what in (
-        (len(order) - kept, f"moved to {rename.trash_of(folder).name}"),
-        (len(bad), "files left alone, which are not faces"),
-        (gone, "vanished meanwhile"),
-    ):
-        said += f", {count} {what}" if count else ""
-    log.info("%s; undo=true takes it back", said)
 
 
 def _report(path: Path, order: list[Path], kept: int) -> None:
@@ -97,7 +108,34 @@ def _report(path: Path, order: list[Path], kept: int) -> None:
 
 
 def _print(folder: Path, pairs: list[tuple[Path, Path]]) -> None:
-    """Lines `now -> then`: names for files in `folder`, paths for those in the trash."""
+    """Prints `before -> after`: names for files in `folder`, paths for those in the trash."""
     for pair in pairs:
-        now, then = (path.name if path.parent == folder else str(path) for path in pair)
-        sys.stdout.write(f"{now} -> {then}\n")
+        before, after = (path.name if path.parent == folder else str(path) for path in pair)
+        sys.stdout.write(f"{before} -> {after}\n")
+
+
+def contact_sheet(order: list[Path], kept: int) -> np.ndarray:
+    """uint8 RGB [H, W, 3]: the faces in their `order`, row by row, each with its number.
+
+    Of more than COLUMNS x ROWS faces, evenly spaced ones are shown. The faces after the first
+    `kept`, which go into the trash, have a red edge.
+    """
+    count = min(len(order), COLUMNS * ROWS)
+    chosen = np.linspace(0, len(order) - 1, count).round().astype(int)
+    columns = min(count, COLUMNS)
+    sheet = np.full((-(-count // columns) * CELL, columns * CELL, 3), 255, np.uint8)
+    for place, index in enumerate(chosen):
+        top, left = (CELL * part for part in divmod(place, columns))
+        cell = sheet[top : top + CELL, left : left + CELL]
+        image, _ = read_image_and_face(order[index])
+        cell[:] = cv2.resize(image, (CELL, CELL), interpolation=cv2.INTER_AREA)
+        _number(cell, index)
+        if index >= kept:
+            cv2.rectangle(cell, (0, 0), (CELL - 1, CELL - 1), TRASH_COLOR, 2)
+    return sheet
+
+
+def _number(cell: np.ndarray, index: int) -> None:
+    for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        place, font = (4, CELL - 6), cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(cell, str(index), place, font, 0.4, color, thickness, cv2.LINE_AA)

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from nicegui import ui
 from pydantic import BaseModel, Field
 
-from odfs_jax.curation.trash import to_trash
+from odfs_jax.curation.rename import move_to_trash
 from odfs_jax.data.aligned_png import read_face
 from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.data.media.frames import Frame
@@ -120,7 +120,7 @@ def _register_points(app: FastAPI, room: Room, clips: Clips, config: dict[str, A
         points = [np.array(face) for face in accepted.faces]
         how = (face_type, size, find.landmarker.name)
         paths = _no_face_refused(accept_faces, folder, frame, points, *how)
-        to_trash(old)
+        move_to_trash(old)
         return {"names": [path.name for path in paths]}
 
 

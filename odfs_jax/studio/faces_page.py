@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse, Response
 from nicegui import ui
 from pydantic import BaseModel, Field
 
-from odfs_jax.curation.trash import from_trash, to_trash
+from odfs_jax.curation.rename import move_to_trash, restore_from_trash
 from odfs_jax.data.aligned_png import FaceData, read_face
 from odfs_jax.errors import UserError
 from odfs_jax.studio import heavy
@@ -82,14 +82,16 @@ def _moves(app: FastAPI, room: Room) -> None:
     @app.post("/api/faces/trash")
     def trash(chosen: Chosen) -> dict[str, Any]:
         """Moves faces to the trash; `names` are those they have there."""
-        moved = to_trash([room.face(chosen.side, name) for name in chosen.names])
+        moved = move_to_trash([room.face(chosen.side, name) for name in chosen.names])
         return {"names": [now.name for _, now in moved]}
 
     @app.post("/api/faces/restore")
     def restore(chosen: Chosen) -> dict[str, Any]:
         """The reverse of `trash`."""
         files = [room.face(chosen.side, name, trashed=True) for name in chosen.names]
-        return {"names": [now.name for _, now in from_trash(files, room.faces(chosen.side))]}
+        return {
+            "names": [now.name for _, now in restore_from_trash(files, room.faces(chosen.side))]
+        }
 
 
 def _orders(app: FastAPI, room: Room, jobs: Jobs, worker: heavy.Worker) -> None:

@@ -94,7 +94,7 @@ def order(folder: Path, side: str, by: str) -> list[str]:
 
 def sheets(folder: Path, side: str, by: str) -> bytes:
     """A PNG: the contact sheet of the faces by name, and beside it that by the key `by`."""
-    from odfs_jax.curation.contact_sheet import contact_sheet
+    from odfs_jax.curation.sort import contact_sheet
 
     after = _ordered(folder, side, by, faces_only=True)
     pictures = [contact_sheet(faces, len(faces)) for faces in (sorted(after), after)]
@@ -135,13 +135,13 @@ def _opened(stills: StillsOf) -> Any:
 
 
 def _ordered(folder: Path, side: str, by: str, faces_only: bool = False) -> list[Path]:
-    from odfs_jax.curation.orders import KEYS
-    from odfs_jax.curation.sort import ordered
+    from odfs_jax.curation.sort import sort_faces
+    from odfs_jax.curation.sort_keys import SORT_KEYS
 
-    if by not in KEYS:
-        raise UserError(f"by={by!r:.40}: expected one of {', '.join(KEYS)}")
+    if by not in SORT_KEYS:
+        raise UserError(f"by={by!r:.40}: expected one of {', '.join(SORT_KEYS)}")
     files = aligned_files(folder, side)
-    faces, bad = ordered(files, KEYS[by], f"reading {side} faces")
+    faces, bad = sort_faces(files, SORT_KEYS[by], f"reading {side} faces")
     if not faces:
         raise UserError(f"{folder}: none of its {len(bad)} PNG files is an aligned face")
     return faces if faces_only else faces + [error.path for error in bad]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from odfs_jax.config import SideConfig
-from odfs_jax.curation.rename import trash_of
+from odfs_jax.curation.rename import trash_folder
 from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import BadFileError, UserError
 
@@ -34,7 +34,7 @@ class Room:
     def faces(self, side: str, trashed: bool = False) -> Path:
         """The folder of aligned faces of `side`, or that of its trash."""
         folder = self.root / checked_side(side) / "aligned"
-        return trash_of(folder) if trashed else folder
+        return trash_folder(folder) if trashed else folder
 
     def face(self, side: str, name: str, trashed: bool = False) -> Path:
         """The face file `name`. Raises BadFileError for what is no plain file there."""

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from odfs_jax import cli
 from odfs_jax.config import config_dir, register_schemas
 from odfs_jax.curation import archive
-from odfs_jax.curation.faceset import faceset
-from odfs_jax.curation.summary import EDGE, MARGIN, pose_picture, read_faces, summary
+from odfs_jax.curation.faceset import EDGE, MARGIN, faceset, measure_faces, pose_chart, summarize
 from odfs_jax.data.aligned_png import Pose, read_face, write_face
 from odfs_jax.errors import UserError
 
@@ -66,12 +65,12 @@ def test_summary(run, folder, tmp_path, capsys, caplog):
 def test_people_in_the_summary(tmp_path, actor_faces):
     for name, (image, face) in actor_faces.items():
         write_face(tmp_path / f"{name}.png", image, face)
-    faces, bad = read_faces(sorted(tmp_path.iterdir()), people=True)
-    assert "people       2 with 3, 2 faces; 0 faces like no other\n" in summary(faces, len(bad))
+    faces, bad = measure_faces(sorted(tmp_path.iterdir()), people=True)
+    assert "people       2 with 3, 2 faces; 0 faces like no other\n" in summarize(faces, len(bad))
 
 
 def test_the_picture_of_poses(folder):
-    (face, *_), _ = read_faces(sorted(folder.iterdir()), people=False)
+    (face, *_), _ = measure_faces(sorted(folder.iterdir()), people=False)
 
     def posed(yaw, pitch):
         return dataclasses.replace(
@@ -79,7 +78,7 @@ def test_the_picture_of_poses(folder):
         )
 
     faces = [posed(35.0, 15.0), posed(500.0, -500.0), *[posed(-0.5, -0.5)] * 8]
-    picture = pose_picture(faces)
+    picture = pose_chart(faces)
     rows, columns, _ = picture.shape
     shown = {}
     for row in range(12):

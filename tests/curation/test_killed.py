@@ -26,7 +26,7 @@ def run(workspace, *settings):
 
 def faces(folder):
     """(the faces in `folder`, those in its trash), each {name: content}."""
-    folders = folder, rename.trash_of(folder)
+    folders = folder, rename.trash_folder(folder)
     return tuple({path.name: path.read_bytes() for path in f.glob("*.png")} for f in folders)
 
 
@@ -64,13 +64,13 @@ def test_killed_at_20_random_moments(tmp_path, write_random):
         shutil.copytree(source, folder)
         kill_at_random(run(workspace), folder, draw, seconds)
         assert contents(folder) == contents(source), number
-        stopped += rename.interrupted(folder)
+        stopped += rename.is_interrupted(folder)
         if number % 2 and (folder / rename.JOURNAL).exists():
             assert run(workspace, "undo=true").wait() == 0
             assert faces(folder) == before, number
         else:
             assert run(workspace).wait() == 0
             assert faces(folder) == after, number
-        assert not rename.interrupted(folder)
+        assert not rename.is_interrupted(folder)
         shutil.rmtree(workspace)
     assert stopped >= KILLS // 5, "the kills missed the renaming"

@@ -33,7 +33,7 @@ def folder(tmp_path):
 
 def content(folder):
     """{place: what is written there} of all faces, those in the trash included."""
-    places = [*folder.glob("*.png"), *rename.trash_of(folder).glob("*.png")]
+    places = [*folder.glob("*.png"), *rename.trash_folder(folder).glob("*.png")]
     return {str(path.relative_to(folder.parent)): path.read_text() for path in places}
 
 
@@ -68,9 +68,9 @@ def stop_after(monkeypatch, steps):
 
 def test_sort_and_undo(folder):
     before = content(folder)
-    assert rename.carry_out(folder, rename.plan(folder, order(folder), 3)) == 0
-    assert content(folder) == SORTED and not rename.interrupted(folder)
-    assert [now.name for now, _ in rename.undoable(folder)] == [
+    assert rename.apply_moves(folder, rename.plan_moves(folder, order(folder), 3)) == 0
+    assert content(folder) == SORTED and not rename.is_interrupted(folder)
+    assert [now.name for now, _ in rename.undo_pairs(folder)] == [
         "00000.png", "00001.png", "00002.png", "00003.png", "00001.png"
     ]  # fmt: skip
     assert rename.undo(folder) == COUNT
@@ -82,26 +82,26 @@ def test_sort_and_undo(folder):
 @pytest.mark.parametrize("steps", range(STEPS))
 def test_a_sort_stopped_anywhere_is_taken_back(folder, monkeypatch, steps):
     before = content(folder)
-    moves = rename.plan(folder, order(folder), 3)
+    moves = rename.plan_moves(folder, order(folder), 3)
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
         stop_after(patch, steps)
-        rename.carry_out(folder, moves)
+        rename.apply_moves(folder, moves)
     assert sorted(content(folder).values()) == sorted(before.values())
-    assert rename.interrupted(folder) == (steps > 0)
+    assert rename.is_interrupted(folder) == (steps > 0)
     rename.recover(folder)
-    assert content(folder) == before and not rename.interrupted(folder)
+    assert content(folder) == before and not rename.is_interrupted(folder)
 
 
 @pytest.mark.parametrize("steps", range(STEPS - 1))
 def test_an_undo_stopped_anywhere_is_finished(folder, monkeypatch, steps):
     before = content(folder)
-    rename.carry_out(folder, rename.plan(folder, order(folder), 3))
+    rename.apply_moves(folder, rename.plan_moves(folder, order(folder), 3))
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
         stop_after(patch, steps)
         rename.undo(folder)
     assert sorted(content(folder).values()) == sorted(before.values())
     if steps:
-        assert rename.interrupted(folder)
+        assert rename.is_interrupted(folder)
         rename.recover(folder)
     else:
         rename.undo(folder)
@@ -112,10 +112,10 @@ def test_an_undo_stopped_anywhere_is_finished(folder, monkeypatch, steps):
 def test_taking_back_stopped_anywhere_is_taken_up_again(folder, monkeypatch, first):
     """The power is cut in the sort, then again and again in what takes it back."""
     before = content(folder)
-    moves = rename.plan(folder, order(folder), 3)
+    moves = rename.plan_moves(folder, order(folder), 3)
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
         stop_after(patch, first)
-        rename.carry_out(folder, moves)
+        rename.apply_moves(folder, moves)
     for _ in range(STEPS):
         with monkeypatch.context() as patch:
             stop_after(patch, 2)
@@ -138,16 +138,16 @@ names = st.lists(st.integers(0, 12), min_size=1, max_size=8, unique=True)
 def test_any_folder_stopped_anywhere(tmp_path, monkeypatch, numbers, random, keep, steps):
     folder = tmp_path / "aligned"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(rename.trash_of(folder), ignore_errors=True)
+    shutil.rmtree(rename.trash_folder(folder), ignore_errors=True)
     folder.mkdir()
     for number in numbers:
         (folder / f"{number:05d}.png").write_text(str(number))
     before = content(folder)
     shuffled = random.sample(sorted(folder.iterdir()), len(numbers))
-    moves = rename.plan(folder, shuffled, keep)
+    moves = rename.plan_moves(folder, shuffled, keep)
     with monkeypatch.context() as patch, contextlib.suppress(PowerCut):
         stop_after(patch, steps)
-        rename.carry_out(folder, moves)
+        rename.apply_moves(folder, moves)
     assert sorted(content(folder).values()) == sorted(before.values())
     if steps < 3 + 2 * len(numbers):
         rename.recover(folder)
@@ -162,23 +162,23 @@ def test_any_folder_stopped_anywhere(tmp_path, monkeypatch, numbers, random, kee
 def test_numbers_that_other_files_have_are_passed_over(folder):
     (folder / "00001.png").write_text("not a face, say")
     faces = [folder / "b.png", folder / "00003.png"]
-    assert rename.plan(folder, faces, None) == [
+    assert rename.plan_moves(folder, faces, None) == [
         Move("b.png", "00002.png"), Move("00003.png", "00003.png")
     ]  # fmt: skip
 
 
 def test_more_faces_than_five_digits_name(tmp_path):
     faces = [tmp_path / f"{index}.png" for index in range(100_001)]
-    new = [move.new for move in rename.plan(tmp_path, faces, None)]
+    new = [move.new for move in rename.plan_moves(tmp_path, faces, None)]
     assert new == sorted(new) and new[-1] == "100000.png"
 
 
 def test_the_trash_is_never_overwritten(folder):
-    trash = rename.trash_of(folder)
+    trash = rename.trash_folder(folder)
     trash.mkdir()
     for name in ("00001.png", "00001-1.png"):
         (trash / name).write_text(f"old {name}")
-    rename.carry_out(folder, rename.plan(folder, order(folder), 3))
+    rename.apply_moves(folder, rename.plan_moves(folder, order(folder), 3))
     found = content(folder)
     assert found["aligned_trash/00001.png"] == "old 00001.png"
     assert found["aligned_trash/00001-1.png"] == "old 00001-1.png"
@@ -189,15 +189,15 @@ def test_the_trash_of_a_linked_folder_is_beside_the_real_one(folder, tmp_path):
     (tmp_path / "workspace").mkdir()
     link = tmp_path / "workspace" / "aligned"
     link.symlink_to(folder)
-    rename.carry_out(link, rename.plan(link, [link / p.name for p in order(folder)], 3))
+    rename.apply_moves(link, rename.plan_moves(link, [link / p.name for p in order(folder)], 3))
     assert content(folder) == SORTED
 
 
 def test_faces_deleted_meanwhile_and_afterwards(folder):
     before = content(folder)
-    moves = rename.plan(folder, order(folder), 3)
+    moves = rename.plan_moves(folder, order(folder), 3)
     (folder / "b.png").unlink()
-    assert rename.carry_out(folder, moves) == 1
+    assert rename.apply_moves(folder, moves) == 1
     (folder / "00002.png").unlink()
     assert rename.undo(folder) == COUNT - 2
     gone = {"aligned/b.png", "aligned/00009_0.png"}
@@ -205,20 +205,20 @@ def test_faces_deleted_meanwhile_and_afterwards(folder):
 
 
 def test_a_new_file_with_an_old_name_stops_the_undo_before_it_begins(folder):
-    rename.carry_out(folder, rename.plan(folder, order(folder), None))
+    rename.apply_moves(folder, rename.plan_moves(folder, order(folder), None))
     (folder / "b.png").write_text("new")
     after = content(folder)
     with pytest.raises(UserError, match=r"b.png: came after the sort and is in the way"):
         rename.undo(folder)
-    assert content(folder) == after and not rename.interrupted(folder)
+    assert content(folder) == after and not rename.is_interrupted(folder)
 
 
 def test_a_new_file_in_the_way_of_taking_back_is_kept(folder, monkeypatch):
     before = content(folder)
-    moves = rename.plan(folder, order(folder), 3)
+    moves = rename.plan_moves(folder, order(folder), 3)
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
         stop_after(patch, 1 + COUNT)
-        rename.carry_out(folder, moves)
+        rename.apply_moves(folder, moves)
     (folder / "b.png").write_text("new")
     with pytest.raises(UserError, match=r"b.png: in the way of a face"):
         rename.recover(folder)
@@ -228,7 +228,7 @@ def test_a_new_file_in_the_way_of_taking_back_is_kept(folder, monkeypatch):
 
 
 def test_extracting_anew_leaves_nothing_to_undo(folder):
-    rename.carry_out(folder, rename.plan(folder, order(folder), None))
+    rename.apply_moves(folder, rename.plan_moves(folder, order(folder), None))
     for path in folder.glob("*.png"):
         path.unlink()
     (folder / "00000_0.png").write_text("new")
@@ -237,9 +237,9 @@ def test_extracting_anew_leaves_nothing_to_undo(folder):
 
 
 def test_a_second_sort_can_be_undone_once(folder):
-    rename.carry_out(folder, rename.plan(folder, order(folder), 3))
+    rename.apply_moves(folder, rename.plan_moves(folder, order(folder), 3))
     files = sorted(folder.glob("*.png"), reverse=True)
-    rename.carry_out(folder, rename.plan(folder, files, 1))
+    rename.apply_moves(folder, rename.plan_moves(folder, files, 1))
     assert content(folder)["aligned/00000.png"] == "00009_0.png"
     rename.undo(folder)
     assert content(folder) == SORTED
@@ -270,7 +270,7 @@ good = {"version": 1, "step": "sorted", "token": "ab", "moves": [{"old": "a.png"
 def test_a_journal_from_elsewhere_is_not_trusted(folder, text):
     before = content(folder)
     atomic.write_text(folder / JOURNAL, text)
-    for act in (rename.recover, rename.undo, rename.interrupted):
+    for act in (rename.recover, rename.undo, rename.is_interrupted):
         with pytest.raises(BadFileError, match=r"\.odfs_sort\.json: not a journal"):
             act(folder)
     assert content(folder) == before
@@ -278,4 +278,4 @@ def test_a_journal_from_elsewhere_is_not_trusted(folder, text):
 
 def test_the_good_journal_is_read(folder):
     atomic.write_text(folder / JOURNAL, json.dumps(good))
-    assert rename.undoable(folder) == [(folder / "b.png", folder / "a.png")]
+    assert rename.undo_pairs(folder) == [(folder / "b.png", folder / "a.png")]

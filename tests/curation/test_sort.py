@@ -14,9 +14,8 @@ import pytest
 from odfs_jax import cli
 from odfs_jax.conversion.target_faces import find_target_faces
 from odfs_jax.curation import rename
-from odfs_jax.curation.contact_sheet import CELL, COLUMNS, ROWS, TRASHED, contact_sheet
-from odfs_jax.curation.orders import KEYS
-from odfs_jax.curation.sort import sort
+from odfs_jax.curation.sort import CELL, COLUMNS, ROWS, TRASH_COLOR, contact_sheet, sort
+from odfs_jax.curation.sort_keys import SORT_KEYS
 from odfs_jax.data.aligned_png import read_face, read_image_and_face, write_face
 from odfs_jax.data.media.picture_folder import PictureSource
 from odfs_jax.errors import UserError
@@ -128,7 +127,7 @@ def test_both_sides_and_a_report(workspace, configure):
         assert len(scores(workspace / side / "aligned")) == 3
         sheet = cv2.imread(str(workspace / f"{side}_by_best.png"))[..., ::-1]
         assert sheet.shape == (CELL, COUNT * CELL, 3)
-        edges = [tuple(sheet[0, cell * CELL + 40]) == TRASHED for cell in range(COUNT)]
+        edges = [tuple(sheet[0, cell * CELL + 40]) == TRASH_COLOR for cell in range(COUNT)]
         assert edges == [False] * 3 + [True] * (COUNT - 3)
     assert not list((workspace / "src").glob("*.png"))  # pictures there would be frames
 
@@ -172,7 +171,7 @@ def test_help_lists_every_order(capsys, monkeypatch):
         cli.sort()
     text = capsys.readouterr().out
     listed = text.split("by=...")[1].split("data=src")[0].strip().splitlines()
-    assert [line.split()[0] for line in listed] == list(KEYS)
+    assert [line.split()[0] for line in listed] == list(SORT_KEYS)
 
 
 @pytest.mark.parametrize(

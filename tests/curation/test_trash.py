@@ -2,8 +2,7 @@
 
 import pytest
 
-from odfs_jax.curation.rename import trash_of
-from odfs_jax.curation.trash import from_trash, to_trash
+from odfs_jax.curation.rename import move_to_trash, restore_from_trash, trash_folder
 from odfs_jax.errors import BadFileError
 
 
@@ -21,28 +20,28 @@ def content(folder):
 
 
 def test_there_and_back(faces):
-    assert to_trash([]) == []
-    moved = to_trash([faces / "a.png", faces / "c.png", faces / "gone.png"])
-    assert moved == [(faces / n, trash_of(faces) / n) for n in ("a.png", "c.png")]
-    assert content(faces) == {"b.png": "b"} and content(trash_of(faces)) == {
+    assert move_to_trash([]) == []
+    moved = move_to_trash([faces / "a.png", faces / "c.png", faces / "gone.png"])
+    assert moved == [(faces / n, trash_folder(faces) / n) for n in ("a.png", "c.png")]
+    assert content(faces) == {"b.png": "b"} and content(trash_folder(faces)) == {
         "a.png": "a",
         "c.png": "c",
     }
-    from_trash([now for _, now in moved], faces)
-    assert content(faces) == {f"{n}.png": n for n in "abc"} and not content(trash_of(faces))
+    restore_from_trash([now for _, now in moved], faces)
+    assert content(faces) == {f"{n}.png": n for n in "abc"} and not content(trash_folder(faces))
 
 
 def test_a_name_that_is_taken_gets_another(faces):
-    to_trash([faces / "a.png"])
+    move_to_trash([faces / "a.png"])
     (faces / "a.png").write_text("new")
-    ((_, now),) = to_trash([faces / "a.png"])
+    ((_, now),) = move_to_trash([faces / "a.png"])
     assert now.name == "a-1.png"
-    assert content(trash_of(faces)) == {"a.png": "a", "a-1.png": "new"}
+    assert content(trash_folder(faces)) == {"a.png": "a", "a-1.png": "new"}
     (faces / "a.png").write_text("newer")
-    ((_, back),) = from_trash([trash_of(faces) / "a.png"], faces)
+    ((_, back),) = restore_from_trash([trash_folder(faces) / "a.png"], faces)
     assert back.name == "a-1.png" and content(faces)["a.png"] == "newer"
 
 
 def test_only_the_trash_gives_back(faces, tmp_path):
     with pytest.raises(BadFileError, match="not in"):
-        from_trash([tmp_path / "other.png"], faces)
+        restore_from_trash([tmp_path / "other.png"], faces)

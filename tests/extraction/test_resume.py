@@ -175,8 +175,8 @@ def test_what_was_deleted_or_renamed_stays_so(clip, extract, known):
     extract(clip)
     folder = folder_of(clip)
     (folder / "00003_0.png").unlink()
-    moves = rename.plan(folder, sorted(folder.glob("*.png"))[::-1], 20)
-    rename.carry_out(folder, moves)
+    moves = rename.plan_moves(folder, sorted(folder.glob("*.png"))[::-1], 20)
+    rename.apply_moves(folder, moves)
     before = sorted(path.name for path in folder.iterdir())
     extract(clip)
     assert sorted(path.name for path in folder.iterdir()) == before and known.seen == []
@@ -189,7 +189,7 @@ def test_a_half_written_frame_that_was_sorted_meanwhile_is_not_doubled(clip, ext
     folder = folder_of(clip)
     faces = sorted(folder.glob("*.png"))
     assert len(faces) > 10
-    rename.carry_out(folder, rename.plan(folder, faces, None))
+    rename.apply_moves(folder, rename.plan_moves(folder, faces, None))
     extract(clip)
     assert frames_in(clip) == EVERY
 
@@ -223,7 +223,7 @@ def test_overwriting_a_few_frames_leaves_the_others(clip, extract, known):
     folder = folder_of(clip)
     old = {read_face(path).source.frame: path.read_bytes() for path in folder.glob("*.png")}
     run_before = ExtractionJournal.read(folder).run
-    rename.carry_out(folder, rename.plan(folder, sorted(folder.glob("*.png")), None))
+    rename.apply_moves(folder, rename.plan_moves(folder, sorted(folder.glob("*.png")), None))
     extract(clip, "overwrite=true", "frames=5-9", "size=48", "smoothing=none")
     assert frames_in(clip) == EVERY
     for path in folder.glob("*.png"):
@@ -237,7 +237,7 @@ def test_overwriting_a_few_frames_leaves_the_others(clip, extract, known):
 def test_a_stopped_overwriting_is_finished_by_the_next_run(clip, extract, monkeypatch):
     extract(clip)
     folder = folder_of(clip)
-    rename.carry_out(folder, rename.plan(folder, sorted(folder.glob("*.png")), None))
+    rename.apply_moves(folder, rename.plan_moves(folder, sorted(folder.glob("*.png")), None))
     with monkeypatch.context() as patch, pytest.raises(Stop):
         patch.setattr(ExtractionJournal, "add", stopping(ExtractionJournal.add, 10))
         extract(clip, "overwrite=true", "size=48")

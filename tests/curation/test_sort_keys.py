@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from odfs_jax.curation import measures, orders
-from odfs_jax.curation.sort import ordered
+from odfs_jax.curation import measures, sort_keys
+from odfs_jax.curation.sort import sort_faces
 from odfs_jax.data.aligned_png import read_face, read_image_and_face
 
 
@@ -34,7 +34,7 @@ def sharpness(image):
     return cv2.Laplacian(grey(image), cv2.CV_64F).var()
 
 
-def least_gradient(image):
+def min_directional_gradient(image):
     x, y = (cv2.Sobel(grey(image), cv2.CV_64F, *d, ksize=3).ravel() for d in ((1, 0), (0, 1)))
     return np.linalg.eigvalsh(np.stack([x, y]) @ np.stack([x, y]).T / len(x))[0]
 
@@ -92,7 +92,7 @@ def expected(key, read, request):
         case "blur":
             return descending([sharpness(image) for image in images])
         case "motion_blur":
-            return descending([least_gradient(image) for image in images])
+            return descending([min_directional_gradient(image) for image in images])
         case "hist":
             return greedy(table("by_histogram"))
         case "hist_dissim":
@@ -159,9 +159,9 @@ def plain_dissimilarity(a, b):
     return 1 - np.mean((2 * ma * mb + c1) * (2 * cov + c2) / (ma**2 + mb**2 + c1) / (va + vb + c2))
 
 
-@pytest.mark.parametrize("key", sorted(orders.KEYS.keys() - {"identity"}))
+@pytest.mark.parametrize("key", sorted(sort_keys.SORT_KEYS.keys() - {"identity"}))
 def test_order_of_200_faces(key, many, read, request):
-    found, bad = ordered(many, orders.KEYS[key], "test")
+    found, bad = sort_faces(many, sort_keys.SORT_KEYS[key], "test")
     assert not bad and sorted(found) == many
     assert [many.index(path) for path in found] == expected(key, read, request)
 
@@ -185,23 +185,23 @@ def test_identity_of_200_embeddings():
         members = np.flatnonzero(who == person)
         middle = embeddings[members].mean(0)
         expected += sorted(members, key=lambda i: float(np.linalg.norm(embeddings[i] - middle)))
-    assert orders.KEYS["identity"].order(list(embeddings)).tolist() == expected
+    assert sort_keys.SORT_KEYS["identity"].order(list(embeddings)).tolist() == expected
 
 
 def test_best_covers_the_poses_with_any_number_of_faces(many):
-    found, _ = ordered(many, orders.KEYS["best"], "test")
+    found, _ = sort_faces(many, sort_keys.SORT_KEYS["best"], "test")
     bins = [
         (int(face.pose.yaw // 10), int(face.pose.pitch // 10)) for face in map(read_face, found)
     ]
     assert len(set(bins[: len(set(bins))])) == len(set(bins)) > 50
 
 
-@pytest.mark.parametrize("key", sorted(orders.KEYS.keys() - {"identity"}))
+@pytest.mark.parametrize("key", sorted(sort_keys.SORT_KEYS.keys() - {"identity"}))
 def test_one_face_and_two_equal_faces(key, tmp_path, write_random):
     write_random(tmp_path, 8, copies=1)
     one, same = tmp_path / "00000_0.png", tmp_path / "00007_0.png"
-    assert ordered([one], orders.KEYS[key], "test")[0] == [one]
-    assert ordered([one, same], orders.KEYS[key], "test")[0] == [one, same]
+    assert sort_faces([one], sort_keys.SORT_KEYS[key], "test")[0] == [one]
+    assert sort_faces([one, same], sort_keys.SORT_KEYS[key], "test")[0] == [one, same]
 
 
 def test_motion_and_defocus_lower_their_measures():
@@ -210,7 +210,9 @@ def test_motion_and_defocus_lower_their_measures():
     moved, defocused = cv2.blur(sharp, (9, 1)), cv2.blur(sharp, (3, 3))
     assert measures.sharpness(sharp) > max(map(measures.sharpness, (moved, defocused)))
     # The same variance of the Laplacian is worse when it comes from one direction only.
-    assert measures.least_gradient(moved) < 0.2 * measures.least_gradient(defocused)
+    assert measures.min_directional_gradient(moved) < 0.2 * measures.min_directional_gradient(
+        defocused
+    )
 
 
 def test_pictures_are_read_as_other_programs_see_them(many, read):

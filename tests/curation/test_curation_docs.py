@@ -13,7 +13,7 @@ import pytest
 from pages import assert_printed, steps
 
 from odfs_jax import cli
-from odfs_jax.curation.orders import KEYS
+from odfs_jax.curation.sort_keys import SORT_KEYS
 from odfs_jax.data.aligned_png import write_face
 
 DOC = (Path(cli.__file__).parents[1] / "docs" / "sorting.md").read_text()
@@ -58,4 +58,4 @@ def test_every_command_prints_what_the_page_says(workspace, monkeypatch, capsys,
 def test_the_table_lists_every_order():
     rows = re.findall(r"^\| (`[a-z_`, ]+`) \|", DOC.split("## The orders")[1], re.MULTILINE)
     listed = [name for row in rows for name in re.findall(r"`([a-z_]+)`", row)]
-    assert listed == list(KEYS)
+    assert listed == list(SORT_KEYS)
