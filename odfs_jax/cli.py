@@ -1,11 +1,13 @@
-"""The commands. Each composes its configuration with Hydra and hands it to one function.
+"""The commands: each composes its configuration with Hydra and hands it to the function that works.
 
 Exit codes: 0 done, 2 a mistake in the input (one line on stderr), 130 stopped with Ctrl-C where
 there is nothing to save, 1 a bug (traceback).
+
+On Linux a command first replaces its process by one with huge pages: see `use_huge_pages`, and how
+to prevent it.
 """
 
 import errno
-import importlib
 import logging
 import os
 import re
@@ -20,11 +22,14 @@ from omegaconf.errors import OmegaConfBaseException
 from odfs_jax.config import config_dir, register_schemas, require_complete
 from odfs_jax.errors import UserError
 
-log = logging.getLogger(__name__)
 
+def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
+    """An entry point without arguments: `work` with the configuration of the command line.
 
-def command(name: str, task: str) -> Callable[[], None]:
-    """The command `name` (its YAML's name), which runs `task`, "module:function" of a config."""
+    The YAML of `configs/` that it composes has the name of `work`. What `work` imports itself is
+    not imported for `--help`, `--cfg job` and misspelt keys.
+    """
+    name = work.__name__
 
     def main() -> None:
         use_huge_pages()
@@ -35,9 +40,12 @@ def command(name: str, task: str) -> Callable[[], None]:
         try:
             compose(configs.append)()
             for config in configs:
-                _run(task, config)
+                logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+                logging.getLogger("odfs_jax").setLevel(logging.INFO)
+                require_complete(config)
+                work(config)
             sys.stdout.flush()
-        except BrokenPipeError:  # who reads what we print, such as `head`, has seen enough
+        except BrokenPipeError:  # the reader of our output, `head` say, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
             if "debug=true" in sys.argv or not _is_users(error):
@@ -48,27 +56,79 @@ def command(name: str, task: str) -> Callable[[], None]:
             print(f"odfs-{name}: stopped; what was finished before is whole", file=sys.stderr)
             sys.exit(130)
 
+    main.__name__, main.__doc__ = name, work.__doc__
     return main
 
 
+@command
+def train(config: DictConfig) -> None:
+    """Trains a model on two facesets."""
+    from odfs_jax.training.loop import train
+
+    train(config)
+
+
+@command
+def extract(config: DictConfig) -> None:
+    """Extracts the faces of a clip, automatically or by hand."""
+    from odfs_jax.studio.by_hand import extract
+
+    extract(config)
+
+
+@command
+def convert(config: DictConfig) -> None:
+    """Puts the model's faces into the clip."""
+    from odfs_jax.conversion.convert import convert
+
+    convert(config)
+
+
+@command
+def sort(config: DictConfig) -> None:
+    """Renames aligned faces to an order."""
+    from odfs_jax.curation.sort import sort
+
+    sort(config)
+
+
+@command
+def faceset(config: DictConfig) -> None:
+    """Looks at, checks or packs aligned faces."""
+    from odfs_jax.curation.faceset import faceset
+
+    faceset(config)
+
+
+@command
+def studio(config: DictConfig) -> None:
+    """Serves the browser studio until Ctrl-C."""
+    from odfs_jax.studio.run import studio
+
+    studio(config)
+
+
 def use_huge_pages() -> None:
-    """Starts the program again with malloc on huge pages, unless GLIBC_TUNABLES is set already.
+    """Replaces this process by the same command with malloc on huge pages (Linux).
 
     XLA:CPU asks for its working memory anew at each step, and glibc gives it as 4 kB pages that
     fault one by one: without this, full-width H64 spends a quarter of a step in the kernel. glibc
-    reads the setting when a process starts and at no other time.
+    reads GLIBC_TUNABLES when a process starts and at no other time.
+
+    It does nothing where GLIBC_TUNABLES is set already, to anything (so `GLIBC_TUNABLES= python
+    train.py ...` prevents it), nor under a debugger or tracer, which would lose the process.
     """
-    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ and not _is_traced():
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
         os.execv(sys.executable, sys.orig_argv)
 
 
-def _run(task: str, config: DictConfig) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("odfs_jax").setLevel(logging.INFO)
-    require_complete(config)
-    module, function = task.split(":")
-    getattr(importlib.import_module(module), function)(config)
+def _is_traced() -> bool:
+    """True under pdb, an IDE's debugger or a coverage tracer."""
+    if sys.gettrace() is not None:
+        return True
+    monitoring = getattr(sys, "monitoring", None)  # Python 3.12 and later
+    return monitoring is not None and monitoring.get_tool(monitoring.DEBUGGER_ID) is not None
 
 
 def _is_users(error: Exception) -> bool:
@@ -94,11 +154,3 @@ def _message(error: BaseException) -> str:
     """The text of `error` without the type names that OmegaConf appends."""
     lines = str(error).splitlines()
     return "\n".join(line for line in lines if "object_type=" not in line)
-
-
-train = command("train", "odfs_jax.training.loop:train")
-extract = command("extract", "odfs_jax.studio.by_hand:extract")
-convert = command("convert", "odfs_jax.conversion.convert:convert")
-sort = command("sort", "odfs_jax.curation.sort:sort")
-faceset = command("faceset", "odfs_jax.curation.faceset:faceset")
-studio = command("studio", "odfs_jax.studio.run:studio")
