@@ -21,11 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import parse, show
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from odfs_jax.cli import use_huge_pages
-from odfs_jax.config import MergeConfig, config_dir, register_schemas
+from odfs_jax.config import MergeConfig, compose
 from odfs_jax.conversion.face_region import face_region, read_region
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.modes.seamless import clone
@@ -82,9 +81,7 @@ def main(report: Path | None) -> None:
 
 def random_h64(precision: str = "float32") -> Swapper:
     """H64 with random weights and a mask that is solid."""
-    register_schemas()
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        model = OmegaConf.to_container(compose("train").model, resolve=True)
+    model = OmegaConf.to_container(compose("train").model, resolve=True)
     net = build_net(model)
     face = jnp.zeros((1, 64, 64, 3))
     shapes = jax.eval_shape(net.init, jax.random.key(0), face, face)["params"]

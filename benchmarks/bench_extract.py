@@ -32,12 +32,11 @@ import dlib
 import jax
 import numpy as np
 from common import parse, show
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from references.facenet import load
 
 from odfs_jax.cli import use_huge_pages
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.extraction import pipeline
 from odfs_jax.extraction.extract import build_finders
@@ -65,10 +64,8 @@ class Runner:
 
 def main(clip: Path, report: Path | None) -> None:
     use_huge_pages()  # as extract.py does; the others have them too
-    register_schemas()
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        config = compose("extract", ["landmarks.average=1"])
-        every = compose("extract", ["landmarks.average=1", "detector.args.search_every=1"])
+    config = compose("extract", ["landmarks.average=1"])
+    every = compose("extract", ["landmarks.average=1", "detector.args.search_every=1"])
     result = {"device": jax.devices()[0].device_kind, "cores": os.cpu_count(), "frames": FRAMES}
     result |= {"rounds": ROUNDS, "target": TARGET, "sizes": {}}
     with tempfile.TemporaryDirectory() as folder:

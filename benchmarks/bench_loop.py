@@ -21,11 +21,10 @@ from typing import Any
 
 import jax
 from common import write
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.cli import use_huge_pages
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.training.loop import train
 from odfs_jax.training.setup import Setup
 
@@ -90,11 +89,7 @@ def settings(workspace: Path, folder: str, overrides: list[str]) -> DictConfig:
     """Those of a run on the faces of `workspace` that writes into `folder` only."""
     sides = [f"data.{side}.aligned={workspace / side / 'aligned'}" for side in ("src", "dst")]
     count = f"iterations={BLOCK * (PAIRS + 1) + 1}"  # the last call ends the last pair
-    register_schemas()
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        config = compose(
-            "train", [f"workspace={folder}", *sides, count, "preview_every=0", *overrides]
-        )
+    config = compose("train", [f"workspace={folder}", *sides, count, "preview_every=0", *overrides])
     OmegaConf.resolve(config)
     return config
 

@@ -15,10 +15,9 @@ from pathlib import Path
 import jax
 import numpy as np
 from common import parse, show
-from hydra import compose, initialize_config_dir
 from references.facenet import load
 
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.data.media.frame_io import Frame, open_frames
 from odfs_jax.extraction.boxes import union_overlap
 from odfs_jax.extraction.registry import build_detector
@@ -27,10 +26,8 @@ BATCHES = 12
 
 
 def main(clip: Path, report: Path | None) -> None:
-    register_schemas()
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        every = ["detector.args.search_every=1"]  # so does the other
-        detector = build_detector(compose("extract", every).detector)
+    every = ["detector.args.search_every=1"]  # so does the other
+    detector = build_detector(compose("extract", every).detector)
     s = detector.settings
     with open_frames(clip) as source:
         smallest = max(s.min_face, s.min_face_share * max(source.width, source.height))

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
@@ -81,7 +80,6 @@ class Clip:
 
 
 def main(folder: Path) -> None:
-    register_schemas()
     clips = [read(path) for path in sorted(folder.glob("???.mp4"))]
     sys.stdout.write(
         "| actor | yaw | frames | exactly one face | points 17-67 | all points | worst frame "
@@ -114,8 +112,7 @@ def main(folder: Path) -> None:
 def composed(*overrides: str, **groups: str) -> DictConfig:
     chosen = {item.split("=")[0]: item for item in overrides}  # the last of a key counts
     chosen |= {name: f"{name}={value}" for name, value in groups.items()}
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        return compose("extract", overrides=list(chosen.values()))
+    return compose("extract", list(chosen.values()))
 
 
 def read(path: Path) -> Clip:

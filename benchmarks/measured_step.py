@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from hydra import compose, initialize_config_dir
 from jax.stages import Compiled
 from omegaconf import OmegaConf
 
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.data.batches import make_batches
 from odfs_jax.data.faceset import OVERSAMPLING, Faceset
 from odfs_jax.training.setup import Setup, make_setup
@@ -18,9 +17,7 @@ from odfs_jax.training.state import replicated, split_over
 
 def compose_config(overrides: list[str]) -> dict:
     """The settings that train.py would get."""
-    register_schemas()
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        return OmegaConf.to_container(compose("train", overrides), resolve=True)
+    return OmegaConf.to_container(compose("train", overrides), resolve=True)
 
 
 def make_our_step(config: dict, device: jax.Device) -> tuple[Callable, dict, Compiled]:

@@ -15,10 +15,9 @@ from pathlib import Path
 import jax
 import numpy as np
 from common import RESULTS, slug
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.data.faceset import OVERSAMPLING, Faceset
 from odfs_jax.training.plan import Need, Planner
 from odfs_jax.training.setup import Setup, make_setup
@@ -44,9 +43,7 @@ def main() -> None:
 
 def measure(model: str, overrides: list[str]) -> Need:
     """What a step of `model` takes of one device."""
-    register_schemas()
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        config = compose("train", [f"model={model}", *overrides, f"batch_size={BATCH}"])
+    config = compose("train", [f"model={model}", *overrides, f"batch_size={BATCH}"])
     setup = make_setup(OmegaConf.to_container(config, resolve=True))
     devices = jax.local_devices()[:1]
     planner = Planner(setup, {s: one_face(setup, s) for s in ("src", "dst")}, devices, free=0)

@@ -1,18 +1,29 @@
 """The schema of every setting. Hydra composes the YAML files of `configs/` into these classes.
 
-A key that is not here is refused by name, a value of the wrong type by type. Meanings, units and
-useful ranges stand beside the defaults in the YAML files.
+A key that is not here is refused by name, a value of the wrong type by type, a number out of the
+range of its field (`within`) by range. Meanings and units stand beside the defaults in the YAML
+files.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
+import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from odfs_jax.errors import UserError
+
+T = TypeVar("T")
+
+
+def within(low: float, high: float = math.inf, default: Any = NO_DEFAULT) -> Any:
+    """A dataclass field for a number from `low` to `high`; `check_values` checks it."""
+    return field(default=default, metadata={"range": (low, high)})
 
 
 @dataclass
@@ -118,12 +129,12 @@ class LandmarksConfig:
 
 @dataclass
 class FiltersConfig:
-    min_score: float = MISSING
-    min_size: float = MISSING
-    min_area: float = MISSING
-    max_area: float = MISSING
-    max_shape: float = MISSING
-    max_roll: float | None = None
+    min_score: float = within(0, 1, MISSING)
+    min_size: float = within(1, 4096, MISSING)
+    min_area: float = within(0, 100, MISSING)
+    max_area: float = within(0, 100, MISSING)
+    max_shape: float = within(0, 10, MISSING)
+    max_roll: float | None = within(0, 180, None)
 
 
 @dataclass
@@ -314,8 +325,22 @@ def config_dir() -> str:
     raise FileNotFoundError("configs/ not found beside or inside odfs_jax")
 
 
+def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration of `command`, a name in SCHEMAS, with `overrides` as on its command line.
+
+    Raises Hydra's exceptions for keys and choices that there are not.
+    """
+    register_schemas()
+    with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
+        return hydra.compose(command, overrides=list(overrides))
+
+
 def require_complete(config: DictConfig) -> None:
-    """Reads every value once; names all that are missing, or that nothing reads, in a UserError."""
+    """Reads every value of a command's configuration once and resolves interpolations in place.
+
+    Raises a UserError that names all keys which no schema has, all without a value, or the first
+    that is out of its range.
+    """
     unknown = sorted(_unknown(config))
     if unknown:
         raise UserError(f"no such settings: {', '.join(unknown)}")
@@ -323,6 +348,7 @@ def require_complete(config: DictConfig) -> None:
     if missing:
         raise UserError(f"settings without a value: {', '.join(missing)}")
     OmegaConf.resolve(config)
+    _check_ranges(config)
 
 
 def _unknown(config: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -334,3 +360,63 @@ def _unknown(config: DictConfig, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
         elif not OmegaConf.is_missing(config, key) and OmegaConf.is_dict(config[key]):
             yield from _unknown(config[key], f"{prefix}{key}.")
+
+
+def _check_ranges(config: DictConfig, prefix: str = "") -> None:
+    """Raises UserError for the first number that is out of its range, here and below."""
+    schema = OmegaConf.get_type(config)
+    if is_dataclass(schema):
+        check_values(schema, prefix.removesuffix("."), config)
+    for key, value in config.items():
+        if OmegaConf.is_dict(value):
+            _check_ranges(value, f"{prefix}{key}.")
+
+
+def check_values(kind: type, key: str, values: Mapping[str, Any]) -> None:
+    """Raises UserError for the first of `values` that its field of dataclass `kind` refuses.
+
+    Checked are the fields which `within` made: for the range and for the type. `values` stand at
+    `key` of the configuration; "" is its root.
+    """
+    for each in fields(kind):
+        if "range" in each.metadata:
+            _check_number(f"{key}.{each.name}".removeprefix("."), values[each.name], each)
+
+
+def read_args(kind: type[T], key: str, args: Mapping[str, Any], source: str) -> T:
+    """Dataclass `kind` filled from `args`, which stand at `key` of the configuration.
+
+    Its fields may be numbers (made by `within`), bool and `str | None`. `source` says in the
+    message of a missing key where it comes from: "take configs/detector/mtcnn.yaml". Raises
+    UserError naming the key that is unknown, missing, of the wrong type or out of its range.
+    """
+    known = {each.name: each for each in fields(kind)}
+    for name in args:
+        if name not in known:
+            raise UserError(
+                f"{key}.{name}: no such setting; "
+                + (f"known: {', '.join(known)}" if known else "there are none")
+            )
+    for name, each in known.items():
+        if name not in args:
+            raise UserError(f"{key}.{name}: no value; take {source}")
+        value = args[name]
+        if each.type is bool and not isinstance(value, bool):
+            raise UserError(f"{key}.{name}={value}: expected true or false")
+        if each.type == str | None and not (value is None or isinstance(value, str)):
+            raise UserError(f"{key}.{name}={value}: expected a text")
+    check_values(kind, key, args)
+    return kind(**args)
+
+
+def _check_number(key: str, value: Any, its: Field) -> None:
+    """Raises UserError when `value` is no number of the type and in the range of field `its`."""
+    kinds = get_args(its.type) or (its.type,)
+    if value is None and type(None) in kinds:
+        return
+    low, high = its.metadata["range"]
+    whole = int in kinds
+    right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not (right and low <= value <= high):
+        limit = f"from {low} to {high}" if high < math.inf else f"of at least {low}"
+        raise UserError(f"{key}={value}: expected a {'whole ' if whole else ''}number {limit}")

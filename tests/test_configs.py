@@ -9,10 +9,9 @@ from pathlib import Path
 
 import jax
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import MISSING, OmegaConf
 
-from odfs_jax.config import SCHEMAS, config_dir, register_schemas, require_complete
+from odfs_jax.config import SCHEMAS, compose, config_dir, require_complete
 from odfs_jax.errors import UserError
 from odfs_jax.training.setup import make_setup
 
@@ -38,9 +37,7 @@ CHOICES = [
 
 
 def composed(command, *overrides):
-    register_schemas()
-    with initialize_config_dir(str(ROOT), version_base="1.3"):
-        return compose(command, overrides=list(overrides))
+    return compose(command, overrides)
 
 
 def leaves(schema, prefix=""):
@@ -129,3 +126,15 @@ def test_settings_that_nothing_reads_are_refused_even_when_added(override):
     name = override[1:].split("=")[0]
     with pytest.raises(UserError, match=f"^no such settings: {name}$"):
         require_complete(composed("train", override))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("filters.min_score=2", r"^filters\.min_score=2\.0: expected a number from 0 to 1$"),
+        ("filters.max_roll=-1", r"^filters\.max_roll=-1\.0: expected a number from 0 to 180$"),
+    ],
+)
+def test_numbers_out_of_their_fields_range_are_refused(override, message):
+    with pytest.raises(UserError, match=message):
+        require_complete(composed("extract", override))

@@ -5,10 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec, to_gray
 from odfs_jax.faces.types import FaceType
@@ -23,9 +22,7 @@ def pictures(count: int, height: int, width: int) -> np.ndarray:
 
 def random_model(*settings):
     """(A thin model of these settings, random weights for it.)"""
-    register_schemas()
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        model = compose("train", [*settings, "model.width=0.03125"]).model
+    model = compose("train", [*settings, "model.width=0.03125"]).model
     model = OmegaConf.to_container(model)
     net = build_net(model)
     shapes = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]

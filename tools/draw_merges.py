@@ -12,10 +12,9 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.convert import convert
 from odfs_jax.conversion.masks import MASKS
@@ -41,7 +40,6 @@ FINISHES = {
 
 
 def main(workspace: Path, docs: Path) -> None:
-    register_schemas()
     dst = frames_of(workspace / "dst.mp4")
     points = landmarks(workspace)
     modes = {name: (f"merge={name}",) for name in MODES}
@@ -71,8 +69,7 @@ def swapped(workspace: Path, *changes: str) -> list[np.ndarray]:
         result = Path(folder) / "result.mkv"
         settings = [f"workspace={workspace}", "hardware.compilation_cache=null", *SETTINGS]
         output = [f"output.path={result}", "output.codec=ffv1"]
-        with initialize_config_dir(config_dir(), version_base="1.3"):
-            config = compose("convert", overrides=[*settings, *changes, *output])
+        config = compose("convert", [*settings, *changes, *output])
         OmegaConf.resolve(config)
         convert(config)
         return frames_of(result)

@@ -1,12 +1,13 @@
 """Which of the faces found in a frame are kept. What is left out gets a reason."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from odfs_jax.config import FiltersConfig, check_values
 from odfs_jax.data.aligned_png import read_image_and_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.data.media.picture_folder import read_picture
@@ -17,15 +18,6 @@ from odfs_jax.extraction.journal import Dropped
 from odfs_jax.faces import affine, align
 from odfs_jax.faces.identity import embedding
 
-# Setting: what it may be. `max_roll` may also be null, for any roll.
-RANGES = {
-    "min_score": (0, 1),
-    "min_size": (1, 4096),
-    "min_area": (0, 100),
-    "max_area": (0, 100),
-    "max_shape": (0, 10),
-    "max_roll": (0, 180),
-}
 # How far faces of one person in other poses and lights lie from the mean of their examples:
 # synthetic actors .15 to .44, other people from .52 on. Examples that differ more among themselves
 # set a wider measure of their own.
@@ -109,12 +101,7 @@ def keep_all_of(filters: Sequence[Filter], frame: Frame, faces: list[Detection])
 
 def build_filters(config: Mapping[str, Any], max_faces: int | None) -> list[Filter]:
     """The filters of a `FiltersConfig` and `max_faces`, to be applied in turn. Raises UserError."""
-    for field in fields(PlausibilityFilter):
-        value, (low, high) = config[field.name], RANGES[field.name]
-        if value is None and field.name == "max_roll":
-            continue
-        if value is None or not low <= value <= high:
-            raise UserError(f"filters.{field.name}={value}: expected a number from {low} to {high}")
+    check_values(FiltersConfig, "filters", config)
     filters: list[Filter] = [PlausibilityFilter(**config)]
     if max_faces is not None:
         if max_faces < 1:

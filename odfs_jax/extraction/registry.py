@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from odfs_jax.config import read_args
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detector, Landmarker
 from odfs_jax.extraction.detectors import dlib, from_file, mtcnn, s3fd
 from odfs_jax.extraction.detectors.rotated import RotatedDetector
 from odfs_jax.extraction.landmarkers import dlib68, fan
 from odfs_jax.extraction.landmarkers.averaged import AveragedLandmarker, TwoPassLandmarker
-from odfs_jax.extraction.settings import read_settings
 
 DETECTORS = {
     "mtcnn": (mtcnn.MtcnnSettings, mtcnn.MtcnnDetector),
@@ -35,7 +35,7 @@ def build_detector(config: Mapping[str, Any]) -> Detector:
     if degrees and config["name"] == "file":
         raise UserError(f"detector.rotations={degrees}: a file of faces needs none")
     source = f"configs/detector/{config['name']}.yaml"
-    settings = read_settings(kind, "detector.args", config["args"], source)
+    settings = read_args(kind, "detector.args", config["args"], source)
     built = detector(settings, config["batch_size"])
     return RotatedDetector(built, degrees) if degrees else built
 
@@ -46,7 +46,7 @@ def build_landmarker(config: Mapping[str, Any]) -> Landmarker:
     if not 1 <= config["average"] <= MOST_CROPS:
         raise UserError(f"landmarks.average={config['average']}: expected 1 to {MOST_CROPS}")
     source = f"configs/landmarks/{config['name']}.yaml"
-    built = landmarker(read_settings(kind, "landmarks.args", config["args"], source))
+    built = landmarker(read_args(kind, "landmarks.args", config["args"], source))
     final = AveragedLandmarker(built, config["average"]) if config["average"] > 1 else built
     return TwoPassLandmarker(built, final) if config["second_pass"] else final
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from odfs_jax.config import within
 from odfs_jax.errors import UserError
 from odfs_jax.faces import align
 
@@ -48,7 +49,7 @@ class Polynomial:
     adaptive estimation of nonparametric regression", Math. Meth. Statist. 6, 1997.
     """
 
-    frames: int
+    frames: int = within(NARROWEST, 15)
 
     @property
     def radius(self) -> int:
@@ -97,10 +98,10 @@ class OneEuro:
     filter", CHI 2012.
     """
 
-    min_cutoff: float
-    beta: float
-    speed_cutoff: float
-    radius: int
+    min_cutoff: float = within(1e-3, 10)
+    beta: float = within(0, 1e3)
+    speed_cutoff: float = within(1e-3, 10)
+    radius: int = within(1, 30)
 
     def __call__(self, times: np.ndarray, points: np.ndarray, index: int) -> np.ndarray:
         size = np.ptp(points[index][align.INNER], axis=0).max()
@@ -184,13 +185,6 @@ def _share(cutoff: float | np.ndarray, step: float) -> float | np.ndarray:
 
 
 SMOOTHERS: dict[str, Callable[..., Smoother]] = {"polynomial": Polynomial, "one_euro": OneEuro}
-RANGES = {
-    "frames": (NARROWEST, 15),
-    "min_cutoff": (1e-3, 10),
-    "beta": (0, 1e3),
-    "speed_cutoff": (1e-3, 10),
-    "radius": (1, 30),
-}
 
 
 def build_smoother(config: Mapping[str, Any]) -> Smoother | None:
@@ -200,11 +194,11 @@ def build_smoother(config: Mapping[str, Any]) -> Smoother | None:
         return None
     if name not in SMOOTHERS:
         raise UserError(f"smoothing.name={name}: expected one of none, {', '.join(SMOOTHERS)}")
-    known = [field.name for field in fields(SMOOTHERS[name])]
+    known = {field.name: field for field in fields(SMOOTHERS[name])}
     for key in [*args, *known]:
         if key not in known:
             raise UserError(f"smoothing.args.{key}: {name} has no such setting")
-        low, high = RANGES[key]
+        low, high = known[key].metadata["range"]
         value = args.get(key)
         if type(value) not in (int, float) or not low <= value <= high:
             raise UserError(f"smoothing.args.{key}={value}: expected a number from {low} to {high}")

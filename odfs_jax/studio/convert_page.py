@@ -5,12 +5,11 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
-from hydra import compose, initialize_config_dir
 from nicegui import ui
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, Field
 
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.conversion.convert import find_model
 from odfs_jax.conversion.shots import SUFFIX, parse_shots, read_entries, write_shots
 from odfs_jax.errors import BadFileError, UserError
@@ -141,9 +140,7 @@ def _job(app: FastAPI, room: Room, jobs: Jobs, clips: Clips) -> None:
 
 def _command() -> DictConfig:
     """What `python convert.py data=dst` has without more words."""
-    register_schemas()
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        return compose("convert", overrides=["data=dst"])
+    return compose("convert", ["data=dst"])
 
 
 def _plain(merge: DictConfig) -> dict[str, Any]:

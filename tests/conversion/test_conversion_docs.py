@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from pages import assert_printed, steps
 
 from odfs_jax import cli
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.masks import MASKS
 from odfs_jax.conversion.modes import MODES
@@ -69,9 +68,7 @@ def test_the_shots_of_the_page_are_shots(tmp_path):
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", DOC, re.DOTALL | re.MULTILINE)
     path = tmp_path / "dst.shots.yaml"
     path.write_text(text)
-    register_schemas()
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        base = compose("convert", overrides=["data=dst"]).merge
+    base = compose("convert", ["data=dst"]).merge
     shots = read_shots(path, base)
     assert [(shot.start, shot.merge.mode) for shot in shots] == [
         (0, "overlay"), (40, "seamless"), (90, "overlay"),

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.conversion.convert import convert
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.faces.types import FaceType
@@ -55,9 +54,7 @@ def write_aligned(path: Path, points: np.ndarray, frame: int, pts: int | None, *
 
 
 def run(workspace: Path, *overrides: str) -> None:
-    register_schemas()
     settings = [f"workspace={workspace}", "hardware.compilation_cache=null", *overrides]
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        config = compose("convert", overrides=["data=dst", "batch_size=4", *settings])
+    config = compose("convert", ["data=dst", "batch_size=4", *settings])
     OmegaConf.resolve(config)
     convert(config)

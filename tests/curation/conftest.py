@@ -7,10 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.faces.types import FaceType
 
@@ -58,11 +57,9 @@ def many(tmp_path_factory, write_random) -> list[Path]:
 @pytest.fixture(scope="session")
 def configure() -> Callable[..., DictConfig]:
     """Composes the sort configuration for a workspace, with overrides."""
-    register_schemas()
 
     def make(workspace: Path, *overrides: str) -> DictConfig:
         fixed = f"workspace={workspace}", "hardware.compilation_cache=null"
-        with initialize_config_dir(config_dir(), version_base="1.3"):
-            return compose("sort", overrides=[*fixed, *overrides])
+        return compose("sort", [*fixed, *overrides])
 
     return make

@@ -10,12 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from odfs_jax import cli
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.curation import archive
 from odfs_jax.curation.faceset import EDGE, MARGIN, faceset, measure_faces, pose_chart, summarize
 from odfs_jax.data.aligned_png import Pose, read_face, write_face
@@ -34,12 +33,10 @@ def folder(tmp_path, write_faceset):
 @pytest.fixture
 def run(tmp_path):
     """Runs the command on the workspace."""
-    register_schemas()
 
     def go(*overrides):
-        with initialize_config_dir(config_dir(), version_base="1.3"):
-            settings_ = [f"workspace={tmp_path}", "people=false", *overrides]
-            faceset(compose("faceset", overrides=settings_))
+        settings_ = [f"workspace={tmp_path}", "people=false", *overrides]
+        faceset(compose("faceset", settings_))
 
     return go
 

@@ -7,10 +7,9 @@ import av
 import cv2
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.extraction.registry import build_detector, build_landmarker
 
 DATA = Path(__file__).parent / "data"
@@ -27,11 +26,9 @@ def frames() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="session")
 def configure():
     """Composes the extract configuration with overrides."""
-    register_schemas()
 
     def make(*overrides: str) -> DictConfig:
-        with initialize_config_dir(config_dir(), version_base="1.3"):
-            return compose("extract", overrides=list(overrides))
+        return compose("extract", overrides)
 
     return make
 

@@ -6,11 +6,10 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from skimage.metrics import structural_similarity
 
-from odfs_jax.config import LossConfig, config_dir, register_schemas
+from odfs_jax.config import LossConfig, compose, config_dir
 from odfs_jax.errors import UserError
 from odfs_jax.losses import make_loss, ms_dssim
 from odfs_jax.losses.swap import dilate
@@ -128,9 +127,7 @@ def test_a_margin_counts_what_lies_around_the_mask(pairs):
 
 @pytest.mark.parametrize("name", [f.stem for f in sorted(Path(config_dir()).glob("loss/*.yaml"))])
 def test_a_perfect_network_loses_nothing(pairs, name):
-    register_schemas()
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        loss = make_loss(OmegaConf.to_container(compose("train", [f"loss={name}"]).loss))
+    loss = make_loss(OmegaConf.to_container(compose("train", [f"loss={name}"]).loss))
     outputs, targets = pairs
     same = {side: (face, areas[..., :1]) for side, (face, areas) in targets.items()}
     assert float(loss(same, targets)[0]) == pytest.approx(0, abs=1e-6)

@@ -5,10 +5,9 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from studios import wait_for
 
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.conversion.convert import convert
 from odfs_jax.data.aligned_png import read_face
 from odfs_jax.studio.thumbs import SIDE, thumbnail
@@ -34,10 +33,8 @@ def chosen(page):
 
 def converted(workspace) -> list[bool]:
     """Which of dst's frames a conversion changes, by name."""
-    register_schemas()
     settings = [f"workspace={workspace}", "hardware.compilation_cache=null", "batch_size=1"]
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        convert(compose("convert", overrides=["data=dst", *settings]))
+    convert(compose("convert", ["data=dst", *settings]))
     frames, results = (
         sorted((workspace / "dst").glob("*.jpg")),
         (workspace / "result").glob("*.png"),

@@ -7,10 +7,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from odfs_jax.config import config_dir, register_schemas
+from odfs_jax.config import compose
 from odfs_jax.training.checkpoint import Checkpoints, on
 from odfs_jax.training.loop import train
 from odfs_jax.training.setup import make_setup
@@ -57,11 +56,9 @@ def overrides() -> Callable[..., list[str]]:
 @pytest.fixture(scope="session")
 def configure(overrides) -> Callable[..., DictConfig]:
     """The composed configuration of a tiny run."""
-    register_schemas()
 
     def make(workspace: Path, *more: str) -> DictConfig:
-        with initialize_config_dir(config_dir(), version_base="1.3"):
-            config = compose("train", overrides=overrides(workspace, *more))
+        config = compose("train", overrides(workspace, *more))
         OmegaConf.resolve(config)
         return config
 

@@ -8,10 +8,9 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from odfs_jax.config import config_dir
+from odfs_jax.config import compose, config_dir
 from odfs_jax.conversion import convert as conversion
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.faces.affine import transform
@@ -81,8 +80,7 @@ def swap(monkeypatch):
 
     def go(workspace: Path, name: str) -> dict[str, np.ndarray]:
         settings = [f"workspace={workspace}", f"name={name}", "hardware.compilation_cache=null"]
-        with initialize_config_dir(config_dir(), version_base="1.3"):
-            config = compose("convert", overrides=["batch_size=2", *settings])
+        config = compose("convert", ["batch_size=2", *settings])
         OmegaConf.resolve(config)
         conversion.convert(config)
         result = workspace / "result"
@@ -122,8 +120,7 @@ def test_a_model_trains_resumes_and_converts(name, actors, run, saved, swap):
 def test_a_model_trains_at_full_width(model, actors, run, saved, tmp_path):
     workspace = tmp_path / "actors"
     shutil.copytree(actors, workspace, ignore=shutil.ignore_patterns("models"))
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        resolution = compose("train", overrides=[f"model={model}"]).model.resolution
+    resolution = compose("train", [f"model={model}"]).model.resolution
     full = ("model.width=1", f"model.resolution={resolution}", "batch_size=2", "iterations=2")
     folder = run(workspace, f"model={model}", *full)
     state, _, history = saved(folder)

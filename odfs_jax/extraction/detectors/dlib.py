@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import dlib
 import numpy as np
 
+from odfs_jax.config import within
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.data.parallel import cores
 from odfs_jax.extraction.detection import Detection, batch_within, largest_first, reduced
-from odfs_jax.extraction.settings import within
 from odfs_jax.faces.packaged_weights import package_file
 
 Found = list[tuple[tuple[float, float, float, float], float]]  # boxes and confidences

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from odfs_jax.config import within
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import boxes
 from odfs_jax.extraction.detection import Detection, batch_within, largest_first
 from odfs_jax.extraction.detectors import integral, keyframes
-from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.weights import mtcnn_params
 from odfs_jax.faces.warp import map_in_groups
 from odfs_jax.nets.detectors import mtcnn as nets

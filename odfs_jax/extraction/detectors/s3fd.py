@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from odfs_jax.config import within
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import boxes
 from odfs_jax.extraction.detection import Detection, batch_within, largest_first, reduced
-from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.torch_weights import SFD, find, load_variables
 from odfs_jax.nets.detectors import s3fd as nets
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from odfs_jax.config import within
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.landmarkers.orientation import axis_of, centred_crop
-from odfs_jax.extraction.settings import within
 from odfs_jax.extraction.torch_weights import FAN, find, load_variables
 from odfs_jax.faces import affine
 from odfs_jax.faces.crop import crop_face
