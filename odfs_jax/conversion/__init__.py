@@ -1,1 +1,1 @@
-"""Merge modes, masks, colour and the pipeline that writes the swapped video."""
+"""Merge modes, masks, colors and the pipeline that writes the swapped video."""

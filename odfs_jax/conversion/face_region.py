@@ -1,6 +1,6 @@
-"""The square of a frame around a face that goes to the device, in a few fixed sizes.
+"""The square region of a frame around a face, which is what goes to the device.
 
-A region's size is one of `SIDES`, so there is one compilation a size, whatever the frame's.
+A region's size is one of `SIDES`, so that programs compile once a size, whatever the frame's size.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Region:
     left: int
     top: int
     side: int
-    matrix: np.ndarray  # float32 [2, 3]: region pixels to the model's face
+    model_from_region: np.ndarray  # float32 [2, 3]: region pixels to the model's face pixels
     face_side: float  # of the face square, in frame pixels
     points: np.ndarray  # float64 [68, 2]: the landmarks in the model's face pixels
 
@@ -40,41 +40,51 @@ class Region:
     def widened(self, side: int) -> "Region":
         """The same face in a larger region of `side` pixels."""
         grow = (side - self.side) // 2
-        matrix = self.matrix.copy()
+        matrix = self.model_from_region.copy()
         matrix[:, 2] -= matrix[:, :2].sum(1) * grow
-        return replace(self, left=self.left - grow, top=self.top - grow, side=side, matrix=matrix)
+        return replace(
+            self,
+            left=self.left - grow,
+            top=self.top - grow,
+            side=side,
+            model_from_region=matrix,
+        )
 
 
 def face_region(
-    landmarks: np.ndarray, face_type: FaceType, resolution: int, reach: float = 1.0
+    landmarks: np.ndarray, face_type: FaceType, resolution: int, scale: float = 1.0
 ) -> Region:
-    """The region of the face with `landmarks` [68, 2] in frame pixels, for a model's face.
+    """The region of the face with `landmarks` [68, 2] in frame pixels.
 
-    It holds the face square and as much more around it as `reach` (of the square's side) asks.
-    Raises ValueError when the landmarks make no face or one beyond the largest region.
+    The model has the face as `face_type` at `resolution` pixels. The region holds a square that is
+    `scale` times (at least 1) as large as the face square. Raises ValueError when the landmarks
+    cannot be aligned, or when the face does not fit into the largest region.
     """
-    matrix = alignment_matrix(landmarks, face_type, resolution)
-    edge = (resolution - 1) / 2 + np.array([-0.5, 0.5]) * resolution * max(reach, 1.0)
-    corners = transform(invert(matrix), np.stack(np.meshgrid(edge, edge), -1).reshape(4, 2))
+    model_from_frame = alignment_matrix(landmarks, face_type, resolution)
+    edge = (resolution - 1) / 2 + np.array([-0.5, 0.5]) * resolution * max(scale, 1.0)
+    corners = transform(
+        invert(model_from_frame), np.stack(np.meshgrid(edge, edge), -1).reshape(4, 2)
+    )
     low, high = corners.min(0) - MARGIN, corners.max(0) + MARGIN
     needed = (high - low).max() + 1
     side = next((side for side in SIDES if side >= needed), None)
     if side is None:
         raise ValueError(f"a face of {needed:.0f} pixels; the largest is {SIDES[-1]}")
     left, top = np.floor((low + high - side) / 2 + 0.5).astype(int)
-    shift = matrix[:, :2] @ (left, top) + matrix[:, 2]
+    linear = model_from_frame[:, :2]
+    shift = linear @ (left, top) + model_from_frame[:, 2]
     return Region(
         left=int(left),
         top=int(top),
         side=side,
-        matrix=np.concatenate([matrix[:, :2], shift[:, None]], axis=1).astype(np.float32),
-        face_side=resolution / np.sqrt(np.linalg.det(matrix[:, :2])),
-        points=transform(matrix, landmarks),
+        model_from_region=np.concatenate([linear, shift[:, None]], axis=1).astype(np.float32),
+        face_side=resolution / np.sqrt(np.linalg.det(linear)),
+        points=transform(model_from_frame, landmarks),
     )
 
 
 def read_region(frame: np.ndarray, region: Region) -> np.ndarray:
-    """uint8 [side, side, 3] of `frame` [H, W, 3]; beyond the frame its edge is repeated."""
+    """The pixels [side, side, C] of `region` in `frame` [H, W, C], whose edge is repeated."""
     rows, cols = _inside(frame, region)
     before = (rows.start - region.top, cols.start - region.left)
     after = (region.top + region.side - rows.stop, region.left + region.side - cols.stop)
@@ -83,7 +93,7 @@ def read_region(frame: np.ndarray, region: Region) -> np.ndarray:
 
 
 def write_region(frame: np.ndarray, region: Region, pixels: np.ndarray) -> None:
-    """Puts `pixels` [side, side, 3] into `frame`, in place; what overhangs it is dropped."""
+    """Writes `pixels` [side, side, C] into `frame` [H, W, C], in place; drops what overhangs it."""
     rows, cols = _inside(frame, region)
     top, left = rows.start - region.top, cols.start - region.left
     height, width = rows.stop - rows.start, cols.stop - cols.start

@@ -1,10 +1,9 @@
-"""What makes the new face as sharp, as moved and as poor as the footage around it.
+"""Sharpens the new face, or degrades it as the footage around it was degraded.
 
-Sharpening works in the model's pixels, which are what is soft; the rest in the frame's.
+Sharpening works in the model's pixels, because these are what is soft; the rest in the frame's.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ UNSHARP_THRESHOLD = 3 / 255  # of brightness: less is noise
 SMALLEST = 0.2  # of its size, at degrade.bicubic=100
 MOST_MEDIANS = 5  # one after the other, at degrade.denoise=100
 BLOCK = 8  # pixels
-# ITU-T T.81 (JPEG), table K.1: the luminance quantisation at quality 50.
+# ITU-T T.81 (JPEG), table K.1: the luminance quantization at quality 50.
 QUANTA = np.array(
     [
         [16, 11, 10, 16, 24, 40, 51, 61],
@@ -36,22 +35,11 @@ QUANTA = np.array(
 YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
 
-@dataclass(frozen=True)
-class Finish:
-    """Shares 0..1 of what `merge.*` gives in per cent."""
-
-    sharpen: float
-    sharpen_by: str
-    bicubic: float
-    denoise: float
-    jpeg: float
-
-
-def sharpened(faces: jax.Array, finish: Finish) -> jax.Array:
-    """`faces` [N, R, R, 3] with more of their fine detail."""
-    if not finish.sharpen:
+def sharpen(faces: jax.Array, share: float, by: str) -> jax.Array:
+    """`faces` [N, R, R, 3] with `share` 0..1 of the detail that `SHARPENERS[by]` finds added."""
+    if not share:
         return faces
-    return jnp.clip(faces + finish.sharpen * SHARPENERS[finish.sharpen_by](faces), 0.0, 1.0)
+    return jnp.clip(faces + share * SHARPENERS[by](faces), 0.0, 1.0)
 
 
 def _detail(faces: jax.Array) -> jax.Array:
@@ -71,14 +59,17 @@ SHARPENERS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def degraded(pictures: jax.Array, finish: Finish) -> jax.Array:
-    """`pictures` [N, S, S, 3] with the losses of footage, in the order in which it has them."""
-    if finish.bicubic:
-        pictures = _resized(pictures, 1 - (1 - SMALLEST) * finish.bicubic)
-    if finish.denoise:
-        pictures = _denoised(pictures, finish.denoise)
-    if finish.jpeg:
-        pictures = _quantised(pictures, finish.jpeg)
+def degrade(pictures: jax.Array, bicubic: float, denoise: float, jpeg: float) -> jax.Array:
+    """`pictures` [N, S, S, 3] with the losses of footage, in the order in which it suffers them.
+
+    Each loss is a share 0..1: made smaller and larger again, median filtered, quantized as by JPEG.
+    """
+    if bicubic:
+        pictures = _shrink_and_enlarge(pictures, 1 - (1 - SMALLEST) * bicubic)
+    if denoise:
+        pictures = _denoise(pictures, denoise)
+    if jpeg:
+        pictures = _quantize(pictures, jpeg)
     return pictures
 
 
@@ -115,23 +106,23 @@ def _sorted3(a: jax.Array, b: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.A
     return jnp.minimum(low, c), jnp.maximum(low, jnp.minimum(high, c)), jnp.maximum(high, c)
 
 
-def _resized(pictures: jax.Array, share: float) -> jax.Array:
+def _shrink_and_enlarge(pictures: jax.Array, share: float) -> jax.Array:
     count, height, width, channels = pictures.shape
     small = (count, max(round(height * share), 1), max(round(width * share), 1), channels)
     back = jax.image.resize(jax.image.resize(pictures, small, "cubic"), pictures.shape, "cubic")
     return jnp.clip(back, 0.0, 1.0)
 
 
-def _denoised(pictures: jax.Array, share: float) -> jax.Array:
-    """Medians one after the other; the last counts as much as is left of `share`."""
+def _denoise(pictures: jax.Array, share: float) -> jax.Array:
+    """`share` times MOST_MEDIANS medians, one after the other; the last one in part."""
     whole, rest = divmod(share * MOST_MEDIANS, 1)
     for weight in [1.0] * int(whole) + [rest] * (rest > 0):
         pictures = pictures + weight * (median(pictures) - pictures)
     return pictures
 
 
-def _quantised(pictures: jax.Array, share: float) -> jax.Array:
-    """What JPEG keeps at quality 100 - 95 `share`, colour at full size; sides padded to blocks."""
+def _quantize(pictures: jax.Array, share: float) -> jax.Array:
+    """`pictures` as JPEG of quality 100 - 95 `share` shows them, colors at full resolution."""
     quality = 100 - 95 * share
     scale = 50 / quality if quality < 50 else 2 - quality / 50
     quanta = np.maximum(np.floor(QUANTA * scale + 0.5), 1) / 255  # whole numbers, as in a file

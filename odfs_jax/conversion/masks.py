@@ -1,4 +1,4 @@
-"""From the network's mask to the weights of the blend. Source: docs/reference_2018.md section 10.
+"""From the network's mask to the alpha of the blend. Source: docs/reference_2018.md section 10.
 
 Masks are float32 [N, S, S] in [0, 1] over square regions of a frame, 0 outside the region. Kernel
 sizes are int32 [N]: each face has its own, the shapes stay the same. An even kernel reaches one
@@ -17,24 +17,29 @@ import numpy as np
 from odfs_jax.faces.hull import face_mask, feature_mask
 from odfs_jax.faces.warp import affine_coordinates, map_in_groups
 
+MASKS = ("predicted", "hull", "product", "sum")
+KEPT = ("eyes", "mouth")
+
 PREDICTED_FLOOR = 0.001  # of the network's mask, in face pixels
 WARPED_FLOOR = 0.1  # of the mask in frame pixels
 SOLID = 0.9  # what counts as face when its size is measured
-INVISIBLE = 1e-4  # a weight that cannot change an 8-bit pixel; also the rounding of running sums
+INVISIBLE = 1e-4  # an alpha that cannot change an 8-bit pixel; also the rounding of running sums
+FINER = 4  # times larger drawn than needed and averaged down, so that outlines are smooth
+FEATHER = 0.015  # of the face square's side: the gaussian at the edge of what is kept of dst
 
 
 @dataclass(frozen=True)
 class MaskSettings:
-    """Per cent of the spec's erosion and blur, model and user added; border as a share."""
+    """How a mask is eroded and blurred, in per cent of the 2018 program's formulas."""
 
     erode: float  # negative: dilate
     blur: float
-    border: float
+    border: float  # share of the face square's side that is faded out
     smooth: bool  # the ramp of the blurred edge as an S instead of a line
 
     def max_erode(self, region: int) -> int:
         """The largest erosion kernel in a region of `region` pixels."""
-        side = min(region, 0.126 / 0.00004551365 / 2)  # where the spec's parabola is highest
+        side = min(region, 0.126 / 0.00004551365 / 2)  # where the parabola is highest
         return int(side * (0.126 - side * 0.00004551365) * 0.01 * abs(self.erode)) + 1
 
     def max_blur(self, region: int) -> int:
@@ -42,31 +47,32 @@ class MaskSettings:
         return int(max(self.blur, 0.0) * 0.01 * 0.10 * region) + 1
 
 
-class Coverage(NamedTuple):
-    """How much of each pixel of the regions is new face, float32 [N, S, S], and its size."""
+class BlendMask(NamedTuple):
+    """The mask of new faces at each step of its way to alpha, float32 [N, S, S]."""
 
-    mask: jax.Array  # the spec's warped mask: faint parts dropped, nothing else done to it
+    pasted: jax.Array  # in the regions, faint parts dropped
     solid: jax.Array  # eroded (or dilated), its edge not yet blurred; 0 outside the face square
-    weights: jax.Array  # of the blend: eroded, blurred, faded out towards the square's edge
+    alpha: jax.Array  # of the blend: eroded, blurred, faded out towards the square's edge
     square: jax.Array  # 1 in the face square, 0 outside
-    side: jax.Array  # int32 [N]: the solid mask's shorter side in pixels, 0: no face
+    side: jax.Array  # int32 [N]: the shorter side of the mask in pixels, 0: no face
 
 
-def cover(
-    masks: jax.Array, matrices: jax.Array, resolution: int, settings: MaskSettings
-) -> Coverage:
-    """The coverage by new faces whose `masks` [N, S, S] lie in the regions already.
+def blend_mask(
+    masks: jax.Array, face_from_region: jax.Array, resolution: int, settings: MaskSettings
+) -> BlendMask:
+    """Erodes and blurs `masks` [N, S, S], which are pasted into the regions already.
 
-    `matrices` [N, 2, 3] map region to face. The weights are 0 outside the face square and fall to
-    0 towards its edge, whatever the settings, so that no straight edge can show. A face whose mask
-    is nowhere solid has weight 0.
+    `face_from_region` [N, 2, 3] maps region pixels to the new face's pixels, of which there are
+    `resolution` a side. Whatever the settings, alpha is 0 outside the face square and falls to 0
+    towards its edge, so that no straight edge can show. Of a face whose mask is nowhere solid it is
+    0 everywhere.
     """
-    return map_in_groups(partial(_cover, resolution, settings), 1, masks, matrices)
+    return map_in_groups(partial(_blend_mask, resolution, settings), 1, masks, face_from_region)
 
 
-def _cover(
-    resolution: int, settings: MaskSettings, masks: jax.Array, matrices: jax.Array
-) -> Coverage:
+def _blend_mask(
+    resolution: int, settings: MaskSettings, masks: jax.Array, face_from_region: jax.Array
+) -> BlendMask:
     region = masks.shape[-1]
     masks = jnp.where(masks <= WARPED_FLOOR, 0.0, masks)
     side = solid_side(masks)
@@ -75,20 +81,20 @@ def _cover(
     if settings.erode:
         reshape = erode if settings.erode > 0 else dilate
         solid = reshape(masks, erode_size, settings.max_erode(region))
-    weights = solid
+    alpha = solid
     if settings.blur > 0:
-        weights = box_blur(solid, blur_size, settings.max_blur(region))
-    depth, scale = jax.vmap(lambda m: _depth(m, region, resolution))(matrices)
+        alpha = box_blur(solid, blur_size, settings.max_blur(region))
+    depth, scale = jax.vmap(lambda m: _depth(m, region, resolution))(face_from_region)
     in_frame = depth / scale[:, None, None]
-    weights = jnp.minimum(weights, in_frame / jnp.maximum(blur_size / 2, 1.0)[:, None, None])
+    alpha = jnp.minimum(alpha, in_frame / jnp.maximum(blur_size / 2, 1.0)[:, None, None])
     if settings.border > 0:
-        weights = weights * jnp.minimum(depth / (settings.border * resolution), 1.0)
-    seen = (side[:, None, None] > 0) & (weights > INVISIBLE)
-    weights = jnp.where(seen, jnp.minimum(weights, 1.0), 0.0)
+        alpha = alpha * jnp.minimum(depth / (settings.border * resolution), 1.0)
+    visible = (side[:, None, None] > 0) & (alpha > INVISIBLE)
+    alpha = jnp.where(visible, jnp.minimum(alpha, 1.0), 0.0)
     if settings.smooth:
-        weights = weights * weights * (3 - 2 * weights)
+        alpha = alpha * alpha * (3 - 2 * alpha)
     square = (depth > 0).astype(jnp.float32)
-    return Coverage(masks, solid * square, weights, square, side)
+    return BlendMask(masks, solid * square, alpha, square, side)
 
 
 def solid_side(masks: jax.Array) -> jax.Array:
@@ -104,7 +110,10 @@ def solid_side(masks: jax.Array) -> jax.Array:
 
 
 def kernel_sizes(side: jax.Array, settings: MaskSettings) -> tuple[jax.Array, jax.Array]:
-    """(erosion or dilation, blur) kernels int32 [N] in pixels, from the spec's formulas."""
+    """(erosion or dilation, blur) kernels int32 [N] in pixels, for masks of `side` [N] pixels.
+
+    Source: docs/reference_2018.md section 10.
+    """
     side = side.astype(jnp.float32)
     erosion = side * (0.126 - side * 0.00004551365) * (0.01 * abs(settings.erode))
     blur = side * (0.10 * 0.01 * max(settings.blur, 0.0))
@@ -122,7 +131,7 @@ def erode(masks: jax.Array, sizes: jax.Array, max_size: int) -> jax.Array:
     corner = _corner(max_size)
 
     def row(index: jax.Array, result: jax.Array) -> jax.Array:
-        # A smaller kernel meets its last row again; a minimum does not mind.
+        # A smaller kernel reads its last row again, which does not change a minimum.
         down, left, right = _ellipse_row(sizes, jnp.minimum(index, sizes - 1))
         level = 31 - jax.lax.clz(left + right + 1)
         for start in (-left, right + 1 - (1 << level)):  # two runs of 2^level cover the row
@@ -136,7 +145,10 @@ def erode(masks: jax.Array, sizes: jax.Array, max_size: int) -> jax.Array:
 
 
 def dilate(masks: jax.Array, sizes: jax.Array, max_size: int) -> jax.Array:
-    """Maximum under an ellipse, as `erode`; equals `cv2.dilate`."""
+    """Maximum under an ellipse `sizes` [N] pixels wide; 0 and 1 change nothing.
+
+    Equals `cv2.dilate` with `getStructuringElement(MORPH_ELLIPSE)` and a border of zeros.
+    """
     return -erode(-masks, sizes, max_size)
 
 
@@ -205,16 +217,11 @@ def _depth(matrix: jax.Array, region: int, resolution: int) -> tuple[jax.Array, 
     return jnp.maximum(nearest + 0.5, 0.0), scale
 
 
-MASKS = ("predicted", "hull", "product", "sum")
-KEPT = ("eyes", "mouth")
-FINER = 4  # drawn larger and averaged down, so that outlines are smooth
-FEATHER = 0.015  # of the face square's side: the gaussian at the edge of what dst keeps
-
-
 def outline_masks(points: np.ndarray, resolution: int, keep: tuple[str, ...]) -> np.ndarray:
-    """uint8 [R, R, 2]: 255 inside the hull of `points` [68, 2] face pixels; 255 where dst is kept.
+    """uint8 [R, R, 2] of dst's face: 255 inside the hull of `points`; 255 where dst is kept.
 
-    The second has a soft edge of its own, inside of which dst is kept fully.
+    `points` [68, 2] are landmarks in pixels of the face, `keep` some of `KEPT`. What is kept has a
+    soft edge of its own, inside of which dst is kept fully.
     """
     size = resolution * FINER
     fine = points * FINER + (FINER - 1) / 2  # pixel edges, not centres, stay put

@@ -1,12 +1,12 @@
-"""A batch of faces through the network, and then into their frames: two jitted calls.
+"""A merge: a batch of faces through the network, and then into their frames, in two jitted calls.
 
-Between the two, what was measured of colours may be averaged along each face's track.
+The first call predicts the new faces and measures the statistics of colors that the merge needs,
+the second one composites. In between, the statistics may be averaged along each face's track.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -16,19 +16,17 @@ import numpy as np
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.colors import TRANSFERS
-from odfs_jax.conversion.colors.base import Measured, Measurements, Transfer, recoloured
-from odfs_jax.conversion.finishing import SHARPENERS, Finish, degraded, sharpened
+from odfs_jax.conversion.finishing import SHARPENERS, degrade, sharpen
 from odfs_jax.conversion.masks import (
     KEPT,
     MASKS,
     PREDICTED_FLOOR,
     SOLID,
-    Coverage,
     MaskSettings,
-    cover,
+    blend_mask,
 )
-from odfs_jax.conversion.modes import Mode, build_mode
-from odfs_jax.conversion.modes.base import Scene, Swap
+from odfs_jax.conversion.modes import build_mode
+from odfs_jax.conversion.modes.base import BlendInputs, Stats
 from odfs_jax.errors import UserError
 from odfs_jax.faces.affine import invert, jnp_compose
 from odfs_jax.faces.spec import FaceSpec
@@ -37,7 +35,7 @@ from odfs_jax.inference import Params, Swapper
 
 RANGES = {
     "scale": (-50, 50),  # per cent of the face
-    "erode": (-100, 100),  # per cent of the spec's formula, the user's share
+    "erode": (-100, 100),  # per cent of the 2018 program's formula, added to the model's own
     "blur": (-100, 200),
     "opacity": (0, 100),
     "color_smoothing": (0, 250),  # frames: so many wait in memory
@@ -53,6 +51,211 @@ CHOICES = {
     "feather": ("linear", "smooth"),
     "sharpen_by": tuple(SHARPENERS),
 }
+ENLARGE = 4  # bilinear reads between pixels so enlarged are as good as Lanczos reads
+EXPOSURES = 9  # pictures of a moving face that make up a blurred one
+
+
+class Placement(NamedTuple):
+    """Where the faces of a batch are in their regions; float32 unless said."""
+
+    model_from_region: jax.Array  # [N, 2, 3]: region pixels to dst's face in the model's pixels
+    motion: jax.Array | None  # [N, 2, 3]: its change in the time of a frame; None: at rest
+    outlines: jax.Array | None  # uint8 [N, R, R, 2] of dst's points, see `masks.outline_masks`
+
+
+class Prediction(NamedTuple):
+    """What the network gave for a batch, and the statistics of colors that were measured of it."""
+
+    faces: jax.Array  # float32 [N, R, R, 3]
+    masks: jax.Array  # float32 [N, R, R, 1]
+    stats: Stats
+
+
+class Merged(NamedTuple):
+    """The regions with the new faces in them."""
+
+    pixels: jax.Array  # uint8 [N, S, S, 3]
+    alpha: jax.Array  # uint8 [N, S, S]: how much of the pixel is new, 255: all of it
+    side: jax.Array  # int32 [N]: shorter side of each solid mask in pixels, 0: not merged
+
+
+@dataclass(frozen=True)
+class Merge:
+    """How faces are merged: jitted functions, which compile once a region size.
+
+    Regions are uint8 [N, S, S, 3], cropped with `region_scale`; what the network sees is cropped
+    out of them. `composite` gets them again, for other faces may have been merged meanwhile. A
+    pixel of alpha 0 comes back bit for bit.
+    """
+
+    predict: Callable[[Params, jax.Array, Placement], Prediction]
+    composite: Callable[[jax.Array, Placement, Prediction], Merged]
+    show: Callable[[jax.Array, Placement, Prediction], dict[str, jax.Array]]  # steps of `composite`
+    config: MergeConfig
+    region_scale: float  # how much larger than the face square regions are, see `face_region`
+    black_background: bool  # the rest of every frame is black, not dst's
+    smoothing: int  # frames before and after over which `Prediction.stats` is averaged
+
+    @property
+    def needs_motion(self) -> bool:
+        """True when `Placement.motion` is used."""
+        return self.config.motion_blur > 0
+
+    @property
+    def needs_outlines(self) -> bool:
+        """True when `Placement.outlines` is used."""
+        return self.config.mask != "predicted" or bool(self.config.keep)
+
+    @property
+    def window(self) -> int:
+        """How many frames before and after a frame its merge depends on."""
+        return max(self.smoothing, int(self.needs_motion))
+
+
+def build_merge(
+    swapper: Swapper, config: MergeConfig, dst_from_src: np.ndarray | None = None
+) -> Merge:
+    """The merge of `swapper`'s faces with the settings `config`.
+
+    `dst_from_src` [2, 3] maps pixels of the new face to pixels of the dst face that it is laid on,
+    both as the model has them; None: the identity. Raises UserError for a setting out of range.
+    """
+    check_merge(config)
+    transfer = TRANSFERS[config.color]
+    mode = build_mode(config, {"masked": swapper.masked_hist_match})
+    input_spec, output_spec = swapper.input_spec, swapper.output_spec
+    resolution = output_spec.resolution
+    masking = mask_settings(swapper, config)
+    dst_from_src = scaled(dst_from_src, config.scale, resolution)
+    src_from_dst = None if dst_from_src is None else invert(dst_from_src)
+
+    # ---- First call: the network's faces, and what their colors need ----
+
+    def predict(params: Params, regions: jax.Array, placement: Placement) -> Prediction:
+        dst = _crop(regions, placement.model_from_region, output_spec)
+        if replace(input_spec, gray=False) == replace(output_spec, gray=False):
+            inputs = dst
+        else:
+            input_from_output = input_spec.matrix_from(output_spec)
+            matrices = _compose(input_from_output, placement.model_from_region)
+            inputs = _crop(regions, matrices, input_spec)
+        faces, masks = swapper.predict(params, inputs)
+        masks = jnp.where(masks < PREDICTED_FLOOR, 0.0, masks)
+        stats: Stats = {}
+        if transfer is not None:
+            stats["color"] = transfer.measure(faces, dst, masks > SOLID)
+        if mode.measure is not None:
+            recolored = apply_transfer(faces, stats)
+            stats |= mode.measure(
+                recolored, masks, dst, lambda faces: paste(regions, placement, faces, masks)
+            )
+        return Prediction(faces, masks, stats)
+
+    # ---- Both: the colors of `merge.color`; faces and masks pasted into the regions ----
+
+    def apply_transfer(faces: jax.Array, stats: Stats) -> jax.Array:
+        return faces if transfer is None else transfer.apply(faces, stats["color"])
+
+    def paste(
+        regions: jax.Array, placement: Placement, faces: jax.Array, masks: jax.Array
+    ) -> BlendInputs:
+        side = regions.shape[1]
+        faces = sharpen(faces, config.sharpen / 100, config.sharpen_by)
+        layers = jnp.concatenate([faces, masks], axis=-1)
+        face_from_region = to_src(placement.model_from_region)
+        if config.motion_blur and placement.motion is not None:
+            times = jnp.linspace(-config.motion_blur / 2, config.motion_blur / 2, EXPOSURES)
+            layers = jax.lax.map(
+                lambda time: _paste(
+                    layers, to_src(placement.model_from_region + time * placement.motion), side
+                ),
+                times,
+            ).mean(0)
+        else:
+            layers = _paste(layers, face_from_region, side)
+        percent = config.degrade
+        faces = degrade(
+            layers[..., :3], percent.bicubic / 100, percent.denoise / 100, percent.jpeg / 100
+        )
+        masks, unkept = chosen_masks(layers[..., 3], placement)
+        mask = blend_mask(masks, face_from_region, resolution, masking)
+        mask = mask._replace(alpha=mask.alpha * unkept)
+        return BlendInputs(regions.astype(jnp.float32) / 255, faces, face_from_region, mask)
+
+    def to_src(model_from_region: jax.Array) -> jax.Array:
+        """Region pixels to the new face's pixels instead of the dst face's."""
+        return (
+            model_from_region if src_from_dst is None else _compose(src_from_dst, model_from_region)
+        )
+
+    def chosen_masks(
+        predicted: jax.Array, placement: Placement
+    ) -> tuple[jax.Array, jax.Array | float]:
+        """(the masks that `merge.mask` asks for, the share that `merge.keep` leaves) [N, S, S]."""
+        if placement.outlines is None:
+            return predicted, 1.0
+        outlines = placement.outlines.astype(jnp.float32) / 255
+        outlines = _paste(outlines, placement.model_from_region, predicted.shape[1])
+        hull, kept = outlines[..., 0], outlines[..., 1]
+        masks = {
+            "predicted": predicted,
+            "hull": hull,
+            "product": predicted * hull,
+            "sum": jnp.minimum(predicted + hull, 1.0),
+        }
+        return masks[config.mask], 1 - kept
+
+    # ---- Second call: the regions with the new faces in them ----
+
+    def blend(
+        regions: jax.Array, placement: Placement, prediction: Prediction
+    ) -> tuple[jax.Array, BlendInputs, jax.Array, jax.Array]:
+        """(faces in their final colors, what is blended, the mode's picture of it, its alpha)."""
+        faces = apply_transfer(prediction.faces, prediction.stats)
+        if mode.recolor is not None:
+            faces = mode.recolor(faces, prediction.stats)
+        inputs = paste(regions, placement, faces, prediction.masks)
+        layer = mode.layer(inputs, prediction.stats)
+        return faces, inputs, layer, mode.alpha(inputs.mask) * (config.opacity / 100)
+
+    def composite(regions: jax.Array, placement: Placement, prediction: Prediction) -> Merged:
+        _, inputs, layer, alpha = blend(regions, placement, prediction)
+        below, shares = inputs.regions, alpha[..., None]
+        merged = below + shares * (layer - below)
+        pixels = jnp.where(shares > 0, _to_bytes(merged), regions)
+        return Merged(pixels, _to_bytes(alpha), inputs.mask.side)
+
+    # ---- debug=true: the picture of each step by name, [N, h, w] or [N, h, w, 3] ----
+
+    def show(
+        regions: jax.Array, placement: Placement, prediction: Prediction
+    ) -> dict[str, jax.Array]:
+        faces, inputs, layer, alpha = blend(regions, placement, prediction)
+        merged = composite(regions, placement, prediction)
+        pictures = [
+            ("dst", regions / 255),
+            ("dst face", _crop(regions, placement.model_from_region, output_spec)),
+            ("predicted", prediction.faces),
+            ("predicted mask", prediction.masks[..., 0]),
+            ("recoloured", faces),
+            ("laid", inputs.faces),
+            ("mask", inputs.mask.pasted),
+            ("eroded", inputs.mask.solid),
+            ("weights", alpha),
+            ("layer", layer),
+            ("merged", merged.pixels / 255),
+        ]
+        return {f"{number:02d} {name}": picture for number, (name, picture) in enumerate(pictures)}
+
+    return Merge(
+        jax.jit(predict),
+        jax.jit(composite),
+        jax.jit(show),
+        config,
+        region_scale(dst_from_src, resolution),
+        mode.black_background,
+        config.color_smoothing if transfer or mode.measure else 0,
+    )
 
 
 def check_merge(config: MergeConfig) -> None:
@@ -71,7 +274,7 @@ def check_merge(config: MergeConfig) -> None:
 
 
 def mask_settings(swapper: Swapper, config: MergeConfig) -> MaskSettings:
-    """The model's modifiers and the user's together."""
+    """The sum of the model's and the user's erosion and blur."""
     return MaskSettings(
         erode=swapper.erode_modifier + config.erode,
         blur=swapper.blur_modifier + config.blur,
@@ -80,291 +283,61 @@ def mask_settings(swapper: Swapper, config: MergeConfig) -> MaskSettings:
     )
 
 
-def scaled(placement: np.ndarray | None, scale: float, resolution: int) -> np.ndarray | None:
-    """`placement` [2, 3] of a face that is `scale` per cent larger about its middle; None: nothing.
+def scaled(dst_from_src: np.ndarray | None, percent: float, resolution: int) -> np.ndarray | None:
+    """`dst_from_src` [2, 3] for a face that is `percent` larger about its middle.
 
-    It maps the new face's pixels to those of the dst face that it is laid on.
+    None stands for the identity, before and after.
     """
-    if not scale:
-        return placement
-    factor = 1 + scale / 100
+    if not percent:
+        return dst_from_src
+    factor = 1 + percent / 100
     middle = (resolution - 1) / 2
     larger = np.array([[factor, 0.0, middle * (1 - factor)], [0.0, factor, middle * (1 - factor)]])
-    if placement is None:
+    if dst_from_src is None:
         return larger
-    linear = placement[:, :2] @ larger[:, :2]
-    shift = placement[:, :2] @ larger[:, 2:] + placement[:, 2:]
+    linear = dst_from_src[:, :2] @ larger[:, :2]
+    shift = dst_from_src[:, :2] @ larger[:, 2:] + dst_from_src[:, 2:]
     return np.concatenate([linear, shift], axis=1)
 
 
-def reach(placement: np.ndarray | None, resolution: int) -> float:
-    """How far from dst's middle the placed face square reaches, 1: as far as dst's own square."""
-    if placement is None:
+def region_scale(dst_from_src: np.ndarray | None, resolution: int) -> float:
+    """How far the new face's square reaches from dst's middle; 1: as far as dst's own square."""
+    if dst_from_src is None:
         return 1.0
     middle, half = (resolution - 1) / 2, resolution / 2
     edge = np.array([middle - half, middle + half])
     corners = np.stack(np.meshgrid(edge, edge), -1).reshape(4, 2)
-    placed = corners @ placement[:, :2].T + placement[:, 2]
+    placed = corners @ dst_from_src[:, :2].T + dst_from_src[:, 2]
     return max(1.0, float(np.abs(placed - middle).max() / half))
 
 
-ENLARGE = 4  # bilinear reads between pixels so enlarged are as good as Lanczos reads
-EXPOSURES = 9  # pictures of a moving face that make up a blurred one
-
-
-class Places(NamedTuple):
-    """Where the faces of a batch are in their regions; float32 unless said."""
-
-    matrices: jax.Array  # [N, 2, 3]: region to the model's pixels of the dst face
-    motion: jax.Array | None  # [N, 2, 3]: their change in the time of a frame; None: at rest
-    outlines: jax.Array | None  # uint8 [N, R, R, 2] of dst's points, see `masks.outline_masks`
-
-
-class Predicted(NamedTuple):
-    """What the network gave for a batch, and what was measured of it."""
-
-    faces: jax.Array  # float32 [N, R, R, 3]
-    masks: jax.Array  # float32 [N, R, R, 1]
-    measured: tuple[Measured, ...]
-
-
-class Rendered(NamedTuple):
-    """What is blended, and on the way to it; float32."""
-
-    recoloured: jax.Array  # [N, R, R, 3]: the face that is laid
-    faces: jax.Array  # [N, S, S, 3]: laid
-    layer: jax.Array  # [N, S, S, 3]: what the mode makes of it
-    coverage: Coverage
-    weights: jax.Array  # [N, S, S]
-
-
-class Merged(NamedTuple):
-    """The regions with the new faces in them."""
-
-    pixels: jax.Array  # uint8 [N, S, S, 3]
-    weights: jax.Array  # uint8 [N, S, S]: by how much, 255 fully
-    side: jax.Array  # int32 [N]: shorter side of each solid mask in pixels, 0: not merged
-
-
-@dataclass(frozen=True)
-class Merge:
-    """How faces are merged. `predict` and `lay` compile once a region size.
-
-    Regions are uint8 [N, S, S, 3], cut with `reach` for what the model makes; what it sees is cut
-    out of the same ones. `lay` takes them again, for other faces may have been merged meanwhile. A
-    pixel of weight 0 comes back bit for bit.
-    """
-
-    predict: Callable[[Params, jax.Array, Places], Predicted]
-    lay: Callable[[jax.Array, Places, Predicted], Merged]
-    show: Callable[[jax.Array, Places, Predicted], dict[str, jax.Array]]  # what `lay` went through
-    config: MergeConfig
-    reach: float  # of the regions, see `face_region.face_region`
-    black: bool  # the rest of every frame is black, not dst's
-    smoothing: int  # frames before and after over which `Predicted.measured` is averaged
-
-    @property
-    def moved(self) -> bool:
-        """True when `Places.motion` is needed."""
-        return self.config.motion_blur > 0
-
-    @property
-    def outlined(self) -> bool:
-        """True when `Places.outlines` are needed."""
-        return self.config.mask != "predicted" or bool(self.config.keep)
-
-    @property
-    def window(self) -> int:
-        """How many frames before and after one play a part in its merge."""
-        return max(self.smoothing, int(self.moved))
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """All that is fixed while a merge is compiled."""
-
-    swapper: Swapper
-    config: MergeConfig
-    placement: np.ndarray | None
-    transfer: Transfer | None
-    mode: Mode
-    masks: MaskSettings
-    finish: Finish
-
-
-def build_merge(
-    swapper: Swapper, config: MergeConfig, placement: np.ndarray | None = None
-) -> Merge:
-    """The merge of `swapper`'s faces as `config` asks.
-
-    `placement` [2, 3] maps the new face's pixels to those of the dst face that it is laid on; None:
-    they are the same. Raises UserError for a setting out of range.
-    """
-    check_merge(config)
-    degrade = config.degrade
-    placement = scaled(placement, config.scale, swapper.output_spec.resolution)
-    recipe = _Recipe(
-        swapper,
-        config,
-        placement,
-        TRANSFERS[config.color],
-        build_mode(config, {"masked": swapper.masked_hist_match}),
-        mask_settings(swapper, config),
-        Finish(
-            config.sharpen / 100,
-            config.sharpen_by,
-            *(p / 100 for p in (degrade.bicubic, degrade.denoise, degrade.jpeg)),
-        ),
-    )
-    return Merge(
-        jax.jit(partial(_predict, recipe)),
-        jax.jit(partial(_lay, recipe)),
-        jax.jit(partial(_show, recipe)),
-        config,
-        reach(placement, swapper.output_spec.resolution),
-        recipe.mode.black,
-        config.color_smoothing if recipe.mode.measures or recipe.transfer else 0,
-    )
-
-
-def _predict(recipe: _Recipe, params: Params, regions: jax.Array, places: Places) -> Predicted:
-    """The network's faces; what the colours need is measured as they are merged, by the way."""
-    swapper = recipe.swapper
-    made, seen = swapper.output_spec, swapper.input_spec
-    dst = _crop(regions, places.matrices, made)
-    if replace(made, gray=False) != replace(seen, gray=False):  # not pixel by pixel the same
-        cut = _crop(regions, _after(seen.matrix_from(made), places.matrices), seen)
-    else:
-        cut = dst
-    faces, masks = swapper.predict(params, cut)
-    measurements = Measurements()
-    _render(recipe, regions, places, Swap(faces, masks, dst), measurements)
-    return Predicted(faces, masks, tuple(measurements.made))
-
-
-def _lay(recipe: _Recipe, regions: jax.Array, places: Places, predicted: Predicted) -> Merged:
-    rendered = _rendered(recipe, regions, places, predicted)
-    weights = rendered.weights[..., None]
-    below = regions.astype(jnp.float32) / 255
-    merged = below + weights * (rendered.layer - below)
-    pixels = jnp.where(weights > 0, _bytes(merged), regions)
-    return Merged(pixels, _bytes(rendered.weights), rendered.coverage.side)
-
-
-def _show(
-    recipe: _Recipe, regions: jax.Array, places: Places, predicted: Predicted
-) -> dict[str, jax.Array]:
-    """All pictures on the way, [N, h, w] or [N, h, w, 3], named, in their order."""
-    rendered = _rendered(recipe, regions, places, predicted)
-    coverage, merged = rendered.coverage, _lay(recipe, regions, places, predicted)
-    shown = [
-        ("dst", regions / 255),
-        ("dst face", _crop(regions, places.matrices, recipe.swapper.output_spec)),
-        ("predicted", predicted.faces),
-        ("predicted mask", predicted.masks[..., 0]),
-        ("recoloured", rendered.recoloured),
-        ("laid", rendered.faces),
-        ("mask", coverage.mask),
-        ("eroded", coverage.solid),
-        ("weights", rendered.weights),
-        ("layer", rendered.layer),
-        ("merged", merged.pixels / 255),
-    ]
-    return {f"{number:02d} {name}": picture for number, (name, picture) in enumerate(shown)}
-
-
-def _rendered(
-    recipe: _Recipe, regions: jax.Array, places: Places, predicted: Predicted
-) -> Rendered:
-    swap = Swap(predicted.faces, predicted.masks, None)
-    return _render(recipe, regions, places, swap, Measurements(predicted.measured))
-
-
-def _render(
-    recipe: _Recipe, regions: jax.Array, places: Places, swap: Swap, measurements: Measurements
-) -> Rendered:
-    mode, size = recipe.mode, recipe.swapper.output_spec.resolution
-    swap = swap._replace(masks=jnp.where(swap.masks < PREDICTED_FLOOR, 0.0, swap.masks))
-    if recipe.transfer is not None:
-        measured = measurements.take(recipe.transfer, swap.faces, swap.dst, swap.masks > SOLID)
-        swap = swap._replace(faces=recoloured(recipe.transfer, swap.faces, measured))
-    swap = swap._replace(faces=mode.recolour(swap, measurements))
-    layers = jnp.concatenate([sharpened(swap.faces, recipe.finish), swap.masks], axis=-1)
-    layers, matrices = _pasted(recipe, layers, places, regions.shape[1])
-    faces = degraded(layers[..., :3], recipe.finish)
-    masks, kept = _masked(recipe, layers[..., 3], places)
-    coverage = cover(masks, matrices, size, recipe.masks)
-    coverage = coverage._replace(weights=coverage.weights * kept)
-    scene = Scene(regions.astype(jnp.float32) / 255, matrices, coverage)
-    layer = mode.layer(scene, faces, swap, measurements)
-    weights = mode.weigh(coverage) * (recipe.config.opacity / 100)
-    return Rendered(swap.faces, faces, layer, coverage, weights)
-
-
-def _pasted(
-    recipe: _Recipe, layers: jax.Array, places: Places, region: int
-) -> tuple[jax.Array, jax.Array]:
-    """(`layers` [N, R, R, C] laid into regions [N, S, S, C], the matrices region to new face)."""
-    reads = _paste_reads(region, layers.shape[1])
-
-    def placed(matrices: jax.Array) -> jax.Array:
-        return matrices if recipe.placement is None else _after(invert(recipe.placement), matrices)
-
-    def paste(matrices: jax.Array) -> jax.Array:
-        return paste_faces(layers, placed(matrices), region, region, **reads)
-
-    shutter = recipe.config.motion_blur
-    if not shutter or places.motion is None:
-        return paste(places.matrices), placed(places.matrices)
-    times = jnp.linspace(-shutter / 2, shutter / 2, EXPOSURES)
-    shots = jax.lax.map(lambda time: paste(places.matrices + time * places.motion), times)
-    return shots.mean(0), placed(places.matrices)
-
-
-def _masked(
-    recipe: _Recipe, predicted: jax.Array, places: Places
-) -> tuple[jax.Array, jax.Array | float]:
-    """(the mask that `merge.mask` asks for, what `merge.keep` leaves of the weights) [N, S, S]."""
-    kind, region = recipe.config.mask, predicted.shape[1]
-    if places.outlines is None:
-        return predicted, 1.0
-    outlines = places.outlines.astype(jnp.float32) / 255
-    reads = _paste_reads(region, outlines.shape[1])
-    laid = paste_faces(outlines, places.matrices, region, region, **reads)
-    hull, kept = laid[..., 0], 1 - laid[..., 1]
-    masks = {
-        "predicted": predicted,
-        "hull": hull,
-        "product": predicted * hull,
-        "sum": jnp.minimum(predicted + hull, 1.0),
-    }
-    return masks[kind], kept
-
-
-def _after(outer: np.ndarray, matrices: jax.Array) -> jax.Array:
-    """`outer` [2, 3] after each of `matrices` [N, 2, 3]."""
-    return jax.vmap(jnp_compose, (None, 0))(jnp.asarray(outer, jnp.float32), matrices)
-
-
-def _crop(regions: jax.Array, matrices: jax.Array, view: FaceSpec) -> jax.Array:
-    """dst's faces in RGB, with the pixels of `view`."""
-    return crop_faces(regions, matrices, view.resolution, _crop_reads(regions.shape[1], view))
-
-
-def _bytes(values: jax.Array) -> jax.Array:
-    return jnp.round(jnp.clip(values, 0.0, 1.0) * 255).astype(jnp.uint8)
+def _compose(a_from_b: np.ndarray, b_from_c: jax.Array) -> jax.Array:
+    """a_from_c [N, 2, 3] of one matrix [2, 3] and N matrices [N, 2, 3]."""
+    return jax.vmap(jnp_compose, (None, 0))(jnp.asarray(a_from_b, jnp.float32), b_from_c)
 
 
 # The face square takes a third to all of its region's side (`face_region.SIDES`, any rotation, and
 # a region may be one size larger than needed). Reads may lie 1.5 pixels apart: one covers two.
 
 
-def _crop_reads(region: int, view: FaceSpec) -> int:
-    return math.ceil(region / (1.5 * view.resolution))
+def _crop(regions: jax.Array, face_from_region: jax.Array, spec: FaceSpec) -> jax.Array:
+    """The faces [N, R, R, 3] of `regions`, in RGB, at the resolution of `spec`."""
+    supersample = math.ceil(regions.shape[1] / (1.5 * spec.resolution))
+    return crop_faces(regions, face_from_region, spec.resolution, supersample)
 
 
-def _paste_reads(region: int, size: int) -> dict[str, int]:
-    return {
-        "supersample": math.ceil(2 * size / region),
-        "enlarge": ENLARGE if region > size else 1,
-    }
+def _paste(faces: jax.Array, face_from_region: jax.Array, side: int) -> jax.Array:
+    """`faces` [N, R, R, C] pasted into regions of `side` pixels: [N, S, S, C]."""
+    size = faces.shape[1]
+    return paste_faces(
+        faces,
+        face_from_region,
+        side,
+        side,
+        supersample=math.ceil(2 * size / side),
+        enlarge=ENLARGE if side > size else 1,
+    )
+
+
+def _to_bytes(values: jax.Array) -> jax.Array:
+    return jnp.round(jnp.clip(values, 0.0, 1.0) * 255).astype(jnp.uint8)

@@ -1,7 +1,7 @@
 """Frames in, swapped frames out: faces of several frames share a batch on the device.
 
-The network sees dst's own frames. Frames wait until those after them are seen too, as far as
-colours are averaged along a face's track; then their faces are merged, far ones first.
+The network sees dst's own frames. A frame waits until the frames after it are predicted too, as far
+as colors are averaged along a face's track; then its faces are composited, far ones first.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ import numpy as np
 
 from odfs_jax.conversion.face_region import SIDES, Region, read_region, write_region
 from odfs_jax.conversion.masks import outline_masks
-from odfs_jax.conversion.merge import Merge, Places
+from odfs_jax.conversion.merge import Merge, Placement
 from odfs_jax.conversion.target_faces import TargetFaces
 from odfs_jax.conversion.tracks import Face, Tracker
 from odfs_jax.data import atomic
@@ -28,13 +28,14 @@ from odfs_jax.data.media.frames import Frame, FrameWriter
 from odfs_jax.inference import Swapper
 
 FULL_BATCH_SIDE = 512  # larger regions go in smaller batches, so that memory stays bounded
+CELL, COLUMNS, LABEL = 192, 4, 20  # of a contact sheet: pixels, cells, pixels
 
-Job = tuple[np.ndarray, Face]  # a frame's pixels and one face in them
+FaceInImage = tuple[np.ndarray, Face]  # a frame's pixels and one face in them
 
 
 @dataclass
 class Counts:
-    """What happened to the faces and frames."""
+    """How many frames and faces were converted."""
 
     frames: int = 0
     faces: int = 0  # swapped
@@ -43,8 +44,8 @@ class Counts:
 
 
 @dataclass
-class _Held:
-    """A frame that waits, and its faces, far ones first."""
+class WaitingFrame:
+    """A frame whose faces are predicted but not yet composited, far ones first."""
 
     frame: Frame
     faces: list[Face]
@@ -58,122 +59,133 @@ class FaceMerger:
     merge: Merge
     batch_size: int
     counts: Counts = dataclasses.field(default_factory=Counts)
-    sheets: Path | None = None  # the folder of a contact sheet of each face; None: none are drawn
+    sheets: Path | None = None  # the folder for a contact sheet of each face; None: none are drawn
 
     def frames(self, frames: Generator[Frame], targets: TargetFaces) -> Generator[Frame]:
-        """`frames` in their order, with the faces in `targets` swapped; the others as they came.
+        """`frames` in their order, with the faces in `targets` swapped; the others unchanged.
 
-        To give a frame what it gets in its clip, `merge.window` frames before it must come too.
+        A frame depends on `merge.window` frames before it: to get it as it is in the whole clip,
+        start with these.
         """
-        held: list[_Held] = []
+        waiting: list[WaitingFrame] = []
         tracker = Tracker()
         with closing(frames):
             while chunk := list(islice(frames, self.batch_size)):
-                held += self._seen(chunk, targets, tracker)
-                while len(held) - self.merge.window >= self.batch_size:
-                    yield from self._laid(held)
-                tracker.forget(len(held) + self.merge.window)
-        while held:
-            yield from self._laid(held)
+                waiting += self._predict_frames(chunk, targets, tracker)
+                while len(waiting) - self.merge.window >= self.batch_size:
+                    yield from self._composite_frames(waiting)
+                tracker.drop_old(len(waiting) + self.merge.window)
+        while waiting:
+            yield from self._composite_frames(waiting)
 
-    def _seen(self, chunk: list[Frame], targets: TargetFaces, tracker: Tracker) -> list[_Held]:
-        """The frames of `chunk` with their faces, as the network makes them."""
-        made = self.swapper.output_spec
-        taken = []
-        for frame in chunk:
-            regions = targets.take(frame, made.face_type, made.resolution, self.merge.reach)
-            taken.append(_Held(frame, tracker.follow(frame.image, regions)))
-        self._predict([(one.frame.image, face) for one in taken for face in one.faces])
-        self.counts.frames += len(taken)
-        self.counts.empty += sum(not one.faces for one in taken)
-        return taken
+    def _predict_frames(
+        self, frames: list[Frame], targets: TargetFaces, tracker: Tracker
+    ) -> list[WaitingFrame]:
+        """`frames` with their faces, on their tracks, and the network's predictions on the host."""
+        spec, scale = self.swapper.output_spec, self.merge.region_scale
+        waiting = []
+        for frame in frames:
+            regions = targets.pop_regions(frame, spec.face_type, spec.resolution, scale)
+            waiting.append(WaitingFrame(frame, tracker.add_frame(frame.image, regions)))
 
-    def _predict(self, jobs: list[Job]) -> None:
-        """Lets the network see the faces of `jobs`; what it says of each is kept on the host."""
+        jobs = [(one.frame.image, face) for one in waiting for face in one.faces]
         running = []
         for side, batch in _batches(jobs, self.batch_size):
-            pixels, places = self._stacked(side, batch, moving=False)
-            running.append((batch, self.merge.predict(self.swapper.params, pixels, places)))
-        for batch, predicted in running:
-            predicted = jax.device_get(predicted)
+            pixels, placement = self._stack(side, batch, with_motion=False)
+            running.append((batch, self.merge.predict(self.swapper.params, pixels, placement)))
+        for batch, predictions in running:
+            predictions = jax.device_get(predictions)
             for index, (_, face) in enumerate(batch):
-                face.predicted = jax.tree.map(lambda a, i=index: a[i], predicted)
+                face.prediction = jax.tree.map(lambda a, i=index: a[i], predictions)
 
-    def _laid(self, held: list[_Held]) -> list[Frame]:
-        """The first frames of `held`, which are taken out, with their faces merged in."""
-        ready = held[: self.batch_size]
-        del held[: self.batch_size]
-        frames = [self._opened(one) for one in ready]
-        # A near face is merged after the far ones of its frame: one of each frame a round.
+        self.counts.frames += len(waiting)
+        self.counts.empty += sum(not one.faces for one in waiting)
+        return waiting
+
+    def _composite_frames(self, waiting: list[WaitingFrame]) -> list[Frame]:
+        """The first frames of `waiting`, which are removed from it, with their faces composited."""
+        ready = waiting[: self.batch_size]
+        del waiting[: self.batch_size]
+        frames = [self._writable(one) for one in ready]
+        # A near face is composited after the far ones of its frame: one face of each frame a round.
         for faces in zip_longest(*(one.faces for one in ready)):
             pairs = zip(frames, faces, strict=True)
-            self._round([(frame, face) for frame, face in pairs if face])
+            self._composite_faces([(frame, face) for frame, face in pairs if face])
         return frames
 
-    def _opened(self, one: _Held) -> Frame:
-        """The frame of `one` with pixels of its own, where they are going to change."""
+    def _writable(self, one: WaitingFrame) -> Frame:
+        """The frame of `one` with an image and weights of its own, where faces change them."""
         image = one.frame.image
         changes = {"weights": np.zeros(image.shape[:2], np.uint8)} if one.faces else {}
-        if self.merge.black:  # what was stored is not what is below the face
+        if self.merge.black_background:  # what was stored is not what is below the face
             changes |= {name: np.zeros_like(image) for name in ("image", "plate")}
             changes["stored"] = None
         elif one.faces:
             changes["image"] = image.copy()
         return dataclasses.replace(one.frame, **changes) if changes else one.frame
 
-    def _round(self, pairs: list[tuple[Frame, Face]]) -> None:
-        """Merges the faces of `pairs`, at most one a frame, into the frames."""
+    def _composite_faces(self, pairs: list[tuple[Frame, Face]]) -> None:
+        """Writes the new faces of `pairs`, at most one a frame, into their frames."""
         frames = {id(face): frame for frame, face in pairs}
         running = []
         for side, batch in _batches([(f.image, face) for f, face in pairs], self.batch_size):
-            pixels, places = self._stacked(side, batch, moving=True)
+            pixels, placement = self._stack(side, batch, with_motion=True)
             faces = [face for _, face in batch]
-            predicted = self._filled(side, [face.steady(self.merge.smoothing) for face in faces])
-            predicted = jax.tree.map(lambda *arrays: np.stack(arrays), *predicted)
+            predictions = [face.smoothed_prediction(self.merge.smoothing) for face in faces]
+            prediction = jax.tree.map(
+                lambda *arrays: np.stack(arrays), *self._padded(side, predictions)
+            )
             if self.sheets:
-                self._draw(faces, frames, self.merge.show(pixels, places, predicted))
-            running.append((side, faces, self.merge.lay(pixels, places, predicted)))
+                self._draw_sheets(faces, frames, self.merge.show(pixels, placement, prediction))
+            running.append((side, faces, self.merge.composite(pixels, placement, prediction)))
         for side, faces, merged in running:
             merged = jax.device_get(merged)
             for index, face in enumerate(faces):
                 region = face.region.widened(side)
-                _write(frames[id(face)], region, merged.pixels[index], merged.weights[index])
-                face.predicted = face.predicted._replace(faces=None, masks=None)  # not needed again
+                _write_face(frames[id(face)], region, merged.pixels[index], merged.alpha[index])
+                # The track needs the statistics only.
+                face.prediction = face.prediction._replace(faces=None, masks=None)
             unclear = int((merged.side[: len(faces)] == 0).sum())
             self.counts.faces += len(faces) - unclear
             self.counts.unclear += unclear
 
-    def _draw(self, faces: list[Face], frames: dict[int, Frame], shown: dict) -> None:
-        """A sheet of each of `faces`: FRAME_LEFT_TOP.png, the face by its place in the frame."""
-        shown = jax.device_get(shown)
+    def _draw_sheets(
+        self, faces: list[Face], frames: dict[int, Frame], pictures: dict[str, jax.Array]
+    ) -> None:
+        """A sheet of each face: FRAME_LEFT_TOP.png, named for the face's place in the frame."""
+        pictures = jax.device_get(pictures)
         for index, face in enumerate(faces):
             left, top = face.region.left, face.region.top
             name = f"{frames[id(face)].index:05d}_{left}_{top}"
-            write_sheet(self.sheets, name, {label: shown[label][index] for label in sorted(shown)})
+            labels = sorted(pictures)
+            write_sheet(self.sheets, name, {label: pictures[label][index] for label in labels})
 
-    def _stacked(self, side: int, jobs: list[Job], *, moving: bool) -> tuple[np.ndarray, Places]:
-        """(regions uint8 [N, side, side, 3], where the faces are in them), filled up."""
+    def _stack(
+        self, side: int, jobs: list[FaceInImage], *, with_motion: bool
+    ) -> tuple[np.ndarray, Placement]:
+        """(regions uint8 [N, side, side, 3], where their faces are), padded to a full batch."""
         regions = [face.region.widened(side) for _, face in jobs]
         pixels = [read_region(job[0], region) for job, region in zip(jobs, regions, strict=True)]
-        motion = lines = None
-        if self.merge.moved and moving:
+        motion = outlines = None
+        if self.merge.needs_motion and with_motion:
             motion = [job[1].motion(region) for job, region in zip(jobs, regions, strict=True)]
-        if self.merge.outlined:
+        if self.merge.needs_outlines:
             size, keep = self.swapper.output_spec.resolution, tuple(self.merge.config.keep)
-            lines = [outline_masks(region.points, size, keep) for region in regions]
-        stacks = [pixels, [region.matrix for region in regions], motion, lines]
-        pixels, *places = (
-            None if stack is None else np.stack(self._filled(side, stack)) for stack in stacks
+            outlines = [outline_masks(region.points, size, keep) for region in regions]
+        matrices = [region.model_from_region for region in regions]
+        pixels, *placement = (
+            None if values is None else np.stack(self._padded(side, values))
+            for values in (pixels, matrices, motion, outlines)
         )
-        return pixels, Places(*places)
+        return pixels, Placement(*placement)
 
-    def _filled(self, side: int, values: list) -> list:
-        """`values` with the last repeated, so that shapes stay the same."""
+    def _padded(self, side: int, values: list) -> list:
+        """`values` with the last one repeated, so that batches have one shape a region size."""
         return values + [values[-1]] * (_capacity(side, self.batch_size) - len(values))
 
 
-def _batches(jobs: list[Job], batch_size: int) -> Generator[tuple[int, list[Job]]]:
-    """(region side, jobs) of each device call: a face may share one that is a size too large."""
+def _batches(jobs: list[FaceInImage], batch_size: int) -> Generator[tuple[int, list[FaceInImage]]]:
+    """(region side, jobs) of each device call; a face may go in a region one size too large."""
     waiting = sorted(jobs, key=lambda job: job[1].region.side)
     while waiting:
         side = waiting[-1][1].region.side
@@ -189,26 +201,98 @@ def _capacity(side: int, batch_size: int) -> int:
     return max(1, min(batch_size, batch_size * FULL_BATCH_SIDE**2 // side**2))
 
 
-def _write(frame: Frame, region: Region, pixels: np.ndarray, weights: np.ndarray) -> None:
-    """Puts the merged `pixels` [S, S, 3] and, over those of other faces, `weights` [S, S]."""
+def _write_face(frame: Frame, region: Region, pixels: np.ndarray, alpha: np.ndarray) -> None:
+    """Writes `pixels` [S, S, 3] into the image and composites `alpha` [S, S] over the weights."""
     write_region(frame.image, region, pixels)
     plane = frame.weights[..., None]
-    below, above = read_region(plane, region).astype(np.float32), weights[..., None] / 255
+    below, above = read_region(plane, region).astype(np.float32), alpha[..., None] / 255
     write_region(plane, region, np.rint(below + above * (255 - below)).astype(np.uint8))
 
 
-CELL, COLUMNS, LABEL = 192, 4, 20  # pixels, cells, pixels
+# ---- Clips in shots, and runs that were stopped ----
+
+
+@dataclass(frozen=True)
+class ShotMergers:
+    """The merger of each shot: `mergers[i]` for frames from `starts[i]` on; `starts[0]` is 0."""
+
+    starts: list[int]
+    mergers: list[FaceMerger]
+
+    def frames(self, frames: Generator[Frame], targets: TargetFaces) -> Generator[Frame]:
+        """`frames` with the faces in `targets` swapped, each by the merger of its shot."""
+        with closing(frames):
+            for number, part in groupby(frames, key=self.shot_number):
+                yield from self.mergers[number].frames((frame for frame in part), targets)
+
+    def shot_number(self, frame: Frame) -> int:
+        """The number of the shot that `frame` is in, from 0."""
+        return bisect_right(self.starts, frame.index) - 1
+
+
+@dataclass
+class Resumption:
+    """Leaves out the frames that `writer` has from an earlier run that was stopped.
+
+    The other frames come out as if none were left out: faces that shared a batch share it again,
+    and a merger gets the `lead` frames before the first one that is missing.
+    """
+
+    writer: FrameWriter
+    targets: TargetFaces
+    shots: ShotMergers
+    batch_size: int
+    lead: int = 0
+    kept: int = 0  # frames that were there
+
+    def frames(self, frames: Generator[Frame]) -> Generator[Frame]:
+        """`frames` from shortly before the first missing one on.
+
+        The faces of those left out are removed from `targets`.
+        """
+        earlier: deque[Frame] = deque()  # of the same shot, from the start of a batch on
+        shot = 0
+        with closing(frames):
+            for frame in frames:
+                if self.shots.shot_number(frame) != shot:
+                    shot = self.shots.shot_number(frame)
+                    self._leave_out(earlier, len(earlier))
+                if not self.writer.has(frame):
+                    batches = (len(earlier) - self.lead) // self.batch_size
+                    self._leave_out(earlier, max(0, batches * self.batch_size))
+                    yield from earlier
+                    yield frame
+                    break
+                self.kept += 1
+                earlier.append(frame)
+                if len(earlier) == self.lead + 2 * self.batch_size:
+                    self._leave_out(earlier, self.batch_size)
+            else:
+                self._leave_out(earlier, len(earlier))
+            yield from frames
+
+    def _leave_out(self, frames: deque[Frame], count: int) -> None:
+        for _ in range(count):
+            self.targets.remove(frames.popleft())
+
+    def write(self, frame: Frame) -> None:
+        """Writes `frame` unless it is there."""
+        if not self.writer.has(frame):
+            self.writer.write(frame)
+
+
+# ---- debug=true: a contact sheet of all steps of a face's merge ----
 
 
 def sheets_folder(result: Path) -> Path:
-    """Where the sheets of the conversion to `result` go: `<result>_debug/`."""
+    """The folder for the sheets of the conversion to `result`: `<result>_debug/`."""
     return result.with_name(f"{result.stem}_debug")
 
 
 def write_sheet(folder: Path, name: str, pictures: dict[str, np.ndarray]) -> None:
     """Draws `pictures`, float [h, w, 3] or [h, w] in [0, 1], as `folder`/`name`.png.
 
-    They are labelled with their names and scaled to one size, in their order; a sheet of that name
+    They are labelled with their names and scaled to one size, in their order. A sheet of that name
     from an earlier conversion is replaced. Raises OSError.
     """
     cells = [_cell(label, picture) for label, picture in pictures.items()]
@@ -220,83 +304,13 @@ def write_sheet(folder: Path, name: str, pictures: dict[str, np.ndarray]) -> Non
 
 
 def _cell(label: str, picture: np.ndarray) -> np.ndarray:
-    """uint8 [CELL + LABEL, CELL, 3]"""
+    """`picture` below its label, uint8 [CELL + LABEL, CELL, 3]."""
     pixels = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
-    shrinks = pixels.shape[0] > CELL
-    way = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
-    pixels = cv2.resize(pixels, (CELL, CELL), interpolation=way)
+    interpolation = cv2.INTER_AREA if pixels.shape[0] > CELL else cv2.INTER_NEAREST
+    pixels = cv2.resize(pixels, (CELL, CELL), interpolation=interpolation)
     header = np.full((LABEL, CELL, 3), 255, np.uint8)
     font = cv2.FONT_HERSHEY_SIMPLEX
     cv2.putText(header, label, (4, LABEL - 6), font, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
     return np.vstack([header, pixels])
-
-
-@dataclass(frozen=True)
-class Shots:
-    """Which merger has which frames: `mergers[i]` those from `starts[i]` on; `starts[0]` is 0."""
-
-    starts: list[int]
-    mergers: list[FaceMerger]
-
-    def frames(self, frames: Generator[Frame], targets: TargetFaces) -> Generator[Frame]:
-        """`frames` with the faces in `targets` swapped as their shots say."""
-        with closing(frames):
-            for number, part in groupby(frames, key=self.number):
-                yield from self.mergers[number].frames((frame for frame in part), targets)
-
-    def number(self, frame: Frame) -> int:
-        """Which shot `frame` is in, from 0."""
-        return bisect_right(self.starts, frame.index) - 1
-
-
-@dataclass
-class Resumption:
-    """Leaves out what `writer` has of an earlier run that was stopped.
-
-    The rest comes out as if nothing had been left out: faces that shared a batch do so again, and a
-    merger sees the `lead` frames before the first that it is asked for.
-    """
-
-    writer: FrameWriter
-    targets: TargetFaces
-    shots: Shots
-    batch_size: int
-    lead: int = 0
-    kept: int = 0  # frames that were there
-
-    def frames(self, frames: Generator[Frame]) -> Generator[Frame]:
-        """`frames` from shortly before the first missing one on.
-
-        The faces of those left out are taken out of `targets`.
-        """
-        earlier: deque[Frame] = deque()  # of the same shot, from the start of a batch on
-        shot = 0
-        with closing(frames):
-            for frame in frames:
-                if self.shots.number(frame) != shot:
-                    shot = self.shots.number(frame)
-                    self._drop(earlier, len(earlier))
-                if not self.writer.has(frame):
-                    batches = (len(earlier) - self.lead) // self.batch_size
-                    self._drop(earlier, max(0, batches * self.batch_size))
-                    yield from earlier
-                    yield frame
-                    break
-                self.kept += 1
-                earlier.append(frame)
-                if len(earlier) == self.lead + 2 * self.batch_size:
-                    self._drop(earlier, self.batch_size)
-            else:
-                self._drop(earlier, len(earlier))
-            yield from frames
-
-    def _drop(self, frames: deque[Frame], count: int) -> None:
-        for _ in range(count):
-            self.targets.drop(frames.popleft())
-
-    def write(self, frame: Frame) -> None:
-        """Writes `frame` unless it is there."""
-        if not self.writer.has(frame):
-            self.writer.write(frame)

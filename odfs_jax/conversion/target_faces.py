@@ -1,5 +1,7 @@
-"""Which faces of which frames are swapped: those that still have an aligned PNG, and of these the
-ones that `frames=` and `identity=` select."""
+"""Which faces of which frames are swapped.
+
+These are the faces that still have an aligned PNG, as far as `frames=` and `identity=` select them.
+"""
 
 import hashlib
 import logging
@@ -25,12 +27,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The frames, as ranges with both ends, and the person whose faces are swapped; empty: all."""
+class FaceSelection:
+    """The frames and the person whose faces are swapped; by default all frames and all people."""
 
-    ranges: list[tuple[int, int | None]] = field(default_factory=list)
+    ranges: list[tuple[int, int | None]] = field(default_factory=list)  # first, last; None: open
     identity: np.ndarray | None = None  # float32 [128], the person's mean embedding
-    distance: float = np.inf  # of an embedding that still is the person's
+    distance: float = np.inf  # between embeddings of one person, at most
 
     def has_frame(self, frame: int) -> bool:
         """True when faces of `frame` are swapped."""
@@ -45,14 +47,18 @@ class Selection:
         return bool(np.linalg.norm(_embedding(path) - self.identity) <= self.distance)
 
 
-def build_selection(frames: Any, identity: str | None, distance: float) -> Selection:
-    """What the settings `frames`, `identity` and `identity_distance` select. Raises UserError."""
+def build_selection(frames: Any, identity: str | None, distance: float) -> FaceSelection:
+    """The selection of the settings `frames`, `identity` and `identity_distance`.
+
+    Raises UserError for ranges that cannot be read, a person that cannot be found, and a distance
+    out of range.
+    """
     ranges = [] if frames is None else [_range(part) for part in _parts(frames)]
     if identity is None:
-        return Selection(ranges)
+        return FaceSelection(ranges)
     if not 0 < distance <= 2:
         raise UserError(f"identity_distance={distance:g}: expected above 0, up to 2")
-    return Selection(ranges, _person(Path(identity)), distance)
+    return FaceSelection(ranges, _person(Path(identity)), distance)
 
 
 def _parts(frames: Any) -> list[Any]:
@@ -75,7 +81,7 @@ def _range(part: Any) -> tuple[int, int | None]:
 
 
 def _person(path: Path) -> np.ndarray:
-    """The mean embedding of one aligned PNG, or of a folder of them."""
+    """The mean embedding float32 [128] of one aligned PNG, or of a folder of them."""
     if not path.exists():
         raise UserError(f"identity={path}: no such file or folder; give an aligned PNG or a folder")
     files = aligned_files(path, "dst") if path.is_dir() else [path]
@@ -89,34 +95,35 @@ def _embedding(path: Path) -> np.ndarray:
 
 @dataclass
 class TargetFaces:
-    """The faces to swap, by frame, what could not be used, and how many were not wanted."""
+    """The faces to swap, by frame."""
 
     by_frame: dict[str | int, list[tuple[Path, Source]]]
-    unselected: int = 0
-    skipped: list[BadFileError] = field(default_factory=list)
+    unselected: int = 0  # faces that the settings leave out
+    skipped: list[BadFileError] = field(default_factory=list)  # files that could not be used
 
-    def take(
-        self, frame: Frame, face_type: FaceType, resolution: int, reach: float = 1.0
+    def pop_regions(
+        self, frame: Frame, face_type: FaceType, resolution: int, scale: float = 1.0
     ) -> list[Region]:
-        """The faces of `frame`, far (small) ones first; they are taken out of `by_frame`.
+        """Removes the faces of `frame` and returns their regions, far (small) ones first.
 
-        `reach` is that of `face_region.face_region`.
-        A PNG that does not fit the frame is named and counted in `skipped`.
+        The model has faces as `face_type` at `resolution` pixels; a region holds a square that is
+        `scale` times as large as the face square. A PNG that does not fit the frame is logged and
+        appended to `skipped`.
         """
         regions = []
         for path, source in self.by_frame.pop(_key(frame.file, frame.index, frame.pts), []):
             try:
-                regions.append(_region(path, source, frame, face_type, resolution, reach))
+                regions.append(_region(path, source, frame, face_type, resolution, scale))
             except BadFileError as error:
                 self.skip(error)
         return sorted(regions, key=lambda region: region.face_side)
 
-    def drop(self, frame: Frame) -> None:
-        """Takes the faces of `frame` out: an earlier run has swapped them."""
+    def remove(self, frame: Frame) -> None:
+        """Removes the faces of `frame`, which an earlier run has swapped."""
         self.by_frame.pop(_key(frame.file, frame.index, frame.pts), None)
 
     def digest(self) -> str:
-        """A checksum of which faces are where."""
+        """A checksum of all faces: their frames, files and landmarks."""
         total = hashlib.sha256()
         for key, faces in sorted(self.by_frame.items(), key=lambda item: str(item[0])):
             for path, source in faces:
@@ -125,7 +132,7 @@ class TargetFaces:
         return total.hexdigest()
 
     def skip_rest(self, clip: Path) -> None:
-        """Names the faces whose frame never came."""
+        """Logs the faces whose frame was not in `clip`, and appends them to `skipped`."""
         for faces in self.by_frame.values():
             for path, source in faces:
                 where = source.file if source.pts is None else f"frame {source.frame}"
@@ -133,7 +140,7 @@ class TargetFaces:
         self.by_frame.clear()
 
     def skip(self, error: BadFileError) -> None:
-        """Says that a file is left out, and counts it."""
+        """Logs that a file is left out, and appends the error to `skipped`."""
         log.warning("skipped: %s", error)
         self.skipped.append(error)
 
@@ -141,16 +148,16 @@ class TargetFaces:
 def find_target_faces(
     aligned: Path,
     source: FrameSource | FrameReader,
-    selection: Selection | None = None,
+    selection: FaceSelection | None = None,
     files: list[Path] | None = None,
 ) -> TargetFaces:
-    """The aligned PNGs of the folder `aligned` that belong to `source` and are in `selection`.
+    """The faces of the folder `aligned` that belong to `source` and are in `selection`.
 
-    `files` are those to look at; None: all. A PNG that cannot be read or is of another clip is
-    named and counted. Raises UserError when the folder is missing or empty, or none of its faces is
-    left.
+    `files` are the aligned PNGs to read; None: all of the folder. A PNG that cannot be read or is
+    of another clip is logged and appended to `skipped`. Raises UserError when the folder is missing
+    or empty, or when none of its faces is left.
     """
-    selection = selection or Selection()
+    selection = selection or FaceSelection()
     by_frame: dict[str | int, list[tuple[Path, Source]]] = defaultdict(list)
     targets = TargetFaces(by_frame)
     files = aligned_files(aligned, "dst") if files is None else files
@@ -180,12 +187,12 @@ def find_target_faces(
 
 
 def _key(file: str, index: int, pts: int | None) -> str | int:
-    """A picture is known by its name, a frame of a clip by its number."""
+    """Identifies a frame: a picture by its name, a frame of a clip by its number."""
     return file if pts is None else index
 
 
 def _region(
-    path: Path, source: Source, frame: Frame, face_type: FaceType, resolution: int, reach: float
+    path: Path, source: Source, frame: Frame, face_type: FaceType, resolution: int, scale: float
 ) -> Region:
     height, width = frame.image.shape[:2]
     if source.pts != frame.pts or (source.width, source.height) != (width, height):
@@ -195,7 +202,7 @@ def _region(
             f"but {frame.file} has it at {frame.pts} and {width}x{height}; extract again",
         )
     try:
-        region = face_region(source.landmarks, face_type, resolution, reach)
+        region = face_region(source.landmarks, face_type, resolution, scale)
     except ValueError as error:
         raise BadFileError(path, f"its source.landmarks cannot be used: {error}") from error
     if not region.touches(height, width):

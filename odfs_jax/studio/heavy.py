@@ -106,7 +106,7 @@ def sheets(folder: Path, side: str, by: str) -> bytes:
 def still(stills: "StillsOf", number: int, names: list[str], settings: dict[str, Any]) -> bytes:
     """A JPEG of dst's frame `number` with the faces in the files `names` swapped. UserError."""
     files = [path for name in names if (path := stills.aligned / name).is_file()]
-    merged = _opened(stills).merged(number, files, OmegaConf.create(settings))
+    merged = _opened(stills).preview(number, files, OmegaConf.create(settings))
     options = (cv2.IMWRITE_JPEG_QUALITY, STILL_QUALITY)
     return cv2.imencode(".jpg", merged[..., ::-1], options)[1].tobytes()
 

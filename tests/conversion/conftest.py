@@ -1,4 +1,4 @@
-"""Faces without a person: 68 points around a centre, smooth pictures, a network that is perfect."""
+"""Faces without a person: 68 points, smooth pictures, and a network that returns the dst face."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -58,8 +58,8 @@ def disc_mask() -> Callable[[int], np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def perfect(disc_mask) -> Callable[..., Swapper]:
-    """perfect(resolution, change): gives `change` of the dst face itself, in a disc."""
+def identity_swapper(disc_mask) -> Callable[..., Swapper]:
+    """identity_swapper(resolution, change): returns `change` of the dst face, in a disc."""
 
     def swapper(resolution: int, change: Callable = lambda faces: faces, **kind) -> Swapper:
         mask = jnp.array(disc_mask(resolution))

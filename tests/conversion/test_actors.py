@@ -1,4 +1,4 @@
-"""Every merge on the actors: ada's true face, which a perfect network would give, laid on ben."""
+"""Every merge on the actors: ada's true face, as of a perfect network, put into ben's frames."""
 
 from itertools import product
 from pathlib import Path
@@ -12,11 +12,9 @@ from skimage.exposure import match_histograms
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.colors import TRANSFERS
-from odfs_jax.conversion.colors.base import Measurements, recoloured
-from odfs_jax.conversion.colors.histogram import hist
 from odfs_jax.conversion.face_region import SIDES, face_region, read_region
 from odfs_jax.conversion.masks import MASKS, box_blur, dilate, erode, outline_masks
-from odfs_jax.conversion.merge import Places, build_merge
+from odfs_jax.conversion.merge import Placement, build_merge
 from odfs_jax.conversion.modes import MODES
 from odfs_jax.conversion.modes.seamless import clone
 from odfs_jax.evaluation import LUMA, Truth, frames_at, load_truth, ssim_map
@@ -50,7 +48,7 @@ class Scenes(NamedTuple):
 
     truth: list[Truth]
     regions: np.ndarray  # uint8 [N, S, S, 3] of dst
-    places: Places
+    placement: Placement
     faces: np.ndarray  # float32 [N, R, R, 3] of the truth
     masks: np.ndarray  # float32 [N, R, R, 1]
 
@@ -69,45 +67,43 @@ def scenes(resolution: int, count: int) -> Scenes:
     """`count` frames of the clip; the network has `resolution` pixels."""
     truth = load_truth(DEMO)[:: 30 // count][:count]
     frames = frames_at(DEMO / "dst.mp4", [t.frame for t in truth])
-    cuts, masks = [], []
+    faces, masks = [], []
     for t in truth:
         matrix = alignment_matrix(t.landmarks, FACE, resolution)
         points = transform(matrix, t.landmarks)
-        cuts.append(crop_face(t.image, matrix, resolution) / np.float32(255))
+        faces.append(crop_face(t.image, matrix, resolution) / np.float32(255))
         masks.append(face_mask(points, resolution, resolution)[..., None] / np.float32(255))
     regions = [face_region(t.landmarks, FACE, resolution) for t in truth]
     side = max(r.side for r in regions)
     regions = [r.widened(side) for r in regions]
-    places = Places(
-        np.stack([r.matrix for r in regions]),
+    placement = Placement(
+        np.stack([r.model_from_region for r in regions]),
         None,
         np.stack([outline_masks(r.points, resolution, ("eyes",)) for r in regions]),
     )
     pixels = np.stack([read_region(f, r) for f, r in zip(frames, regions, strict=True)])
-    return Scenes(truth, pixels, places, np.stack(cuts), np.stack(masks))
+    return Scenes(truth, pixels, placement, np.stack(faces), np.stack(masks))
 
 
-def all_knowing(resolution: int) -> Swapper:
+def truth_swapper(resolution: int) -> Swapper:
     """Its "parameters" are the faces and masks that it gives."""
     view = FaceSpec(FACE, resolution)
     return Swapper(lambda known, _faces: known, {}, view, view)
 
 
 def merged(batch: Scenes, config: MergeConfig):
-    merge = build_merge(all_knowing(batch.faces.shape[1]), config)
+    merge = build_merge(truth_swapper(batch.faces.shape[1]), config)
     known = (batch.faces, batch.masks)
-    predicted = merge.predict(known, batch.regions, batch.places)
-    return jax.device_get(merge.lay(batch.regions, batch.places, predicted))
+    prediction = merge.predict(known, batch.regions, batch.placement)
+    return jax.device_get(merge.composite(batch.regions, batch.placement, prediction))
 
 
 def test_a_perfect_face_is_the_truth_inside_the_mask():
     """The network's part is perfect: all that is lost, cutting, placing and blending have lost."""
     batch = scenes(256, 6)
     result = merged(batch, MergeConfig(mode="overlay"))
-    for new, weights, wanted in zip(
-        result.pixels, result.weights, batch.true_regions(), strict=True
-    ):
-        inside = weights == 255
+    for new, alpha, wanted in zip(result.pixels, result.alpha, batch.true_regions(), strict=True):
+        inside = alpha == 255
         assert inside.mean() > 0.1
         likeness = ssim_map(new / 255 @ LUMA, wanted / 255 @ LUMA)
         assert likeness[inside].mean() >= 0.97
@@ -120,35 +116,37 @@ def small() -> Scenes:
 
 
 @pytest.fixture(scope="module")
-def laid() -> tuple[Scenes, np.ndarray]:
-    """(scenes, their masks [N, S, S] laid into the regions) in real size."""
+def pasted_masks() -> tuple[Scenes, np.ndarray]:
+    """(scenes, their masks [N, S, S] pasted into the regions) in real size."""
     batch = scenes(160, 3)
     side = batch.regions.shape[1]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     masks = [
         cv2.warpAffine(mask, matrix, (side, side), flags=flags)
-        for mask, matrix in zip(batch.masks, batch.places.matrices, strict=True)
+        for mask, matrix in zip(batch.masks, batch.placement.model_from_region, strict=True)
     ]
     return batch, np.stack(masks)
 
 
-def test_paste_equals_opencv(laid):
-    batch, _ = laid
+def test_paste_equals_opencv(pasted_masks):
+    batch, _ = pasted_masks
     side = batch.regions.shape[1]
     pasted = jax.jit(paste_faces, static_argnums=(2, 3))(
-        batch.faces, batch.places.matrices, side, side
+        batch.faces, batch.placement.model_from_region, side, side
     )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    for face, matrix, picture in zip(batch.faces, batch.places.matrices, pasted, strict=True):
+    for face, matrix, picture in zip(
+        batch.faces, batch.placement.model_from_region, pasted, strict=True
+    ):
         size = (side, side)
         expected = cv2.warpAffine(face, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
         away = np.abs(picture - expected)
         assert away.mean() < 0.5 / 255 and away.max() < 6 / 255  # OpenCV rounds to 1/32 pixel
 
 
-def test_seamless_equals_opencv(laid):
+def test_seamless_equals_opencv(pasted_masks):
     """The bounds of 1 and 3 steps; OpenCV cuts decimals off, which is half a step by itself."""
-    batch, masks = laid
+    batch, masks = pasted_masks
     faces, inside = batch.true_regions(), masks > 0.9
     clones = jax.jit(clone)(batch.regions / np.float32(255), faces / np.float32(255), inside)
     for region, face, where, result in zip(batch.regions, faces, inside, clones, strict=True):
@@ -160,20 +158,21 @@ def test_seamless_equals_opencv(laid):
         assert away.mean() < 1 and np.percentile(away, 99.9) < 3
 
 
-def test_histograms_equal_scikit_image(laid):
-    batch, masks = laid
+def test_histograms_equal_scikit_image(pasted_masks):
+    batch, masks = pasted_masks
     faces, dst, where = batch.true_regions(), batch.regions, masks[..., None] > 0.9
     scaled = (faces / np.float32(255), dst / np.float32(255))
-    measured = jax.jit(lambda *a: Measurements().take(hist, *a))(*scaled, where)
-    result = np.asarray(recoloured(hist, scaled[0], measured)) * 255
+    hist = TRANSFERS["hist"]
+    stats = jax.jit(hist.measure)(*scaled, where)
+    result = np.asarray(hist.apply(scaled[0], stats)) * 255
     for i, channel in product(range(len(faces)), range(3)):
         inside = where[i, ..., 0]
         expected = match_histograms(faces[i, ..., channel][inside], dst[i, ..., channel][inside])
         np.testing.assert_allclose(result[i, ..., channel][inside], expected, atol=0.05)
 
 
-def test_masks_equal_opencv(laid):
-    _, masks = laid
+def test_masks_equal_opencv(pasted_masks):
+    _, masks = pasted_masks
     sizes, most = np.array([3, 8, 21], np.int32), 24
     zeros = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0.0}
     results = [jax.jit(f, static_argnums=2)(masks, sizes, most) for f in (erode, dilate, box_blur)]
@@ -196,13 +195,13 @@ def test_every_merge_runs_on_the_actors(mode, color, mask, small):
     assert (result.side > 8).all()
     assert small.regions.shape[1] in SIDES
     changed = (result.pixels != small.regions).any(-1)
-    assert not changed[result.weights == 0].any()
-    for new, weights, old, wanted in zip(
-        result.pixels, result.weights, small.regions, small.true_regions(), strict=True
+    assert not changed[result.alpha == 0].any()
+    for new, alpha, old, wanted in zip(
+        result.pixels, result.alpha, small.regions, small.true_regions(), strict=True
     ):
-        assert 0.1 < (weights > 0).mean() < 0.9
-        edge = np.concatenate([weights[[0, -1]], weights[:, [0, -1]].T])
+        assert 0.1 < (alpha > 0).mean() < 0.9
+        edge = np.concatenate([alpha[[0, -1]], alpha[:, [0, -1]].T])
         assert not edge.any()
-        inside = weights > 250
+        inside = alpha > 250
         away = np.abs(new.astype(int) - wanted)[inside].mean()
         assert away < 1.3 * np.abs(old.astype(int) - wanted)[inside].mean() + 4

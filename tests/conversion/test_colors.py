@@ -1,4 +1,4 @@
-"""Colour transfers against float64 NumPy and OpenCV."""
+"""Color transfers against float64 NumPy and OpenCV."""
 
 from functools import partial
 
@@ -9,7 +9,6 @@ import pytest
 from scipy.linalg import sqrtm
 
 from odfs_jax.conversion.colors import TRANSFERS
-from odfs_jax.conversion.colors.base import Measurements, recoloured
 from odfs_jax.conversion.colors.light import LIGHT_FLOOR, LIGHT_SIGMA
 from odfs_jax.conversion.colors.linear import CONES, OPPONENT
 from odfs_jax.conversion.colors.sliced import IDT, SOT
@@ -19,9 +18,9 @@ NAMES = [name for name, transfer in TRANSFERS.items() if transfer is not None]
 
 
 @partial(jax.jit, static_argnums=0)
-def moved(name: str, faces, targets, where):
+def transferred(name: str, faces, targets, where):
     transfer = TRANSFERS[name]
-    return recoloured(transfer, faces, Measurements().take(transfer, faces, targets, where))
+    return transfer.apply(faces, transfer.measure(faces, targets, where))
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +36,9 @@ def faces() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_face_that_has_the_colours_stays_as_it_is(name, faces):
+def test_a_face_that_has_the_colors_stays_as_it_is(name, faces):
     face, _, where = faces
-    same = moved(name, face, face, where)
+    same = transferred(name, face, face, where)
     inside = where[..., 0]
     step = 0.5 / 255 if name == "hist" else 1e-4  # its tables hold 8-bit values
     np.testing.assert_allclose(same[inside], face[inside], atol=step)
@@ -49,7 +48,7 @@ def test_a_face_that_has_the_colours_stays_as_it_is(name, faces):
 def test_nothing_to_count_changes_nothing(name, faces):
     face, dst, where = faces
     where = where & np.array([True, False])[:, None, None, None]
-    np.testing.assert_array_equal(moved(name, face, dst, where)[1], face[1])
+    np.testing.assert_array_equal(transferred(name, face, dst, where)[1], face[1])
 
 
 def test_rct_equals_the_paper(faces):
@@ -64,13 +63,13 @@ def test_rct_equals_the_paper(faces):
         spread = target[inside].std(0) / source[inside].std(0)
         shifted = (source - source[inside].mean(0)) * spread + target[inside].mean(0)
         expected = 10 ** (shifted @ np.linalg.inv(OPPONENT).T) @ np.linalg.inv(CONES).T
-        result = moved("rct", face, dst, where)[i]
+        result = transferred("rct", face, dst, where)[i]
         np.testing.assert_allclose(result, expected.clip(0, 1), atol=1e-4)
 
 
 def moments(picture: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    colours = picture[inside].astype(np.float64)
-    return colours.mean(0), np.cov(colours.T, bias=True)
+    colors = picture[inside].astype(np.float64)
+    return colors.mean(0), np.cov(colors.T, bias=True)
 
 
 def square_roots(source: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -85,7 +84,7 @@ def monge_kantorovitch(source: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("name", "matrix"), [("lct", square_roots), ("mkl", monge_kantorovitch)])
 def test_linear_transfers_equal_the_paper(name, matrix, faces):
     face, dst, where = faces
-    result = np.asarray(moved(name, face, dst, where))
+    result = np.asarray(transferred(name, face, dst, where))
     for i in range(2):
         inside = where[i, ..., 0]
         (mean, covariance), (wanted_mean, wanted) = (
@@ -99,30 +98,30 @@ def test_linear_transfers_equal_the_paper(name, matrix, faces):
             np.testing.assert_allclose(moments(result[i], inside)[1], wanted, atol=1e-4)
 
 
-def transported(colours: np.ndarray, wanted: np.ndarray, rounds: np.ndarray) -> np.ndarray:
-    """Float64: each round moves `colours` [n, 3] along its directions by exact 1-D transport.
+def transported(colors: np.ndarray, wanted: np.ndarray, rounds: np.ndarray) -> np.ndarray:
+    """Float64: each round moves `colors` [n, 3] along its directions by exact 1-D transport.
 
     Of as many points on both sides that is the pairing of both in sorted order. A round's moves are
     averaged over its triples of perpendicular directions.
     """
-    colours = colours.astype(np.float64)
+    colors = colors.astype(np.float64)
     for triples in rounds.astype(np.float64):
-        moves = np.zeros_like(colours)
+        moves = np.zeros_like(colors)
         for direction in triples.reshape(-1, 3):
-            source = colours @ direction
+            source = colors @ direction
             order = np.argsort(source, kind="stable")
             change = np.empty_like(source)
             change[order] = np.sort(wanted @ direction) - source[order]
             moves += change[:, None] * direction
-        colours = colours + moves / len(triples)
-    return colours
+        colors = colors + moves / len(triples)
+    return colors
 
 
 @pytest.mark.parametrize(("name", "rounds"), [("idt", IDT), ("sot", SOT)])
 def test_sliced_transfers_equal_sorting(name, rounds, faces):
     """Curves of 256 places against exact pairs of pixels: an 8-bit step apart on average."""
     face, dst, where = faces
-    result = np.asarray(moved(name, face, dst, where))
+    result = np.asarray(transferred(name, face, dst, where))
     for i in range(2):
         inside = where[i, ..., 0]
         expected = transported(face[i][inside], dst[i][inside].astype(np.float64), rounds)
@@ -134,7 +133,7 @@ def test_sliced_transfers_equal_sorting(name, rounds, faces):
 @pytest.mark.parametrize("name", ["idt", "sot"])
 def test_sliced_transfers_give_dsts_distribution(name, faces):
     face, dst, where = faces
-    result = np.asarray(moved(name, face, dst, where))
+    result = np.asarray(transferred(name, face, dst, where))
     for axis in np.random.default_rng(5).standard_normal((8, 3)):
         inside = where[0, ..., 0]
         got, before, wanted = (np.sort(p[0][inside] @ axis) for p in (result, face, dst))
@@ -146,9 +145,9 @@ def test_a_mean_of_measurements_lies_between_them(name, faces):
     """What the average along a track needs: no transfer jumps when its statistics are averaged."""
     face, dst, where = faces
     transfer = TRANSFERS[name]
-    one, other = (Measurements().take(transfer, face, dst * share, where) for share in (1.0, 0.9))
+    one, other = (transfer.measure(face, dst * share, where) for share in (1.0, 0.9))
     middle = jax.tree.map(lambda a, b: (a + b) / 2, one, other)
-    pictures = [np.asarray(recoloured(transfer, face, m)) for m in (one, middle, other)]
+    pictures = [np.asarray(transfer.apply(face, stats)) for stats in (one, middle, other)]
     inside = where[..., 0]
     first, mean, last = (p[inside].mean(0) for p in pictures)
     np.testing.assert_allclose(mean, (first + last) / 2, atol=0.005)
@@ -166,7 +165,7 @@ def test_light_equals_a_quotient_of_gaussians(faces):
 
     wanted, source = (blur(p[0] * weights) / blur(weights) for p in (dst, face))
     expected = face[0] * (wanted + LIGHT_FLOOR) / (source + LIGHT_FLOOR)
-    result = moved("light", face, dst, where)[0]
+    result = transferred("light", face, dst, where)[0]
     np.testing.assert_allclose(result, expected.clip(0, 1), atol=1e-4)
 
 
@@ -174,7 +173,7 @@ def test_light_takes_a_shadow_away(faces):
     """A face whose one side lies in shadow gets its even light back, its features stay."""
     _, dst, where = faces
     shade = np.linspace(0.3, 1.0, SIZE, dtype=np.float32)[None, None, :, None]
-    lit = np.asarray(moved("light", dst * shade, dst, where))
+    lit = np.asarray(transferred("light", dst * shade, dst, where))
     inside = where[..., 0]
     before = np.abs(dst * shade - dst)[inside].mean()
     assert np.abs(lit - dst)[inside].mean() < 0.3 * before

@@ -9,7 +9,15 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from workspaces import COUNT, HEIGHT, WIDTH, WITHOUT_FACE, read_clip, run, write_aligned
+from workspaces import (
+    COUNT,
+    HEIGHT,
+    WIDTH,
+    WITHOUT_FACE,
+    convert_workspace,
+    read_clip,
+    write_aligned,
+)
 
 from odfs_jax.errors import UserError
 from odfs_jax.provenance.statement import COMMENT
@@ -17,7 +25,7 @@ from odfs_jax.provenance.statement import COMMENT
 
 def test_a_clip_is_swapped_with_its_times_and_its_sound(workspace, caplog):
     caplog.set_level(logging.INFO)
-    run(workspace)
+    convert_workspace(workspace)
     before, sound, _ = read_clip(workspace / "dst.mp4")
     after, sound_after, comment = read_clip(workspace / "result.mp4")
     assert [f.pts * f.time_base for f in after] == [f.pts * f.time_base for f in before]
@@ -33,8 +41,8 @@ def test_a_clip_is_swapped_with_its_times_and_its_sound(workspace, caplog):
 def test_only_faces_that_still_have_a_png_are_swapped(workspace):
     """Written without loss, the other frames are the source's bit for bit."""
     (workspace / "dst/aligned/00004_0.png").unlink()
-    run(workspace, f"output.path={workspace}/pictures", "merge=hist_match")
-    run(workspace, f"output.path={workspace}/again", "merge=hist_match")
+    convert_workspace(workspace, f"output.path={workspace}/pictures", "merge=hist_match")
+    convert_workspace(workspace, f"output.path={workspace}/again", "merge=hist_match")
     files = sorted((workspace / "pictures").glob("*.png"))
     assert len(files) == COUNT
     # The reader's own pictures of the clip: what a frame without a face has to be.
@@ -42,7 +50,7 @@ def test_only_faces_that_still_have_a_png_are_swapped(workspace):
         path.rename(path.with_suffix(".away"))
     points = np.random.default_rng(0).random((68, 2)) * 9 - 500  # outside the frame: skipped
     write_aligned(workspace / "dst/aligned/out.png", points, 0, 0)  # a clip needs one file
-    run(workspace, f"output.path={workspace}/plain")
+    convert_workspace(workspace, f"output.path={workspace}/plain")
     for index, file in enumerate(files):
         swapped, plain = (cv2.imread(str(p)) for p in (file, workspace / "plain" / file.name))
         assert (swapped == plain).all() == (index in (WITHOUT_FACE, 4))
@@ -51,7 +59,9 @@ def test_only_faces_that_still_have_a_png_are_swapped(workspace):
 
 def test_bfloat16_gives_the_same_faces_but_for_their_last_digits(workspace):
     for precision in ("float32", "bfloat16"):
-        run(workspace, f"output.path={workspace}/{precision}", f"precision={precision}")
+        convert_workspace(
+            workspace, f"output.path={workspace}/{precision}", f"precision={precision}"
+        )
     apart = []
     for file in sorted((workspace / "float32").glob("*.png")):
         pair = (cv2.imread(str(workspace / p / file.name)) for p in ("float32", "bfloat16"))
@@ -69,7 +79,7 @@ def test_a_folder_of_pictures_gives_a_folder(workspace, face_points, smooth_pict
     (workspace / "dst/broken.png").write_bytes(b"no picture")
     face = {"file": "b.png", "width": WIDTH, "height": HEIGHT}
     write_aligned(workspace / "dst/aligned/b_0.png", face_points((60, 50), 30), 7, None, **face)
-    run(workspace)
+    convert_workspace(workspace)
     written = sorted(p.name for p in (workspace / "result").iterdir())
     assert written == ["a.png", "b.png", "c.png", "provenance.json", "provenance.json.c2pa"]
     changed = [
@@ -93,7 +103,7 @@ def test_bad_aligned_files_are_named_skipped_and_counted(workspace, caplog):
     plain = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
     (aligned_png / "plain.png").write_bytes(plain)
     (aligned_png / "hostile.png").write_bytes(hostile(plain))
-    run(workspace)
+    convert_workspace(workspace)
     for name in ("cut", "text", "plain", "hostile"):
         assert sum(f"{name}.png" in message for message in caplog.messages) == 1
     assert "5 faces swapped" in caplog.messages[-1] and "4 files skipped" in caplog.messages[-1]
@@ -109,32 +119,32 @@ def hostile(picture: bytes) -> bytes:
 
 def test_what_is_missing_or_ambiguous_is_said(workspace, trained):
     with pytest.raises(UserError, match=r"name=other: no such model in .* there is: tiny"):
-        run(workspace, "name=other")
+        convert_workspace(workspace, "name=other")
     with pytest.raises(UserError, match=r"run: python convert.py data=dst"):
-        run(workspace, "data=src")
+        convert_workspace(workspace, "data=src")
     with pytest.raises(UserError, match=r"batch_size=0: expected at least 1"):
-        run(workspace, "batch_size=0")
+        convert_workspace(workspace, "batch_size=0")
     with pytest.raises(UserError, match=r"precision=half: expected one of float32, bfloat16"):
-        run(workspace, "precision=half")
+        convert_workspace(workspace, "precision=half")
     (workspace / "models" / "second").symlink_to(trained)
     with pytest.raises(UserError, match=r"several models .* name=: second, tiny"):
-        run(workspace)
+        convert_workspace(workspace)
     for name in ("second", "tiny"):
         (workspace / "models" / name).unlink()
     with pytest.raises(UserError, match=r"no trained model here; run: python train.py"):
-        run(workspace)
+        convert_workspace(workspace)
     assert not (workspace / "result.mp4").exists()
 
 
 def test_a_file_that_is_no_result_is_not_replaced(workspace):
     (workspace / "result.mp4").write_bytes((workspace / "dst.mp4").read_bytes())
     with pytest.raises(UserError, match="not an earlier result"):
-        run(workspace)
+        convert_workspace(workspace)
     assert (workspace / "result.mp4").read_bytes() == (workspace / "dst.mp4").read_bytes()
 
 
 def test_a_full_disk_leaves_the_earlier_result(workspace, monkeypatch):
-    run(workspace)
+    convert_workspace(workspace)
     earlier = (workspace / "result.mp4").read_bytes()
 
     def full(_descriptor):
@@ -142,7 +152,7 @@ def test_a_full_disk_leaves_the_earlier_result(workspace, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        run(workspace, "output.crf=40")
+        convert_workspace(workspace, "output.crf=40")
     assert (workspace / "result.mp4").read_bytes() == earlier
     assert sorted(p.name for p in workspace.iterdir()) == ["dst", "dst.mp4", "models", "result.mp4"]
 

@@ -7,7 +7,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from workspaces import run, write_aligned
+from workspaces import convert_workspace, write_aligned
 
 from odfs_jax.provenance.verify import WHOLE, verify
 
@@ -36,7 +36,7 @@ def convert(tmp_path, trained, smooth_picture, face_points, caplog):
             aligned = tmp_path / "dst" / "aligned" / f"0_{number}.png"
             write_aligned(aligned, face_points(centre, width), 0, pts, **where)
         result = tmp_path / "result.mkv"
-        run(tmp_path, f"output.path={result}", "output.codec=ffv1", *settings)
+        convert_workspace(tmp_path, f"output.path={result}", "output.codec=ffv1", *settings)
         assert verify(result).code == WHOLE
         if clip.suffix:
             image = rgb(clip)
@@ -121,7 +121,7 @@ def test_odd_pictures(convert):
 def test_an_odd_size_that_an_encoder_cannot_hold_becomes_full_chroma(convert, tmp_path):
     _, after, _ = convert([((100, 60), 60)], (121, 201), settings=("output.pixel_format=yuv420p",))
     assert after.shape == (121, 201, 3)
-    run(tmp_path, "output.codec=x264", f"output.path={tmp_path}/out.mp4")
+    convert_workspace(tmp_path, "output.codec=x264", f"output.path={tmp_path}/out.mp4")
     assert read_video(tmp_path / "out.mp4")[0].format.name == "yuv444p"
 
 

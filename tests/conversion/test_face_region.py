@@ -20,7 +20,7 @@ def test_a_region_holds_the_face_square(face_points, size, roll, face_type):
     corners = np.array([[-0.5, -0.5], [63.5, -0.5], [-0.5, 63.5], [63.5, 63.5]])
     inside = transform(invert(matrix), corners) - (region.left, region.top)
     assert inside.min() > 0.5 and inside.max() < region.side - 1.5
-    np.testing.assert_allclose(transform(region.matrix, inside), corners, atol=0.01)
+    np.testing.assert_allclose(transform(region.model_from_region, inside), corners, atol=0.01)
     assert region.face_side == pytest.approx(size / (1 - 2 * face_type.padding), rel=1e-3)
 
 
@@ -29,8 +29,8 @@ def test_a_widened_region_is_the_same_face(face_points):
     wide = region.widened(SIDES[SIDES.index(region.side) + 1])
     moved = np.array([[region.left - wide.left, region.top - wide.top]])
     np.testing.assert_allclose(
-        transform(wide.matrix, moved + np.array([10, 7])),
-        transform(region.matrix, np.array([[10, 7]])),
+        transform(wide.model_from_region, moved + np.array([10, 7])),
+        transform(region.model_from_region, np.array([[10, 7]])),
         atol=1e-3,
     )
 

@@ -10,18 +10,15 @@ from PIL import Image
 from odfs_jax.conversion.finishing import (
     MOST_MEDIANS,
     SMALLEST,
-    Finish,
-    degraded,
+    degrade,
     gaussian,
     median,
-    sharpened,
+    sharpen,
 )
 
-NOTHING = {"sharpen": 0.0, "sharpen_by": "gaussian", "bicubic": 0.0, "denoise": 0.0, "jpeg": 0.0}
 
-
-def finish(**changes) -> Finish:
-    return Finish(**(NOTHING | changes))
+def degraded(pictures: jax.Array, bicubic=0.0, denoise=0.0, jpeg=0.0) -> jax.Array:
+    return degrade(pictures, bicubic, denoise, jpeg)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +31,7 @@ def pictures() -> np.ndarray:
     return noisy.clip(0, 255).astype(np.uint8)
 
 
-def of_one(pictures: np.ndarray) -> jax.Array:
+def in_unit_range(pictures: np.ndarray) -> jax.Array:
     return jnp.asarray(pictures, jnp.float32) / 255
 
 
@@ -45,43 +42,44 @@ def blurred(picture: np.ndarray, sigma: float) -> np.ndarray:
 
 @pytest.mark.parametrize("sigma", [1.0, 2.5])
 def test_gaussian_equals_opencv(pictures, sigma):
-    ours = jax.jit(gaussian, static_argnums=1)(of_one(pictures), sigma)
+    ours = jax.jit(gaussian, static_argnums=1)(in_unit_range(pictures), sigma)
     for one, picture in zip(ours, pictures, strict=True):
         expected = blurred(picture.astype(np.float64) / 255, sigma)
         np.testing.assert_allclose(one, expected, atol=1e-5)
 
 
 def test_median_equals_opencv(pictures):
-    ours = np.rint(np.asarray(jax.jit(median)(of_one(pictures))) * 255)
+    ours = np.rint(np.asarray(jax.jit(median)(in_unit_range(pictures))) * 255)
     for one, picture in zip(ours, pictures, strict=True):
         np.testing.assert_array_equal(one, cv2.medianBlur(picture, 3))
 
 
 def test_sharpening_adds_what_a_gaussian_takes(pictures):
-    ours = sharpened(of_one(pictures), finish(sharpen=0.7))
+    ours = sharpen(in_unit_range(pictures), 0.7, "gaussian")
     for one, picture in zip(ours, pictures / 255, strict=True):
         expected = np.clip(picture + 0.7 * (picture - blurred(picture, 1.0)), 0, 1)
         np.testing.assert_allclose(one, expected, atol=1e-5)
 
 
-def test_unsharp_leaves_colour_and_noise_alone(pictures):
-    strong = finish(sharpen=1.0, sharpen_by="unsharp")
-    change = np.asarray(sharpened(of_one(pictures), strong)) - pictures / 255
+def test_unsharp_leaves_color_and_noise_alone(pictures):
+    change = np.asarray(sharpen(in_unit_range(pictures), 1.0, "unsharp")) - pictures / 255
     inside = ((pictures > 60) & (pictures < 190)).all(-1)  # not clipped
     np.testing.assert_allclose(np.ptp(change[inside], axis=-1), 0, atol=1e-5)
     assert np.abs(change).max() > 0.05
     faint = np.random.default_rng(1).integers(127, 130, (1, 20, 20, 3))
-    np.testing.assert_array_equal(sharpened(of_one(faint), strong), of_one(faint))
+    np.testing.assert_array_equal(
+        sharpen(in_unit_range(faint), 1.0, "unsharp"), in_unit_range(faint)
+    )
 
 
 def test_nothing_asked_for_changes_nothing(pictures):
-    picture = of_one(pictures)
-    assert sharpened(picture, finish()) is picture and degraded(picture, finish()) is picture
+    picture = in_unit_range(pictures)
+    assert sharpen(picture, 0.0, "gaussian") is picture and degraded(picture) is picture
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_resizing_equals_pillow(pictures, share):
-    ours = degraded(of_one(pictures), finish(bicubic=share))
+    ours = degraded(in_unit_range(pictures), bicubic=share)
     kept = 1 - (1 - SMALLEST) * share
     for one, picture in zip(ours, pictures, strict=True):
         for channel in range(3):
@@ -93,17 +91,17 @@ def test_resizing_equals_pillow(pictures, share):
 
 
 def test_denoising_is_medians_in_part_or_whole(pictures):
-    picture = of_one(pictures)
+    picture = in_unit_range(pictures)
     once = median(picture)
-    np.testing.assert_allclose(degraded(picture, finish(denoise=1 / MOST_MEDIANS)), once, atol=1e-6)
-    half = degraded(picture, finish(denoise=0.5 / MOST_MEDIANS))
+    np.testing.assert_allclose(degraded(picture, denoise=1 / MOST_MEDIANS), once, atol=1e-6)
+    half = degraded(picture, denoise=0.5 / MOST_MEDIANS)
     np.testing.assert_allclose(half, (picture + once) / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("quality", [90, 50, 20])
-def test_jpeg_equals_an_encoder_on_grey(pictures, quality):
+def test_jpeg_equals_an_encoder_on_gray(pictures, quality):
     ours = degraded(
-        jnp.repeat(of_one(pictures[..., :1]), 3, axis=-1), finish(jpeg=(100 - quality) / 95)
+        jnp.repeat(in_unit_range(pictures[..., :1]), 3, axis=-1), jpeg=(100 - quality) / 95
     )
     for one, picture in zip(ours, pictures[..., 0], strict=True):
         coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]

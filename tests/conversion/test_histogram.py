@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from skimage.exposure import match_histograms
 
-from odfs_jax.conversion.colors.base import Measurements, recoloured
-from odfs_jax.conversion.colors.histogram import hist
+from odfs_jax.conversion.colors import TRANSFERS
 
 
 @jax.jit
 def match(faces, targets, where):
-    return recoloured(hist, faces, Measurements().take(hist, faces, targets, where))
+    hist = TRANSFERS["hist"]
+    return hist.apply(faces, hist.measure(faces, targets, where))
 
 
 def faces(low: int, high: int, seed: int) -> np.ndarray:

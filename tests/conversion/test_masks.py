@@ -1,4 +1,4 @@
-"""Erosion, dilation and blur against OpenCV; the spec's formulas; weights that leave no edge."""
+"""Erosion, dilation and blur against OpenCV; the 2018 program's formulas; alpha without an edge."""
 
 import cv2
 import jax
@@ -8,8 +8,8 @@ import pytest
 
 from odfs_jax.conversion.masks import (
     MaskSettings,
+    blend_mask,
     box_blur,
-    cover,
     dilate,
     erode,
     kernel_sizes,
@@ -19,7 +19,7 @@ from odfs_jax.conversion.masks import (
 SIDE = 72
 SIZES = np.array([0, 1, 2, 7, 16, 33], np.int32)
 MAX_SIZE = 40
-weigh = jax.jit(cover, static_argnums=(2, 3))
+jitted_blend_mask = jax.jit(blend_mask, static_argnums=(2, 3))
 
 
 def random_masks() -> np.ndarray:
@@ -67,7 +67,7 @@ def test_solid_side_is_the_shorter_side_of_the_bounding_box():
 
 
 @pytest.mark.parametrize(("erosion", "blur"), [(130, 100), (30, 0), (-70, 200), (0, -50)])
-def test_kernel_sizes_follow_the_spec(erosion, blur):
+def test_kernel_sizes_follow_the_2018_program(erosion, blur):
     sides = np.array([0, 60, 155, 500, 1200])
     settings = MaskSettings(erode=erosion, blur=blur, border=0.0, smooth=False)
     eroded, blurred = kernel_sizes(jnp.array(sides), settings)
@@ -85,17 +85,17 @@ def upright(resolution: int, face: float, offset: float) -> np.ndarray:
     return np.array([[[scale, 0, shift], [0, scale, shift]]], np.float32)
 
 
-def test_weights_are_the_eroded_and_blurred_mask_away_from_the_square():
+def test_alpha_is_the_eroded_and_blurred_mask_away_from_the_square():
     mask = np.zeros((1, 128, 128), np.float32)
     cv2.ellipse(mask[0], (64, 64), (30, 40), 0, 0, 360, 1.0, -1)
     settings = MaskSettings(erode=100, blur=100, border=0.0, smooth=False)
-    coverage = weigh(jnp.array(mask), upright(64, 110, 9), 64, settings)
-    length = float(coverage.side[0])
+    mask_of_blend = jitted_blend_mask(jnp.array(mask), upright(64, 110, 9), 64, settings)
+    length = float(mask_of_blend.side[0])
     erosion, blur = int(length * (0.126 - length * 0.00004551365)), int(length * 0.1)
     assert (length, erosion, blur) == (60, 7, 6)
     expected = cv2.blur(cv2.erode(mask[0], ellipse(erosion)), (blur, blur))
-    np.testing.assert_allclose(coverage.weights[0], expected, atol=2e-4)
-    np.testing.assert_array_equal(coverage.solid[0], cv2.erode(mask[0], ellipse(erosion)))
+    np.testing.assert_allclose(mask_of_blend.alpha[0], expected, atol=2e-4)
+    np.testing.assert_array_equal(mask_of_blend.solid[0], cv2.erode(mask[0], ellipse(erosion)))
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,15 @@ def test_no_straight_edge_whatever_the_settings(erosion, blur, border):
     mask = np.zeros((1, 128, 128), np.float32)
     mask[0, square, square] = 1
     settings = MaskSettings(erosion, blur, border, smooth=False)
-    weights = np.asarray(weigh(jnp.array(mask), upright(64, 88, 20), 64, settings).weights[0])
+    alpha = np.asarray(
+        jitted_blend_mask(jnp.array(mask), upright(64, 88, 20), 64, settings).alpha[0]
+    )
     outside = np.ones_like(mask[0], bool)
     outside[square, square] = False
-    assert (weights[outside] == 0).all()
-    assert weights[64, 64] == pytest.approx(1, abs=1e-3)
+    assert (alpha[outside] == 0).all()
+    assert alpha[64, 64] == pytest.approx(1, abs=1e-3)
     reaches = [pixels for pixels in (blur * 0.001 * 87 / 2, border * 88) if pixels]
-    assert np.abs(np.diff(weights[64])).max() <= 1.5 * sum(1 / pixels for pixels in reaches)
+    assert np.abs(np.diff(alpha[64])).max() <= 1.5 * sum(1 / pixels for pixels in reaches)
 
 
 def test_faint_masks_are_dropped_and_no_solid_mask_means_no_face():
@@ -124,17 +126,21 @@ def test_faint_masks_are_dropped_and_no_solid_mask_means_no_face():
     masks[1, 16:48, 16:48] = 0.89
     plain = MaskSettings(erode=0, blur=0, border=0.0, smooth=False)
     matrices = np.tile(upright(64, 60, 2), (2, 1, 1))
-    coverage = weigh(jnp.array(masks), matrices, 64, plain)
-    weights, side = coverage.weights, coverage.side
+    mask_of_blend = jitted_blend_mask(jnp.array(masks), matrices, 64, plain)
+    alpha, side = mask_of_blend.alpha, mask_of_blend.side
     assert side.tolist() == [31, 0]
-    assert (np.asarray(weights[0, 50:56]) == 0).all()
-    assert (np.asarray(weights[1]) == 0).all()
+    assert (np.asarray(alpha[0, 50:56]) == 0).all()
+    assert (np.asarray(alpha[1]) == 0).all()
 
 
 def test_a_smooth_feather_has_the_same_reach():
     mask = face_masks()[:1]
     matrix = upright(64, 68, 2)
-    linear = weigh(jnp.array(mask), matrix, 64, MaskSettings(30, 100, 0.0, smooth=False)).weights
-    smooth = weigh(jnp.array(mask), matrix, 64, MaskSettings(30, 100, 0.0, smooth=True)).weights
+    linear = jitted_blend_mask(
+        jnp.array(mask), matrix, 64, MaskSettings(30, 100, 0.0, smooth=False)
+    ).alpha
+    smooth = jitted_blend_mask(
+        jnp.array(mask), matrix, 64, MaskSettings(30, 100, 0.0, smooth=True)
+    ).alpha
     np.testing.assert_array_equal(np.asarray(linear) > 1e-3, np.asarray(smooth) > 3e-6)
     np.testing.assert_allclose(smooth, linear**2 * (3 - 2 * linear), atol=1e-6)

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 
 from odfs_jax.config import DegradeConfig, MergeConfig
-from odfs_jax.conversion.colors.base import Measurements
 from odfs_jax.conversion.face_region import face_region, read_region, write_region
 from odfs_jax.conversion.masks import outline_masks
-from odfs_jax.conversion.merge import Merged, Places, build_merge, mask_settings
+from odfs_jax.conversion.merge import Merged, Placement, build_merge, mask_settings
 from odfs_jax.conversion.modes import MODES, build_mode
-from odfs_jax.conversion.modes.base import Swap
 from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
@@ -29,26 +27,31 @@ def settings(mode: str = "overlay", **changes) -> MergeConfig:
 
 def merged(swapper, config, frame, points) -> np.ndarray:
     region = face_region(points, FaceType.FULL, RESOLUTION)
-    new = one_call(build_merge(swapper, config), read_region(frame, region), region)
+    new = merged_region(build_merge(swapper, config), read_region(frame, region), region)
     assert int(new.side[0]) > 0
     result = frame.copy()
     write_region(result, region, np.asarray(new.pixels[0]))
     return result
 
 
-def one_call(merge, pixels, region) -> Merged:
-    """What both calls of `merge` make of one region."""
-    lines = outline_masks(region.points, RESOLUTION, tuple(merge.config.keep))[None]
-    places = Places(region.matrix[None], None, lines if merge.outlined else None)
-    return merge.lay(pixels[None], places, merge.predict({}, pixels[None], places))
+def merged_region(merge, pixels, region) -> Merged:
+    """One region through both calls of `merge`."""
+    outlines = outline_masks(region.points, RESOLUTION, tuple(merge.config.keep))[None]
+    placement = Placement(
+        region.model_from_region[None], None, outlines if merge.needs_outlines else None
+    )
+    prediction = merge.predict({}, pixels[None], placement)
+    return merge.composite(pixels[None], placement, prediction)
 
 
 @pytest.mark.parametrize("mode", sorted(MODES.keys() - {"hist_match_bw"}))
 @pytest.mark.parametrize(("size", "roll"), [(30, 0), (75, 25)])
-def test_a_perfect_network_changes_nothing(mode, size, roll, perfect, face_points, smooth_picture):
+def test_a_perfect_network_changes_nothing(
+    mode, size, roll, identity_swapper, face_points, smooth_picture
+):
     frame = smooth_picture(220, 260)
     points = face_points((140, 105), size, roll)
-    swapper = perfect(RESOLUTION, erode_modifier=30.0, border=0.046875)
+    swapper = identity_swapper(RESOLUTION, erode_modifier=30.0, border=0.046875)
     result = merged(swapper, settings(mode, blur=50), frame, points)
     difference = np.abs(result.astype(int) - frame)
     assert difference.max() <= 2
@@ -56,10 +59,12 @@ def test_a_perfect_network_changes_nothing(mode, size, roll, perfect, face_point
 
 
 @pytest.mark.parametrize("mode", sorted(MODES.keys() - {"raw_predict"}))
-def test_pixels_outside_the_mask_are_untouched(mode, perfect, face_points):
+def test_pixels_outside_the_mask_are_untouched(mode, identity_swapper, face_points):
     frame = np.random.default_rng(0).integers(0, 256, (220, 260, 3), np.uint8)
     points = face_points((140, 105), 60, 10)
-    result = merged(perfect(RESOLUTION, lambda faces: 1 - faces), settings(mode), frame, points)
+    result = merged(
+        identity_swapper(RESOLUTION, lambda faces: 1 - faces), settings(mode), frame, points
+    )
     changed = (result != frame).any(-1)
     y, x = np.mgrid[:220, :260]
     face_side = 60 / (1 - 2 * FaceType.FULL.padding)
@@ -68,12 +73,12 @@ def test_pixels_outside_the_mask_are_untouched(mode, perfect, face_points):
     assert changed[distance < 0.37].mean() > 0.9
 
 
-def test_the_colour_of_the_prediction_is_taken_over_by_overlay_only(
-    perfect, face_points, smooth_picture
+def test_the_color_of_the_prediction_is_taken_over_by_overlay_only(
+    identity_swapper, face_points, smooth_picture
 ):
     frame = smooth_picture(200, 200)
     points = face_points((100, 100), 60)
-    swapper = perfect(RESOLUTION, lambda faces: 0.5 * faces + 0.1)
+    swapper = identity_swapper(RESOLUTION, lambda faces: 0.5 * faces + 0.1)
     overlaid = merged(swapper, settings("overlay"), frame, points)[100, 100]
     expected = 0.5 * frame[100, 100] + 0.1 * 255
     np.testing.assert_allclose(overlaid, expected, atol=2)
@@ -81,10 +86,12 @@ def test_the_colour_of_the_prediction_is_taken_over_by_overlay_only(
     np.testing.assert_allclose(matched[100, 100].astype(int), frame[100, 100], atol=3)
 
 
-def test_a_transfer_gives_dsts_colours_before_the_mode(perfect, face_points, smooth_picture):
+def test_a_transfer_gives_dsts_colors_before_the_mode(
+    identity_swapper, face_points, smooth_picture
+):
     frame = smooth_picture(200, 200)
     points = face_points((100, 100), 60)
-    swapper = perfect(RESOLUTION, lambda faces: 0.5 * faces + 0.1)
+    swapper = identity_swapper(RESOLUTION, lambda faces: 0.5 * faces + 0.1)
     away = {
         color: np.abs(merged(swapper, settings(color=color), frame, points).astype(int) - frame)
         for color in ("none", "rct", "light")
@@ -120,8 +127,8 @@ def test_a_network_that_sees_less_than_it_makes(face_points, smooth_picture):
     assert 0.02 < (changed != frame).any(-1).mean() < 0.04  # the disc is 3.2 % of the frame
 
 
-def test_the_users_modifiers_are_added_to_the_models(perfect):
-    swapper = perfect(RESOLUTION, erode_modifier=30.0, blur_modifier=5.0, border=0.04)
+def test_the_users_modifiers_are_added_to_the_models(identity_swapper):
+    swapper = identity_swapper(RESOLUTION, erode_modifier=30.0, blur_modifier=5.0, border=0.04)
     mask = mask_settings(swapper, settings(erode=-50, blur=20, feather="smooth"))
     assert (mask.erode, mask.blur, mask.border, mask.smooth) == (-20, 25, 0.04, True)
 
@@ -134,7 +141,8 @@ def test_what_the_histogram_counts_is_the_models_choice_unless_the_user_asks(own
     faces = jnp.full((1, 16, 16, 3), 0.4)  # 102 of 255: not between two bins
     dst = jnp.where(masks > 0, 0.2, 0.9) * jnp.ones((1, 1, 1, 3))
     mode = build_mode(settings("hist_match", args={"masked": asked}), {"masked": own})
-    middle = float(mode.recolour(Swap(faces, masks, dst), Measurements())[0, 8, 8, 0])
+    stats = mode.measure(faces, masks, dst, None)
+    middle = float(mode.recolor(faces, stats)[0, 8, 8, 0])
     counts_the_face_only = own if asked is None else asked
     assert middle == pytest.approx(0.2 if counts_the_face_only else 0.9, abs=0.01)
 
@@ -155,14 +163,14 @@ def test_what_the_histogram_counts_is_the_models_choice_unless_the_user_asks(own
         (settings("hist_match", args={"masked": 3}), "merge.args.masked=3: expected a bool"),
     ],
 )
-def test_what_a_merge_cannot_do_is_said(perfect, config, message):
+def test_what_a_merge_cannot_do_is_said(identity_swapper, config, message):
     with pytest.raises(UserError) as error:
-        build_merge(perfect(RESOLUTION), config)
+        build_merge(identity_swapper(RESOLUTION), config)
     assert str(error.value).startswith(message)
 
 
-def test_a_face_without_a_solid_mask_is_left_alone(perfect, smooth_picture, face_points):
-    swapper = perfect(RESOLUTION, lambda faces: 1 - faces)
+def test_a_face_without_a_solid_mask_is_left_alone(identity_swapper, smooth_picture, face_points):
+    swapper = identity_swapper(RESOLUTION, lambda faces: 1 - faces)
     faint = type(swapper)(
         lambda params, faces: (faces, 0.8 * swapper.predict(params, faces)[1]),
         **{k: getattr(swapper, k) for k in ("params", "input_spec", "output_spec")},
@@ -170,18 +178,20 @@ def test_a_face_without_a_solid_mask_is_left_alone(perfect, smooth_picture, face
     frame = smooth_picture(120, 120)
     region = face_region(face_points((60, 60), 40), FaceType.FULL, RESOLUTION)
     pixels = read_region(frame, region)
-    new = one_call(build_merge(faint, settings()), pixels, region)
+    new = merged_region(build_merge(faint, settings()), pixels, region)
     assert int(new.side[0]) == 0
     np.testing.assert_array_equal(new.pixels[0], pixels)
 
 
-def test_placement_lays_the_new_face_elsewhere(perfect, face_points, smooth_picture):
+def test_an_anchor_puts_the_new_face_elsewhere(identity_swapper, face_points, smooth_picture):
     frame = smooth_picture(200, 200)
     region = face_region(face_points((100, 100), 40), FaceType.FULL, RESOLUTION)
     assert region.face_side == pytest.approx(RESOLUTION, rel=0.02)  # a face pixel a frame pixel
     right = np.array([[1.0, 0, 4], [0, 1.0, 0]])
     pixels = read_region(frame, region)
-    moved = one_call(build_merge(perfect(RESOLUTION), settings(), right), pixels, region).pixels
+    moved = merged_region(
+        build_merge(identity_swapper(RESOLUTION), settings(), right), pixels, region
+    ).pixels
     middle = slice(region.side // 2 - 8, region.side // 2 + 8)
     expected = np.roll(pixels, 4, axis=1)[middle, middle].astype(int)
     assert np.abs(expected - np.asarray(moved[0])[middle, middle]).max() <= 3

@@ -71,9 +71,9 @@ def swapped(merger, frames, sources) -> tuple[list[Frame], TargetFaces]:
 
 
 @pytest.fixture(scope="module")
-def inverter(perfect):
-    """merger(batch_size): gives each face in inverted colours."""
-    swapper = perfect(32, lambda faces: 1 - faces)
+def inverter(identity_swapper):
+    """merger(batch_size): gives each face in inverted colors."""
+    swapper = identity_swapper(32, lambda faces: 1 - faces)
     merge = build_merge(swapper, OVERLAY)
     return lambda batch_size: FaceMerger(swapper, merge, batch_size)
 
@@ -120,10 +120,10 @@ def test_weights_say_where_a_frame_changed(inverter, source_of, smooth_picture):
     frames = clip_frames(2, smooth_picture(HEIGHT, WIDTH))
     result, empty = swapped(inverter(4), frames, [source_of(0, (80, 75), 30.0)])[0]
     share = result.weights[..., None] / 255
-    laid = frames[0].image + share * (255.0 - 2.0 * frames[0].image)
+    blended = frames[0].image + share * (255.0 - 2.0 * frames[0].image)
     changed = (result.image != frames[0].image).any(-1)
     assert not changed[result.weights == 0].any() and changed[result.weights == 255].mean() > 0.99
-    assert np.abs(laid - result.image).max() <= 3
+    assert np.abs(blended - result.image).max() <= 3
     assert empty.weights is None
 
 

@@ -6,7 +6,7 @@ import logging
 import cv2
 import numpy as np
 import pytest
-from workspaces import run
+from workspaces import convert_workspace
 
 from odfs_jax.conversion.target_faces import build_selection
 from odfs_jax.data.aligned_png import read_face, write_face
@@ -57,19 +57,19 @@ def test_only_the_person_is_swapped(workspace, actor_faces, caplog):
         place = read_face(path).source
         write_face(path, image, dataclasses.replace(face, source=place))
     write_face(workspace / "ada.png", *actor_faces[ada[1]])
-    run(workspace, f"identity={workspace}/ada.png", f"output.path={workspace}/out")
+    convert_workspace(workspace, f"identity={workspace}/ada.png", f"output.path={workspace}/out")
     assert "2 faces swapped" in caplog.messages[-1]
     assert "3 faces not selected" in caplog.messages[-1]
     with pytest.raises(UserError, match="frames= and identity= leave none of its 5 faces"):
-        run(workspace, f"identity={workspace}/ada.png", "frames=3-")
+        convert_workspace(workspace, f"identity={workspace}/ada.png", "frames=3-")
 
 
 def test_frames_that_are_not_selected_pass_untouched(workspace, caplog):
     caplog.set_level(logging.INFO)
-    run(workspace, "frames=[0,4-]", f"output.path={workspace}/out")
+    convert_workspace(workspace, "frames=[0,4-]", f"output.path={workspace}/out")
     assert "3 faces swapped" in caplog.messages[-1]
     assert "2 faces not selected" in caplog.messages[-1]
-    run(workspace, "frames=0", f"output.path={workspace}/first")
+    convert_workspace(workspace, "frames=0", f"output.path={workspace}/first")
     one, other = (sorted((workspace / n).glob("*.png")) for n in ("out", "first"))
     same = [
         (cv2.imread(str(a)) == cv2.imread(str(b))).all() for a, b in zip(one, other, strict=True)

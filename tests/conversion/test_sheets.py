@@ -36,8 +36,8 @@ def test_pictures_lie_in_their_order(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def merge(perfect):
-    swapper = perfect(32, lambda faces: 1 - faces)
+def merge(identity_swapper):
+    swapper = identity_swapper(32, lambda faces: 1 - faces)
     return swapper, build_merge(swapper, MergeConfig(mode="hist_match"))
 
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-from workspaces import WITHOUT_FACE, run
+from workspaces import WITHOUT_FACE, convert_workspace
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion import convert as conversion
@@ -84,9 +84,9 @@ def pictures(folder):
 
 def test_each_frame_is_merged_as_its_shot_says(workspace, monkeypatch):
     """The frames are those of whole runs with either setting; settings seen twice compile once."""
-    alone = "merge.color_smoothing=0"  # colours are averaged within a shot
-    run(workspace, f"output.path={workspace}/plain", alone)
-    run(workspace, f"output.path={workspace}/matched", "merge=hist_match", alone)
+    alone = "merge.color_smoothing=0"  # colors are averaged within a shot
+    convert_workspace(workspace, f"output.path={workspace}/plain", alone)
+    convert_workspace(workspace, f"output.path={workspace}/matched", "merge=hist_match", alone)
     shots = "- {from: 1, mode: hist_match}\n- from: 3\n- {from: 4, mode: hist_match}\n"
     (workspace / "dst.shots.yaml").write_text(shots)
     built = []
@@ -94,7 +94,7 @@ def test_each_frame_is_merged_as_its_shot_says(workspace, monkeypatch):
     monkeypatch.setattr(
         conversion, "build_merge", lambda *given: built.append(given) or build(*given)
     )
-    run(workspace, f"output.path={workspace}/result", alone)
+    convert_workspace(workspace, f"output.path={workspace}/result", alone)
     assert len(built) == 2
     plain, matched, result = (pictures(workspace / n) for n in ("plain", "matched", "result"))
     for index, near in enumerate([plain, matched, matched, plain, matched, matched]):
@@ -109,8 +109,8 @@ def test_a_bad_shot_is_refused_before_anything_is_written(workspace):
     (workspace / "dst.shots.yaml").write_text("- from: 2\n- {from: 4, erode: 101}\n")
     before = sorted(workspace.iterdir())
     with pytest.raises(UserError, match=r"the shot from 4: merge.erode=101: expected -100..100"):
-        run(workspace, f"output.path={workspace}/result")
+        convert_workspace(workspace, f"output.path={workspace}/result")
     (workspace / "dst.shots.yaml").write_text("- {from: 4, mode: nonsense}\n")
     with pytest.raises(UserError, match=r"the shot from 4: merge.mode=nonsense: not one of"):
-        run(workspace)
+        convert_workspace(workspace)
     assert sorted(workspace.iterdir()) == before

@@ -13,10 +13,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from workspaces import read_clip, run
+from workspaces import convert_workspace, read_clip
 
 from odfs_jax import cli
-from odfs_jax.conversion.pipeline import FaceMerger, Resumption, Shots
+from odfs_jax.conversion.pipeline import FaceMerger, Resumption, ShotMergers
 from odfs_jax.conversion.target_faces import TargetFaces
 from odfs_jax.data.media import picture_folder
 from odfs_jax.data.media.frames import Frame, FrameWriter
@@ -51,17 +51,17 @@ def test_a_stopped_folder_is_gone_on_with(workspace, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     result = workspace / "result"
     settings = (f"output.path={result}", "merge.erode=10")
-    run(workspace, f"output.path={workspace}/unbroken", "merge.erode=10")
+    convert_workspace(workspace, f"output.path={workspace}/unbroken", "merge.erode=10")
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
         with pytest.raises(Stopped):
-            run(workspace, *settings)
+            convert_workspace(workspace, *settings)
     assert not result.exists()
     partial = workspace / "result.partial"
     assert len(contents(partial)) == 3
     with monkeypatch.context() as patch:
         written = stop_after(patch, 100)
-        run(workspace, *settings)
+        convert_workspace(workspace, *settings)
     assert written == [3, 4, 5]
     assert contents(result) == contents(workspace / "unbroken")
     assert "3 frames kept of an earlier run" in caplog.messages[-1]
@@ -82,7 +82,7 @@ def test_batches_are_those_of_an_unbroken_run(lead, there):
 
         def write(self, frame): ...
 
-    shots = Shots([0, 11], [])
+    shots = ShotMergers([0, 11], [])
     resumption = Resumption(Writer(), targets, shots, 4, lead)
     given = [frame.index for frame in resumption.frames(frame for frame in frames)]
     first = 0 if there < 11 else 11
@@ -99,10 +99,10 @@ def test_other_settings_start_again(workspace, monkeypatch, caplog):
         with monkeypatch.context() as patch:
             stop_after(patch, 3)
             with pytest.raises(Stopped):
-                run(workspace, f"output.path={result}")
+                convert_workspace(workspace, f"output.path={result}")
         with monkeypatch.context() as patch:
             written = stop_after(patch, 100)
-            run(workspace, f"output.path={result}", changed)
+            convert_workspace(workspace, f"output.path={result}", changed)
         assert written == [0, 1, 2, 3, 4, 5]
         assert "made with other settings; starting again" in caplog.text
         caplog.clear()
@@ -114,11 +114,11 @@ def test_a_finished_folder_that_was_not_moved_yet_needs_nothing_more(workspace, 
     with monkeypatch.context() as patch:
         patch.setattr(picture_folder, "_finish", lambda *_: fail())
         with pytest.raises(Stopped):
-            run(workspace, f"output.path={result}")
+            convert_workspace(workspace, f"output.path={result}")
     merged = []
     with monkeypatch.context() as patch:
-        patch.setattr(FaceMerger, "_round", lambda *_: merged.append(1))
-        run(workspace, f"output.path={result}")
+        patch.setattr(FaceMerger, "_composite_faces", lambda *_: merged.append(1))
+        convert_workspace(workspace, f"output.path={result}")
     assert not merged and len(contents(result)) == 6 and verify(result).code == WHOLE
 
 
@@ -172,7 +172,7 @@ def wait_for(condition, process, seconds=120.0):
 
 def test_killed_while_encoding_the_old_result_stays(workspace):
     longer(workspace, 100)
-    run(workspace, "output.preset=ultrafast")
+    convert_workspace(workspace, "output.preset=ultrafast")
     before = (workspace / "result.mp4").read_bytes()
     process = start(workspace, "output.preset=ultrafast")
     wait_for(lambda: any(p.stat().st_size for p in workspace.glob(".result-*")), process)

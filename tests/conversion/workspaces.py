@@ -53,7 +53,7 @@ def write_aligned(path: Path, points: np.ndarray, frame: int, pts: int | None, *
     write_face(path, np.zeros((16, 16, 3), np.uint8), face)
 
 
-def run(workspace: Path, *overrides: str) -> None:
+def convert_workspace(workspace: Path, *overrides: str) -> None:
     settings = [f"workspace={workspace}", "hardware.compilation_cache=null", *overrides]
     config = compose("convert", ["data=dst", "batch_size=4", *settings])
     OmegaConf.resolve(config)

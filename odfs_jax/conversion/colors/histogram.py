@@ -3,15 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.conversion.colors.base import Transfer
-
 BINS = 256
 
 
-def _measure(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:
-    """float32 [N, 3, 256]: where each 8-bit value goes, in 0..255.
+def measure(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:
+    """Tables float32 [N, 3, 256] of the value, 0..255, that each 8-bit value becomes.
 
-    On 8-bit values it is the table of `skimage.exposure.match_histograms`.
+    They give `faces` the histograms of `targets`, both [N, R, R, 3], counted where `where`, bool
+    [N, R, R, 1], is True. On 8-bit values they equal `skimage.exposure.match_histograms`.
     """
 
     def channel(face: jax.Array, target: jax.Array, count: jax.Array) -> jax.Array:
@@ -29,17 +28,17 @@ def _measure(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Arra
     return jax.vmap(channels)(faces, targets, where[..., 0])
 
 
-def _apply(pictures: jax.Array, tables: jax.Array) -> jax.Array:
-    """All pixels are mapped; values between two bins are interpolated, so that no bands appear."""
+def apply(pictures: jax.Array, tables: jax.Array) -> jax.Array:
+    """`pictures` [N, h, w, 3] through `tables` [N, 3, 256].
+
+    Values between two bins are interpolated, so that no bands appear.
+    """
     channels = jax.vmap(look_up, in_axes=(0, -1), out_axes=-1)
     return jax.vmap(channels)(tables, pictures * (BINS - 1)) / (BINS - 1)
 
 
-hist = Transfer(_measure, _apply)
-
-
 def look_up(table: jax.Array, values: jax.Array) -> jax.Array:
-    """`table` [n] at `values` in 0..n - 1, linear between entries, the ends' beyond."""
+    """`table` [n] at `values` 0..n - 1: linear between entries, constant beyond the ends."""
     last = table.shape[0] - 1
     values = jnp.clip(values, 0.0, last)
     low = jnp.minimum(jnp.floor(values).astype(jnp.int32), last - 1)
@@ -48,6 +47,6 @@ def look_up(table: jax.Array, values: jax.Array) -> jax.Array:
 
 
 def _histogram(plane: jax.Array, count: jax.Array) -> jax.Array:
-    """float32 [256]: how often each 8-bit value occurs in `plane` [R, R] where `count` is True."""
+    """float32 [256]: the pixels of `plane` [R, R] with each 8-bit value, where `count` is True."""
     bins = jnp.clip(jnp.round(plane * (BINS - 1)), 0, BINS - 1).astype(jnp.int32)
     return jnp.zeros(BINS).at[bins.ravel()].add(count.ravel().astype(jnp.float32))

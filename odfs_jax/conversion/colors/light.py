@@ -1,22 +1,24 @@
-"""dst's light on the new face: the quotient of both pictures' slow parts.
+"""dst's light on the new face: the new face times the quotient of both blurred faces.
 
-What changes slowly over a face is its light, what changes fast its features: the quotient image of
-Riklin-Raviv and Shashua, CVPR 1999, with a gaussian of LIGHT_SIGMA for the slow part. Src's shadows
-go, dst's come, in every channel.
+Light changes slowly over a face, features change fast: the quotient image of Riklin-Raviv and
+Shashua, CVPR 1999, with a gaussian of LIGHT_SIGMA for the slow part. It takes src's shadows away
+and adds dst's, in every channel.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from odfs_jax.conversion.colors.base import Transfer
-
 LIGHT_SIGMA = 0.12  # of the face square's side: wider than an eye or a mouth, narrower than a cheek
 LIGHT_FLOOR = 0.02  # keeps the quotient of two dark places near 1
 
 
-def _measure(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:
-    """The quotient [N, R, R, 3], inside `where` and as far around it as the gaussian reaches."""
+def measure(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:
+    """The quotient [N, R, R, 3] of the blurred `targets` and `faces`, both [N, R, R, 3].
+
+    Only pixels where `where`, bool [N, R, R, 1], is True are blurred; the quotient is 1 where the
+    gaussian does not reach any of them.
+    """
     size = faces.shape[1]
     place = np.arange(size, dtype=np.float32)
     apart = (place[:, None] - place[None, :]) / (LIGHT_SIGMA * size)
@@ -31,8 +33,6 @@ def _measure(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Arra
     return jnp.where(total > 1e-6, (wanted + LIGHT_FLOOR) / (source + LIGHT_FLOOR), 1.0)
 
 
-def _apply(pictures: jax.Array, quotient: jax.Array) -> jax.Array:
+def apply(pictures: jax.Array, quotient: jax.Array) -> jax.Array:
+    """`pictures` times `quotient`, both [N, R, R, 3]."""
     return jnp.clip(pictures * quotient, 0.0, 1.0)
-
-
-light = Transfer(_measure, _apply)

@@ -1,11 +1,11 @@
-"""Transfers of the whole distribution of colours, seen along one direction after another.
+"""Transfers of the whole distribution of colors, along one direction of RGB space after another.
 
 Along a direction both distributions are one-dimensional, and the transport between them is a
-monotone curve. `idt` moves colours by the curves of three perpendicular directions at a time,
-turned anew each round (Pitie, Kokaram, Dahyot, "Automated colour grading using colour distribution
-transfer", CVIU 107, 2007); `sot` by the mean of many directions, a gradient step on the sliced
-Wasserstein distance (Bonneel, Rabin, Peyre, Pfister, JMIV 51, 2015). The directions are fixed, so
-that every frame goes the same way.
+monotone curve. `idt` moves colors by the curves of three perpendicular directions at a time, in
+other directions each round (Pitie, Kokaram, Dahyot, "Automated colour grading using colour
+distribution transfer", CVIU 107, 2007); `sot` by the mean of many directions, a gradient step on
+the sliced Wasserstein distance (Bonneel, Rabin, Peyre, Pfister, JMIV 51, 2015). The directions are
+fixed, so that every frame is treated the same way.
 """
 
 from functools import partial
@@ -14,47 +14,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from odfs_jax.conversion.colors.base import Transfer
 from odfs_jax.conversion.colors.histogram import look_up
 
 BINS = 256  # of a curve, over all that RGB in [0, 1] can be along its direction
 COUNTED = 64  # pixels a side of the face that are counted, at most: a curve needs no more
 IDT_ROUNDS = 12
 SOT_ROUNDS, SOT_DIRECTIONS = 8, 9  # directions a round: three perpendicular triples
-SOT_STEP = 3.0  # the mean of n directions moves a colour by a third of the way in three dimensions
+IDT_STEP = SOT_STEP = 3.0  # the mean of n directions moves a color by a third of the way in 3-D
 FLOOR = 1e-6  # of a bin's share: a distribution function must rise to have an inverse
 
 
 def rotations(count: int) -> np.ndarray:
-    """float32 [count, 3, 3] rotations, the first none, the others spread evenly by chance."""
+    """Rotations float32 [count, 3, 3]: the identity, then random ones from a fixed seed."""
     normal = np.random.default_rng(0).standard_normal((count, 3, 3))
-    turns = np.linalg.qr(normal)[0]
-    turns[0] = np.eye(3)
-    return turns.astype(np.float32)
+    rotated = np.linalg.qr(normal)[0]
+    rotated[0] = np.eye(3)
+    return rotated.astype(np.float32)
 
 
 IDT = rotations(IDT_ROUNDS)[:, None]  # [rounds, triples, direction, channel]
 SOT = rotations(SOT_ROUNDS * SOT_DIRECTIONS // 3).reshape(SOT_ROUNDS, -1, 3, 3)
 
 
-def _transfer(triples: np.ndarray, step: float) -> Transfer:
-    directions = triples.reshape(len(triples), -1, 3)
-    return Transfer(partial(_measure, directions, step), partial(_apply, directions, step))
-
-
 def _measure(
     directions: np.ndarray, step: float, faces: jax.Array, targets: jax.Array, where: jax.Array
 ) -> jax.Array:
-    """float32 [N, rounds, directions, 256]: how far each place along a direction moves."""
+    """Curves float32 [N, rounds, directions, 256]: how far each place along a direction moves."""
     stride = -(-faces.shape[1] // COUNTED)
     faces, targets, where = (p[:, ::stride, ::stride] for p in (faces, targets, where))
     weights = where.reshape(len(where), -1).astype(jnp.float32)
 
-    def measure_round(colours: jax.Array, axes: jax.Array) -> tuple[jax.Array, jax.Array]:
-        source, wanted = _along(axes, colours), _along(axes, targets)
+    def measure_round(colors: jax.Array, axes: jax.Array) -> tuple[jax.Array, jax.Array]:
+        source, wanted = _along(axes, colors), _along(axes, targets)
         curve = jax.vmap(jax.vmap(_curve, in_axes=(0, 0, None)))
         curves = curve(source, wanted, weights)
-        return _moved(colours, axes, curves, step), curves
+        return _move(colors, axes, curves, step), curves
 
     _, curves = jax.lax.scan(measure_round, faces, jnp.asarray(directions))
     return curves.swapaxes(0, 1)
@@ -63,28 +57,30 @@ def _measure(
 def _apply(
     directions: np.ndarray, step: float, pictures: jax.Array, curves: jax.Array
 ) -> jax.Array:
-    def apply_round(colours: jax.Array, at: tuple[jax.Array, jax.Array]) -> tuple:
-        return _moved(colours, *at, step), None
+    """`pictures` [N, h, w, 3] moved by `curves`, round after round, clipped to [0, 1]."""
+
+    def apply_round(colors: jax.Array, at: tuple[jax.Array, jax.Array]) -> tuple:
+        return _move(colors, *at, step), None
 
     rounds = (jnp.asarray(directions), curves.swapaxes(0, 1))
     return jnp.clip(jax.lax.scan(apply_round, pictures, rounds)[0], 0.0, 1.0)
 
 
-def _along(axes: jax.Array, colours: jax.Array) -> jax.Array:
-    """[N, directions, pixels]: places 0..255 of `colours` [N, h, w, 3] along `axes` [n, 3]."""
-    places = jnp.einsum("dc,nyxc->ndyx", axes, colours, precision="highest")
+def _along(axes: jax.Array, colors: jax.Array) -> jax.Array:
+    """[N, directions, pixels]: places 0..255 of `colors` [N, h, w, 3] along `axes` [n, 3]."""
+    places = jnp.einsum("dc,nyxc->ndyx", axes, colors, precision="highest")
     low, width = _range(axes)
     places = (places - low[None, :, None, None]) / width[None, :, None, None] * (BINS - 1)
     return places.reshape(*places.shape[:2], -1)
 
 
-def _moved(colours: jax.Array, axes: jax.Array, curves: jax.Array, step: float) -> jax.Array:
-    """`colours` moved along each direction by its curve."""
-    places = _along(axes, colours)
+def _move(colors: jax.Array, axes: jax.Array, curves: jax.Array, step: float) -> jax.Array:
+    """`colors` moved along each direction by its curve."""
+    places = _along(axes, colors)
     moves = jax.vmap(jax.vmap(look_up))(curves, places) * _range(axes)[1][None, :, None]
     share = step / len(axes)
     moves = jnp.einsum("ndp,dc->npc", moves, axes, precision="highest") * share
-    return colours + moves.reshape(colours.shape)
+    return colors + moves.reshape(colors.shape)
 
 
 def _range(axes: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -97,7 +93,7 @@ def _curve(source: jax.Array, wanted: jax.Array, weights: jax.Array) -> jax.Arra
     share, wanted_share = _distribution(source, weights), _distribution(wanted, weights)
     places = jnp.arange(BINS, dtype=jnp.float32)
     moves = jnp.interp(share, wanted_share, places) - places
-    # Beyond the face's own colours the move of the nearest of them holds.
+    # Beyond the face's own colors the move of the nearest of them holds.
     full = (share > 2 * BINS * FLOOR) & (share < 1 - 2 * BINS * FLOOR)
     first, last = jnp.argmax(full), BINS - 1 - jnp.argmax(full[::-1])
     nearest = jnp.clip(jnp.arange(BINS), first, last)
@@ -115,5 +111,12 @@ def _distribution(places: jax.Array, weights: jax.Array) -> jax.Array:
     return (sums - counts / 2) / sums[-1]
 
 
-idt = _transfer(IDT, 3.0)
-sot = _transfer(SOT, SOT_STEP)
+def _directions(triples: np.ndarray) -> np.ndarray:
+    """float32 [rounds, directions, 3] of `triples` [rounds, triples, 3, 3]."""
+    return triples.reshape(len(triples), -1, 3)
+
+
+measure_idt = partial(_measure, _directions(IDT), IDT_STEP)
+apply_idt = partial(_apply, _directions(IDT), IDT_STEP)
+measure_sot = partial(_measure, _directions(SOT), SOT_STEP)
+apply_sot = partial(_apply, _directions(SOT), SOT_STEP)

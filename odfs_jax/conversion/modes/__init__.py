@@ -27,9 +27,10 @@ MODES = {
 
 
 def build_mode(merge: MergeConfig, own: Mapping[str, Any]) -> Mode:
-    """The mode `merge.mode` with `merge.args`. Raises UserError for what it does not know.
+    """The mode `merge.mode` with the options `merge.args`.
 
-    `own` are the model's own choices, for options that are null in `merge.args`.
+    `own` has the model's choices for options that are null in `merge.args`. Raises UserError for an
+    unknown mode, an option that the mode does not have, and a value of another type.
     """
     if merge.mode not in MODES:
         raise UserError(f"merge.mode={merge.mode}: not one of {', '.join(sorted(MODES))}")

@@ -1,5 +1,7 @@
-"""What a merge mode is: three pure functions on batches, which the merge calls inside one jit.
+"""What a merge mode is: up to four pure functions on batches, called inside the merge's jits.
 
+The first jitted call runs the network and `measure`; the second one makes the picture with
+`recolor`, `layer` and `alpha`. In between, the statistics are averaged along each face's track.
 Pictures are float32 RGB in [0, 1], NHWC; R is the model's resolution, S the region's side.
 """
 
@@ -10,69 +12,58 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.conversion.colors.base import Measurements, recoloured
-from odfs_jax.conversion.colors.histogram import hist
-from odfs_jax.conversion.masks import SOLID, Coverage
+from odfs_jax.conversion.colors import ColorStats
+from odfs_jax.conversion.masks import SOLID, BlendMask
+
+Stats = dict[str, ColorStats]  # what was measured, by name
 
 
-class Swap(NamedTuple):
-    """What the network gave, in the model's face pixels."""
+class BlendInputs(NamedTuple):
+    """A batch of new faces pasted into their regions, and the regions."""
 
-    faces: jax.Array  # [N, R, R, 3]
-    masks: jax.Array  # [N, R, R, 1], below the spec's floor 0
-    dst: jax.Array | None  # [N, R, R, 3]; None where all measurements are given
-
-
-class Scene(NamedTuple):
-    """The regions that new faces are put into."""
-
-    regions: jax.Array  # [N, S, S, 3]
-    matrices: jax.Array  # [N, 2, 3], region to the new face's pixels
-    coverage: Coverage
+    regions: jax.Array  # [N, S, S, 3] of dst's frames
+    faces: jax.Array  # [N, S, S, 3]
+    face_from_region: jax.Array  # [N, 2, 3]: region pixels to the new face's pixels
+    mask: BlendMask
 
 
-# The network's faces in other colours, still [N, R, R, 3].
-Recolour = Callable[[Swap, Measurements], jax.Array]
-# The picture that is blended over the regions, from the faces [N, S, S, 3] laid into them.
-Layer = Callable[[Scene, jax.Array, Swap, Measurements], jax.Array]
-# How much of it is seen, [N, S, S].
-Weigh = Callable[[Coverage], jax.Array]
+def pasted_face(blend: BlendInputs, _stats: Stats) -> jax.Array:
+    """The new face itself."""
+    return blend.faces
 
 
-def keep_colour(swap: Swap, _measurements: Measurements) -> jax.Array:
-    """The predicted faces as they are."""
-    return swap.faces
-
-
-def laid_face(_scene: Scene, faces: jax.Array, _swap: Swap, _measured: Measurements) -> jax.Array:
-    """The face itself."""
-    return faces
-
-
-def soft_mask(coverage: Coverage) -> jax.Array:
+def soft_alpha(mask: BlendMask) -> jax.Array:
     """The eroded, blurred mask."""
-    return coverage.weights
+    return mask.alpha
 
 
 @dataclass(frozen=True)
 class Mode:
-    """A merge mode. Pixels of weight 0 are never written back."""
+    """A merge mode. Pixels of alpha 0 are never written back.
 
-    recolour: Recolour = keep_colour
-    layer: Layer = laid_face
-    weigh: Weigh = soft_mask
-    measures: bool = False  # colours, which are averaged along a face's track
-    black: bool = False  # the rest of every frame is black, not dst's
+    `measure` takes the network's faces [N, R, R, 3] (in the colors of `merge.color`), their masks
+    [N, R, R, 1], dst's faces [N, R, R, 3], and a function that pastes faces [N, R, R, 3] and
+    returns a `BlendInputs`. It returns statistics of colors by name, which `recolor` and `layer`
+    get; None: the mode measures nothing.
+    `recolor` takes the faces and the statistics, and returns the faces in other colors; None: they
+    keep theirs.
+    `layer` returns the picture [N, S, S, 3] that is blended over the regions.
+    `alpha` returns how much of it is visible, [N, S, S].
+    """
+
+    measure: (
+        Callable[
+            [jax.Array, jax.Array, jax.Array, Callable[[jax.Array], BlendInputs]],
+            Stats,
+        ]
+        | None
+    ) = None
+    recolor: Callable[[jax.Array, Stats], jax.Array] | None = None
+    layer: Callable[[BlendInputs, Stats], jax.Array] = pasted_face
+    alpha: Callable[[BlendMask], jax.Array] = soft_alpha
+    black_background: bool = False  # the rest of every frame is black, not dst's
 
 
-def match_histogram(
-    faces: jax.Array, swap: Swap, measurements: Measurements, masked: bool
-) -> jax.Array:
-    """`faces` [N, R, R, 3] with dst's histograms; `masked`: counted where the mask is solid."""
-    measured = measurements.take(hist, faces, swap.dst, counted(swap, masked))
-    return recoloured(hist, faces, measured)
-
-
-def counted(swap: Swap, masked: bool) -> jax.Array:
-    """bool [N, R, R, 1]: what a histogram counts, the face alone or the whole square."""
-    return swap.masks > SOLID if masked else jnp.ones_like(swap.masks, bool)
+def counted_pixels(masks: jax.Array, masked: bool) -> jax.Array:
+    """bool, the shape of `masks`: what a histogram counts, the face alone or the whole square."""
+    return masks > SOLID if masked else jnp.ones_like(masks, bool)

@@ -2,14 +2,19 @@
 
 import jax
 
-from odfs_jax.conversion.colors.base import Measurements
-from odfs_jax.conversion.modes.base import Mode, Swap, match_histogram
+from odfs_jax.conversion.colors import TRANSFERS
+from odfs_jax.conversion.modes.base import Mode, Stats, counted_pixels
+
+HIST = TRANSFERS["hist"]
 
 
 def hist_match(masked: bool) -> Mode:
     """`masked`: count only pixels of the face (mask > 0.9), else the whole square around it."""
 
-    def recolour(swap: Swap, measurements: Measurements) -> jax.Array:
-        return match_histogram(swap.faces, swap, measurements, masked)
+    def measure(faces: jax.Array, masks: jax.Array, dst: jax.Array, _paste) -> Stats:
+        return {"hist": HIST.measure(faces, dst, counted_pixels(masks, masked))}
 
-    return Mode(recolour=recolour, measures=True)
+    def recolor(faces: jax.Array, stats: Stats) -> jax.Array:
+        return HIST.apply(faces, stats["hist"])
+
+    return Mode(measure=measure, recolor=recolor)

@@ -1,8 +1,8 @@
-"""`merge=overlay`: the predicted face in its own colours, blended with the eroded, blurred mask."""
+"""`merge=overlay`: the predicted face in its own colors, blended with the eroded, blurred mask."""
 
 from odfs_jax.conversion.modes.base import Mode
 
 
 def overlay() -> Mode:
-    """No options."""
+    """Has no options."""
     return Mode()

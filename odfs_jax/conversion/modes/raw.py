@@ -1,16 +1,18 @@
-"""`merge=raw`: the face alone, on black: for putting together elsewhere.
+"""`merge=raw`: the face alone, on black, for compositing elsewhere.
 
-In the network's own colours and its own mask: nothing is eroded, blurred or faded out.
+It has the network's own colors and mask: nothing is eroded, blurred or faded out.
 """
 
-from odfs_jax.conversion.masks import Coverage
+import jax
+
+from odfs_jax.conversion.masks import BlendMask
 from odfs_jax.conversion.modes.base import Mode
 
 
-def _own_mask(coverage: Coverage):
-    return coverage.mask * coverage.square
+def _predicted_alpha(mask: BlendMask) -> jax.Array:
+    return mask.pasted * mask.square
 
 
 def raw() -> Mode:
-    """No options."""
-    return Mode(weigh=_own_mask, black=True)
+    """Has no options."""
+    return Mode(alpha=_predicted_alpha, black_background=True)

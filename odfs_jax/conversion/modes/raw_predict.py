@@ -1,16 +1,18 @@
-"""`merge=raw_predict`: all that the network painted, the whole square, laid where the face is.
+"""`merge=raw_predict`: the whole square that the network predicted, pasted where the face is.
 
-The mask plays no part: it shows what a model knows, and where its mask is at fault.
+The mask plays no part: the picture shows what a model has learned, and where its mask is wrong.
 """
 
-from odfs_jax.conversion.masks import Coverage
+import jax
+
+from odfs_jax.conversion.masks import BlendMask
 from odfs_jax.conversion.modes.base import Mode
 
 
-def _whole_square(coverage: Coverage):
-    return coverage.square
+def _whole_square(mask: BlendMask) -> jax.Array:
+    return mask.square
 
 
 def raw_predict() -> Mode:
-    """No options."""
-    return Mode(weigh=_whole_square)
+    """Has no options."""
+    return Mode(alpha=_whole_square)

@@ -14,9 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.conversion.colors.base import Measurements
 from odfs_jax.conversion.masks import SOLID
-from odfs_jax.conversion.modes.base import Mode, Scene, Swap
+from odfs_jax.conversion.modes.base import BlendInputs, Mode, Stats
 from odfs_jax.faces.warp import map_in_groups
 
 ERODED = 3  # pixels, by a square: OpenCV's
@@ -24,8 +23,24 @@ SHARES = (5, 6, 8)  # eighths of the region's side that rectangles are padded to
 SMALL = 192  # ... from this side on: below, a smaller one would save nothing
 
 
+def seamless() -> Mode:
+    """Has no options."""
+
+    def layer(blend: BlendInputs, _stats: Stats) -> jax.Array:
+        return cloned_face(blend)
+
+    return Mode(layer=layer)
+
+
+def cloned_face(blend: BlendInputs) -> jax.Array:
+    """The new faces cloned into the regions where the eroded mask is solid, [N, S, S, 3]."""
+    visible = blend.mask.alpha.any(axis=(1, 2), keepdims=True)
+    inside = (blend.mask.solid > SOLID) & visible
+    return jnp.clip(clone(blend.regions, blend.faces, inside), 0.0, 1.0)
+
+
 class Rectangles(NamedTuple):
-    """int32 [N] each, in pixels of the regions; height and width 0 for an empty mask."""
+    """Where the masks are, int32 [N] each, in pixels; height and width are 0 for an empty mask."""
 
     top: jax.Array
     left: jax.Array
@@ -48,7 +63,7 @@ def _clone(regions: jax.Array, faces: jax.Array, inside: jax.Array) -> jax.Array
     side = inside.shape[1]
     sizes = [-(-side * share // 8) for share in SHARES if side > SMALL or share == 8]
     branches = [partial(_correction, shape) for shape in itertools.product(sizes, sizes)]
-    # Only the branch whose rectangle holds every face that came along is computed.
+    # Only the branch whose rectangle holds every face of the batch is computed.
     row, column = (
         sum((n.max() > s).astype(jnp.int32) for s in sizes[:-1]) for n in (height, width)
     )
@@ -57,7 +72,7 @@ def _clone(regions: jax.Array, faces: jax.Array, inside: jax.Array) -> jax.Array
 
 
 def _extent(line: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(first, length) int32 [N] of what is True in `line` [N, S]; length 0 where nothing is."""
+    """(first, length) int32 [N] of the True range of `line` [N, S]; length 0 where none is True."""
     index = jnp.arange(line.shape[-1])[None, :]
     first = jnp.argmax(line, axis=-1)
     last = jnp.max(jnp.where(line, index, -1), axis=-1)
@@ -67,33 +82,34 @@ def _extent(line: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _correction(
     shape: tuple[int, int], difference: jax.Array, inside: jax.Array, rectangles: Rectangles
 ) -> jax.Array:
-    """What is added to dst, [N, S, S, 3], when no rectangle is larger than `shape` (rows, columns).
+    """What is added to dst, [N, S, S, 3]; `shape` (rows, columns) must hold every rectangle.
 
     `difference` [N, S, S, 3] is the new face less dst.
     """
     whole, (rows, cols) = difference.shape[1:], shape
 
-    def cut(plane: jax.Array, at: Rectangles) -> jax.Array:
+    def crop(plane: jax.Array, at: Rectangles) -> jax.Array:
         rest = [(0, 0)] * (plane.ndim - 2)
         padded = jnp.pad(plane, [(0, rows), (0, cols), *rest])
         return jax.lax.dynamic_slice(
             padded, (at.top, at.left, *[0] * len(rest)), (rows, cols, *plane.shape[2:])
         )
 
-    def lay(plane: jax.Array, at: Rectangles) -> jax.Array:
+    def paste(plane: jax.Array, at: Rectangles) -> jax.Array:
         empty = jnp.zeros((whole[0] + rows, whole[1] + cols, whole[2]), plane.dtype)
-        laid = jax.lax.dynamic_update_slice(empty, plane, (at.top, at.left, 0))
-        return laid[: whole[0], : whole[1]]
+        pasted = jax.lax.dynamic_update_slice(empty, plane, (at.top, at.left, 0))
+        return pasted[: whole[0], : whole[1]]
 
-    difference, inside = (jax.vmap(cut)(p, rectangles) for p in (difference, inside))
+    difference, inside = (jax.vmap(crop)(p, rectangles) for p in (difference, inside))
     change = _solve(_divergence(difference, inside), rectangles)
-    return jax.vmap(lay)(change, rectangles)
+    return jax.vmap(paste)(change, rectangles)
 
 
 def _divergence(difference: jax.Array, inside: jax.Array) -> jax.Array:
-    """Of the gradients of `difference` where they count, at all but the rectangles' first pixels.
+    """The divergence of the gradients of `difference` [N, rows, cols, 3], inside the eroded mask.
 
-    [N, rows, cols, 3] to the same shape, moved up and left by one; rubbish beyond the rectangle.
+    It has the same shape, is moved up and left by one pixel, for the rectangle's first row and
+    column have none, and is undefined beyond the rectangle.
     """
     reach = 2 * ERODED + 1
     counted = jnp.pad(inside, ((0, 0), (ERODED, ERODED), (ERODED, ERODED)))
@@ -106,14 +122,14 @@ def _divergence(difference: jax.Array, inside: jax.Array) -> jax.Array:
 
 
 def _step(plane: jax.Array, axis: int, *, after: bool) -> jax.Array:
-    """To the next pixel along `axis` from each one, or from the one before to each one."""
+    """Differences along `axis`: to the next pixel (`after`), or from the one before."""
     padding = [(0, 0)] * plane.ndim
     padding[axis] = (0, 1) if after else (1, 0)
     return jnp.diff(jnp.pad(plane, padding), axis=axis)
 
 
 def _solve(divergence: jax.Array, at: Rectangles) -> jax.Array:
-    """The picture [N, rows, cols, 3] that is 0 on each rectangle's edge and has that Laplacian."""
+    """The picture [N, rows, cols, 3] with that Laplacian which is 0 on each rectangle's edge."""
     rows, cols = divergence.shape[1:3]
     transform_y, values_y = _sines(at.height - 2, rows)
     transform_x, values_x = _sines(at.width - 2, cols)
@@ -122,7 +138,7 @@ def _solve(divergence: jax.Array, at: Rectangles) -> jax.Array:
         half = jnp.einsum("nij,njck->nick", transform_y, picture, precision="highest")
         return jnp.einsum("nick,nkl->nicl", half, transform_x, precision="highest")
 
-    # Colours between rows and columns: then both are products of matrices as they lie in memory.
+    # Colors between rows and columns: then both are products of matrices as they lie in memory.
     values = (values_y[:, :, None] + values_x[:, None, :])[:, :, None]
     solved = both(both(divergence.swapaxes(2, 3)) / values).swapaxes(2, 3)
     return jnp.pad(solved, ((0, 0), (1, 0), (1, 0), (0, 0)))[:, :rows, :cols]
@@ -145,15 +161,3 @@ def _sines(count: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     sines = jnp.where(there[:, :, None] & there[:, None, :], sines * scale, 0.0)
     half = jnp.sin(0.5 * angle[:, None] * index[None, :].astype(jnp.float32))
     return sines, jnp.where(there, -4 * half * half, -1.0)
-
-
-def cloned(scene: Scene, faces: jax.Array, _swap: Swap, _measured: Measurements) -> jax.Array:
-    """`faces` [N, S, S, 3] cloned into the regions where the eroded mask is solid."""
-    seen = scene.coverage.weights.any(axis=(1, 2), keepdims=True)
-    inside = (scene.coverage.solid > SOLID) & seen
-    return jnp.clip(clone(scene.regions, faces, inside), 0.0, 1.0)
-
-
-def seamless() -> Mode:
-    """No options."""
-    return Mode(layer=cloned)
