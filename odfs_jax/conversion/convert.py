@@ -29,7 +29,7 @@ from odfs_jax.data.workspace import find_input, image_files
 from odfs_jax.errors import UserError
 from odfs_jax.faces.align import anchor_matrix
 from odfs_jax.inference import Swapper, make_swapper
-from odfs_jax.provenance.mark import marking
+from odfs_jax.provenance.signing import make_marking
 from odfs_jax.runtime import devices
 from odfs_jax.runtime.progress import progress
 from odfs_jax.training.checkpoint import load_for_inference
@@ -58,7 +58,7 @@ def convert(config: DictConfig) -> None:
     output = OmegaConf.to_object(config.output)
 
     with open_frames(clip, plates=True) as source:
-        marks = marking(config.provenance, clip)
+        marks = make_marking(config.provenance, clip)
         if output.path is not None:
             result = Path(output.path)
         else:

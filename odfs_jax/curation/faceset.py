@@ -106,7 +106,7 @@ def summarize(faces: list[MeasuredFace], bad: int) -> str:
     """Lines `name  value`, each with a newline; measures as their 5th, 50th and 95th percentile."""
     data = [face.data for face in faces]
     lines = {
-        "faces": f"{len(faces)}, {bad} files that are none",
+        "faces": f"{len(faces)}, {bad} files that are not faces",
         "kinds": _counts(f"{d.face_type} {d.shape[1]}x{d.shape[0]}" for d in data),
         "sources": _counts(d.source.file if d.source.pts is not None else "pictures" for d in data),
         "yaw": _percentiles([d.pose.yaw for d in data]) + " degrees",

@@ -1,7 +1,7 @@
-"""The key that results are signed with: the user's own, or one made for this installation.
+"""The key that results are signed with: the user's own, or one generated for this installation.
 
-The made one stays in the user's configuration folder, readable by nobody else. Its certificate says
-that one installation of odfs-jax made a file, not who sat before it: no one vouches for it.
+A generated key stays in the user's configuration folder, readable by nobody else. Its certificate
+says that one installation of odfs-jax made a file, not which person: nobody vouches for it.
 """
 
 import datetime
@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from odfs_jax.config import ProvenanceConfig
 from odfs_jax.errors import UserError
 
-ORGANISATION = "odfs-jax installation (self-made key)"
+ORGANIZATION = "odfs-jax installation (self-made key)"
 YEARS = 20
 KEY, CHAIN = "key.pem", "chain.pem"
 ALGORITHMS = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}  # by curve
@@ -28,7 +28,7 @@ USES += ("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "deciphe
 
 @dataclass(frozen=True)
 class SigningKey:
-    """What a signature is made with. `chain` holds the certificates, the signer's first (PEM)."""
+    """A private key (PEM) and its certificates; `chain` has the signer's first (PEM)."""
 
     pem: bytes
     chain: bytes
@@ -51,7 +51,7 @@ def signing_key(config: ProvenanceConfig) -> SigningKey:
     folder = key_folder()
     try:
         if not folder.is_dir():
-            _make(folder)
+            _generate(folder)
     except OSError as error:
         raise UserError(
             f"{folder}: no signing key can be made here ({error.strerror}); set XDG_CONFIG_HOME, "
@@ -61,7 +61,7 @@ def signing_key(config: ProvenanceConfig) -> SigningKey:
 
 
 def own_certificates() -> bytes | None:
-    """This installation's certificates (PEM), to know its signatures by; None: it has none yet."""
+    """This installation's certificates (PEM), by which its signatures are recognized, or None."""
     path = key_folder() / CHAIN
     return path.read_bytes() if path.is_file() else None
 
@@ -86,8 +86,9 @@ def _read(key_path: Path, cert_path: Path) -> SigningKey:
     return SigningKey(_pem(key), chain, ALGORITHMS[key.curve.name])
 
 
-def _make(folder: Path) -> None:
-    """A root, whose key is forgotten, and a leaf that it signed: C2PA wants leaves signed."""
+def _generate(folder: Path) -> None:
+    """Generates a key and a certificate signed by a root, as C2PA requires."""
+    # The key of the root is not stored: it signs nothing else.
     root_key, leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root = _certificate("root", root_key, "root", root_key, is_root=True)
     leaf = _certificate("signer", leaf_key, "root", root_key, is_root=False)
@@ -103,7 +104,7 @@ def _make(folder: Path) -> None:
         try:
             os.rename(new, folder)
         except OSError:
-            if not folder.is_dir():  # else another process was faster: its key is ours
+            if not folder.is_dir():  # else another process was faster, and its key is used
                 raise
 
 
@@ -132,7 +133,7 @@ def _certificate(
         )
     )
     if not is_root:
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])  # C2PA asks for one
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])  # C2PA requires one
         builder = builder.add_extension(usage, critical=True)
     return builder.sign(issuer_key, hashes.SHA256())
 
@@ -140,7 +141,7 @@ def _certificate(
 def _name(common: str) -> x509.Name:
     return x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANISATION),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION),
             x509.NameAttribute(NameOID.COMMON_NAME, f"odfs-jax {common}"),
         ]
     )

@@ -1,4 +1,4 @@
-"""What a file says of its origin, and whether it is still as it was when it was signed."""
+"""Reading the marks of a file: what it says of its origin, and whether it is still unaltered."""
 
 import json
 from dataclasses import dataclass, field
@@ -11,19 +11,18 @@ from odfs_jax.data.media import png
 from odfs_jax.data.media.video_reader import clip_comment
 from odfs_jax.data.workspace import image_files
 from odfs_jax.errors import UserError
-from odfs_jax.provenance import c2pa_store, xmp
+from odfs_jax.provenance import xmp
 from odfs_jax.provenance.keys import own_certificates
-from odfs_jax.provenance.mark import sha256
-from odfs_jax.provenance.marking import FOLDER_LIST
-from odfs_jax.provenance.statement import AI_EDITED, SOURCE_TYPE
+from odfs_jax.provenance.marking import AI_EDITED, FOLDER_LIST, SOURCE_TYPE
+from odfs_jax.provenance.signing import read_manifests, sha256
 
 WHOLE, ALTERED, UNSIGNED = 0, 1, 3  # exit codes; 2 is a user's mistake, as everywhere
-MAX_LIST = 1 << 28  # bytes of a folder's list
+MAX_LIST_BYTES = 1 << 28  # of a folder's list
 
 
 @dataclass
 class Verdict:
-    """What was found. `signature` is one of Trusted, Valid, Invalid; None: there is none."""
+    """The marks of a file. `signature` is Trusted, Valid or Invalid; None: it is not signed."""
 
     path: Path
     comment: bool = False
@@ -32,12 +31,12 @@ class Verdict:
     signer: str | None = None
     says_edited: bool = False  # the signed manifest says that AI edited this
     inputs: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     @property
     def code(self) -> int:
         """WHOLE, ALTERED or UNSIGNED."""
-        if self.wrong or self.signature == "Invalid":
+        if self.problems or self.signature == "Invalid":
             return ALTERED
         return UNSIGNED if self.signature is None else WHOLE
 
@@ -57,14 +56,14 @@ class Verdict:
             f"  signature  {who}{said}",
         ]
         lines += [f"  made from  {name}" for name in self.inputs]
-        return lines + [f"  {what}" for what in self.wrong]
+        return lines + [f"  {what}" for what in self.problems]
 
 
 def verify(path: Path) -> Verdict:
     """Reads the marks of the clip, the picture or the folder of pictures at `path`.
 
-    A picture out of such a folder is looked up in the folder's signed list. Raises UserError when
-    there is nothing to read.
+    A picture of a signed folder is looked up in the folder's list. Raises UserError when there is
+    no such file, or no picture in the folder.
     """
     if path.is_dir():
         return _verify_folder(path, image_files(path))
@@ -76,17 +75,17 @@ def verify(path: Path) -> Verdict:
         listed = _verify_folder(path.parent, [path], is_whole=False)
         verdict.signature, verdict.signer = listed.signature, listed.signer
         verdict.says_edited, verdict.inputs = listed.says_edited, listed.inputs
-        verdict.wrong = listed.wrong
+        verdict.problems = listed.problems
     return verdict
 
 
 def _read_signature(verdict: Verdict, signed: Path) -> None:
-    store = c2pa_store.read(signed, own_certificates())
+    store = read_manifests(signed, own_certificates())
     if store is None:
         return
     verdict.signature = store["validation_state"]
     if "manifests" not in store:
-        verdict.wrong.append(store["error"])
+        verdict.problems.append(store["error"])
         return
     manifest = store["manifests"][store["active_manifest"]]
     verdict.signer = manifest["signature_info"].get("issuer", "unnamed")
@@ -109,21 +108,21 @@ def _verify_folder(folder: Path, files: list[Path], is_whole: bool = True) -> Ve
         return verdict
     sums = _sums(listed)
     if sums is None:
-        verdict.wrong.append(f"{listed}: not a list of checksums")
+        verdict.problems.append(f"{listed}: not a list of checksums")
         return verdict
     for file in files:
         if file.name not in sums:
-            verdict.wrong.append(f"{file.name}: not in the signed list")
+            verdict.problems.append(f"{file.name}: not in the signed list")
         elif sums[file.name] != sha256(file):
-            verdict.wrong.append(f"{file.name}: altered after it was signed")
+            verdict.problems.append(f"{file.name}: altered after it was signed")
     missing = sorted(set(sums) - {file.name for file in files}) if is_whole else []
-    verdict.wrong += [f"{name}: missing" for name in missing]
+    verdict.problems += [f"{name}: missing" for name in missing]
     return verdict
 
 
 def _sums(listed: Path) -> dict[str, Any] | None:
     try:
-        if listed.stat().st_size > MAX_LIST:
+        if listed.stat().st_size > MAX_LIST_BYTES:
             return None
         sums = json.loads(listed.read_text())["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,7 @@
-"""XMP packets where each format keeps them. Source: XMP specification part 3, ISO 16684."""
+"""XMP packets, written and read where each format keeps them.
+
+Source: XMP specification part 3, ISO 16684.
+"""
 
 import struct
 from pathlib import Path
@@ -10,7 +13,7 @@ from odfs_jax.data.media import png
 PNG_KEYWORD = b"XML:com.adobe.xmp\0"
 TIFF_TAG = 700
 MP4_UUID = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
-MAX_BYTES = 1 << 20  # of a packet that is read: a hostile file must not cost memory
+MAX_BYTES = 1 << 20  # of a packet that is read, so that a hostile file cannot cost memory
 MAX_BOXES = 10_000
 
 
@@ -27,7 +30,7 @@ def append_to_mp4(path: Path, packet: bytes) -> None:
 
 
 def read(path: Path) -> bytes | None:
-    """The packet in a PNG, TIFF, MP4 or MOV; None when there is none that can be found."""
+    """The XMP packet of a PNG, TIFF, MP4 or MOV; None when there is none or it cannot be found."""
     readers = {".png": _read_png, ".tif": _read_tiff, ".tiff": _read_tiff}
     readers |= dict.fromkeys((".mp4", ".mov", ".m4v"), _read_mp4)
     reader = readers.get(path.suffix.lower())

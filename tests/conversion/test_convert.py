@@ -20,7 +20,7 @@ from workspaces import (
 )
 
 from odfs_jax.errors import UserError
-from odfs_jax.provenance.statement import COMMENT
+from odfs_jax.provenance.marking import COMMENT
 
 
 def test_a_clip_is_swapped_with_its_times_and_its_sound(workspace, caplog):

@@ -51,7 +51,7 @@ def test_summary(run, folder, tmp_path, capsys, caplog):
     damage(folder / "00003_0.png")
     run()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == str(folder) and lines[1] == "faces        5, 1 files that are none"
+    assert lines[0] == str(folder) and lines[1] == "faces        5, 1 files that are not faces"
     assert lines[2] == "kinds        5 half 64x64" and lines[3].endswith("5 clip.mp4")
     assert lines[4] == "yaw          0 / 0 / 0 degrees"
     assert lines[-1] == f"poses        {tmp_path / 'src_poses.png'}"

@@ -19,9 +19,8 @@ from odfs_jax.config import OutputConfig, ProvenanceConfig
 from odfs_jax.data.media.frame_io import open_frames, open_writer
 from odfs_jax.errors import UserError
 from odfs_jax.provenance import keys, xmp
-from odfs_jax.provenance.mark import Mark, marking
-from odfs_jax.provenance.marking import Unmarked
-from odfs_jax.provenance.statement import COMMENT, XMP
+from odfs_jax.provenance.marking import COMMENT, XMP, Unmarked
+from odfs_jax.provenance.signing import SignedMarking, make_marking
 from odfs_jax.provenance.verify import ALTERED, UNSIGNED, WHOLE, verify
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_provenance.py"
@@ -57,7 +56,7 @@ def folder(tmp_path_factory) -> Path:
 
 def write(source_path: Path, result: Path, mark=None, **changes) -> Path:
     output = dataclasses.replace(OUTPUT, **changes)
-    mark = mark or Mark(ProvenanceConfig(), source_path)
+    mark = mark or SignedMarking(ProvenanceConfig(), source_path)
     with (
         open_frames(source_path, plates=True) as source,
         open_writer(result, source, output, mark) as writer,
@@ -129,7 +128,7 @@ def test_a_flipped_byte_in_a_picture_is_detected(copied, name):
     content = bytearray(picture.read_bytes())
     content[len(content) // 2] ^= 1
     picture.write_bytes(content)
-    assert verify(folder).wrong == [f"{picture.name}: altered after it was signed"]
+    assert verify(folder).problems == [f"{picture.name}: altered after it was signed"]
     assert verify(picture).code == ALTERED
     others = [path for path in folder.iterdir() if path.suffix == picture.suffix]
     assert {verify(path).code for path in others if path != picture} == {WHOLE}
@@ -138,7 +137,7 @@ def test_a_flipped_byte_in_a_picture_is_detected(copied, name):
 def test_pictures_gone_or_added_and_a_changed_list_are_detected(copied):
     folder = copied("pngs")
     (folder / "2.png").rename(folder / "3.png")
-    assert verify(folder).wrong == ["3.png: not in the signed list", "2.png: missing"]
+    assert verify(folder).problems == ["3.png: not in the signed list", "2.png: missing"]
     (folder / "3.png").rename(folder / "2.png")
     listed = folder / "provenance.json"
     listing = json.loads(listed.read_text())
@@ -195,7 +194,7 @@ def test_a_certificate_that_c2pa_refuses_is_refused_at_once(tmp_path, monkeypatc
     monkeypatch.setattr(keys, "YEARS", -0.001)  # it has run out before the first file
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     with pytest.raises(UserError, match="cannot sign for C2PA"):
-        marking(ProvenanceConfig(), tmp_path)
+        make_marking(ProvenanceConfig(), tmp_path)
 
 
 def test_a_remuxed_clip_keeps_only_the_comment(results, tmp_path):
@@ -241,7 +240,7 @@ def test_a_key_of_ones_own(folder, tmp_path, monkeypatch):
     monkeypatch.undo()
     made = tmp_path / "odfs_jax" / "provenance"
     config = ProvenanceConfig(key=str(made / "key.pem"), cert=str(made / "chain.pem"))
-    result = write(folder / "in", tmp_path / "out.mp4", Mark(config, folder / "in"))
+    result = write(folder / "in", tmp_path / "out.mp4", SignedMarking(config, folder / "in"))
     verdict = verify(result)
     assert verdict.code == WHOLE and verdict.signature == "Valid"
     assert "unknown issuer" in "\n".join(verdict.lines())
@@ -266,11 +265,11 @@ def test_a_key_that_cannot_sign_is_refused(tmp_path, monkeypatch, changes, messa
     (own / "text").write_text("no key")
     paths = {name: str(own / file) for name, file in changes.items()}
     with pytest.raises(UserError, match=message):
-        marking(ProvenanceConfig(**paths), tmp_path)
+        make_marking(ProvenanceConfig(**paths), tmp_path)
 
 
 def test_turning_it_off_is_said(tmp_path, caplog):
-    assert isinstance(marking(ProvenanceConfig(enabled=False), tmp_path), Unmarked)
+    assert isinstance(make_marking(ProvenanceConfig(enabled=False), tmp_path), Unmarked)
     assert "provenance.enabled=false: the result says nowhere" in caplog.text
 
 
@@ -278,7 +277,7 @@ def test_a_config_folder_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match="no signing key can be made here"):
-        marking(ProvenanceConfig(), tmp_path)
+        make_marking(ProvenanceConfig(), tmp_path)
 
 
 def run_script(*paths: Path) -> tuple[int, str, str]:

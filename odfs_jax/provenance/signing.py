@@ -1,10 +1,12 @@
-"""C2PA manifests: made, signed and read back. The only file that knows the c2pa library.
+"""Signed marks: C2PA manifests, made, signed and read back. Only this file knows the c2pa library.
 
 Source: C2PA technical specification 2.2, "Actions" and "Ingredients".
 """
 
+import hashlib
 import io
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,31 @@ from typing import Any
 import c2pa
 
 import odfs_jax
+from odfs_jax.config import ProvenanceConfig
+from odfs_jax.data.workspace import image_files
 from odfs_jax.errors import UserError
-from odfs_jax.provenance.keys import SigningKey
-from odfs_jax.provenance.marking import SIDECAR
-from odfs_jax.provenance.statement import AI_EDITED, SOURCE_TYPE
+from odfs_jax.provenance.keys import SigningKey, signing_key
+from odfs_jax.provenance.marking import (
+    AI_EDITED,
+    COMMENT,
+    FOLDER_LIST,
+    SIDECAR,
+    SOURCE_TYPE,
+    XMP,
+    Marking,
+    Unmarked,
+)
 
-# What a manifest can be embedded in. Of everything else the bytes are signed, from beside the file.
-EMBEDS = {
+log = logging.getLogger(__name__)
+
+# Formats that a manifest is embedded in. Of other files the bytes are signed, in a sidecar.
+EMBEDDABLE = {
     ".mp4": "video/mp4",
     ".mov": "video/quicktime",
     ".m4v": "video/x-m4v",
     ".avi": "video/avi",
 }
-READS = EMBEDS | {
+READABLE = EMBEDDABLE | {
     ".png": "image/png",
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
@@ -36,13 +50,57 @@ BYTES = "application/octet-stream"
 INPUT = "input"  # label of the ingredient that was opened
 
 
-def sign(path: Path, name: str, key: SigningKey, inputs: Iterable[Path]) -> bytes | None:
-    """Signs the file at `path`, to be called `name`, in place or, where that cannot be, apart.
+def make_marking(config: ProvenanceConfig, source: Path) -> Marking:
+    """The marking of results that are made from `source`. Raises UserError."""
+    if config.enabled:
+        return SignedMarking(config, source)
+    log.warning("provenance.enabled=false: the result says nowhere that it was edited by AI")
+    return Unmarked()
 
-    `inputs` are the files it was made from, the first one the one that was opened: what manifests
-    they carry is kept. Returns the manifest when it is not in the file. Raises UserError.
+
+class SignedMarking(Marking):
+    """A comment, an XMP packet and a signed C2PA manifest that names `source` as the input."""
+
+    comment, xmp = COMMENT, XMP
+
+    def __init__(self, config: ProvenanceConfig, source: Path) -> None:
+        """Raises UserError when there is no key to sign with, or C2PA does not accept it."""
+        self._key = signing_key(config)
+        check_key(self._key)
+        self._source = source
+
+    def seal(self, path: Path, name: str) -> bytes | None:
+        return sign(path, name, self._key, self._inputs())
+
+    def seal_folder(self, folder: Path) -> None:
+        """Lists the SHA-256 of every picture in one file and signs that."""
+        listing = {
+            "statement": AI_EDITED,
+            "digitalSourceType": SOURCE_TYPE,
+            "sha256": {file.name: sha256(file) for file in image_files(folder)},
+        }
+        path = folder / FOLDER_LIST
+        path.write_text(json.dumps(listing, indent=1) + "\n")
+        manifest = self.seal(path, FOLDER_LIST)
+        path.with_name(FOLDER_LIST + SIDECAR).write_bytes(manifest)
+
+    def _inputs(self) -> list[Path]:
+        """The clip; of a folder its signed list, the signed pictures, or else the first picture."""
+        if self._source.is_file():
+            return [self._source]
+        listed = self._source / FOLDER_LIST
+        files = image_files(self._source)
+        signed = [file for file in files if "manifests" in (read_manifests(file, None) or {})]
+        return ([listed] if listed.is_file() else []) + signed or files[:1]
+
+
+def sign(path: Path, name: str, key: SigningKey, inputs: Iterable[Path]) -> bytes | None:
+    """Signs the file at `path`, which will be called `name`.
+
+    The manifest is embedded where the format allows it; else it is returned. `inputs` are the files
+    it was made from, first the one that was opened; their own manifests are kept. Raises UserError.
     """
-    embedded = EMBEDS.get(Path(name).suffix.lower())
+    embedded = EMBEDDABLE.get(Path(name).suffix.lower())
     try:
         builder = c2pa.Builder(_definition(name), context=_context(None))
         with builder, _signer(key) as signer:
@@ -65,7 +123,7 @@ def sign(path: Path, name: str, key: SigningKey, inputs: Iterable[Path]) -> byte
 
 
 def check_key(key: SigningKey) -> None:
-    """Raises UserError when C2PA does not take `key`: better before a long run than after it."""
+    """Raises UserError when C2PA does not accept `key`, so that no long run ends with that."""
     try:
         builder = c2pa.Builder(_definition("test"), context=_context(None))
         with builder, _signer(key) as signer:
@@ -79,11 +137,11 @@ def check_key(key: SigningKey) -> None:
         ) from error
 
 
-def read(path: Path, anchors: bytes | None) -> dict[str, Any] | None:
-    """The manifest store of the file at `path` as JSON, from inside it or beside it; None: none.
+def read_manifests(path: Path, anchors: bytes | None) -> dict[str, Any] | None:
+    """The C2PA manifest store of the file at `path`, embedded or in its sidecar; None: it has none.
 
-    `validation_state` is Trusted when signed under a certificate in `anchors` (PEM), Valid when the
-    signature and the content fit, else Invalid.
+    Its `validation_state` is Trusted when signed under a certificate in `anchors` (PEM), Valid when
+    the signature and the content fit, else Invalid.
     """
     context = _context(anchors)
     sidecar = path.with_name(path.name + SIDECAR)
@@ -94,7 +152,7 @@ def read(path: Path, anchors: bytes | None) -> dict[str, Any] | None:
                 c2pa.Reader(BYTES, file, sidecar.read_bytes(), context=context) as reader,
             ):
                 return json.loads(reader.json())
-        kind = READS.get(path.suffix.lower())
+        kind = READABLE.get(path.suffix.lower())
         if kind is None:
             return None
         with path.open("rb") as file, c2pa.Reader(kind, file, context=context) as reader:
@@ -102,7 +160,7 @@ def read(path: Path, anchors: bytes | None) -> dict[str, Any] | None:
     except c2pa.C2paError as error:
         if "ManifestNotFound" in str(error):
             return None
-        # What cannot be parsed was not written so: for who asks, the file was altered.
+        # A store that cannot be parsed was damaged after it was written: the file was altered.
         return {"validation_state": "Invalid", "error": str(error)}
 
 
@@ -114,14 +172,14 @@ def _signer(key: SigningKey) -> c2pa.Signer:
 
 
 def _add_input(builder: c2pa.Builder, file: Path, is_first: bool) -> None:
-    kind = READS.get(file.suffix.lower(), BYTES)
+    kind = READABLE.get(file.suffix.lower(), BYTES)
     ingredient = {"title": file.name, "relationship": "parentOf" if is_first else "componentOf"}
     if is_first:
         ingredient["label"] = INPUT
     with file.open("rb") as source:
         try:
             builder.add_ingredient(ingredient, kind, source)
-        except c2pa.C2paError:  # a damaged file, of which we used what could be read
+        except c2pa.C2paError:  # a damaged file, of which conversion read what it could
             source.seek(0)
             builder.add_ingredient(ingredient, BYTES, source)
 
@@ -136,7 +194,7 @@ def _definition(name: str) -> dict[str, Any]:
     }
     opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": [INPUT]}}
     actions = {"label": "c2pa.actions.v2", "data": {"actions": [opened, edited]}}
-    kind = EMBEDS.get(Path(name).suffix.lower(), BYTES)
+    kind = EMBEDDABLE.get(Path(name).suffix.lower(), BYTES)
     return {
         "claim_generator_info": [program],
         "title": name,
@@ -146,7 +204,7 @@ def _definition(name: str) -> dict[str, Any]:
 
 
 def _context(anchors: bytes | None) -> c2pa.Context:
-    """Nothing is asked over the network, and no thumbnail doubles the size of a small picture."""
+    """Settings without network access, and without thumbnails, which double small pictures."""
     settings: dict[str, Any] = {
         "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
         "builder": {"thumbnail": {"enabled": False}},
@@ -154,3 +212,9 @@ def _context(anchors: bytes | None) -> c2pa.Context:
     if anchors is not None:
         settings["trust"] = {"trust_anchors": anchors.decode()}
     return c2pa.Context(settings=c2pa.Settings.from_dict(settings))
+
+
+def sha256(path: Path) -> str:
+    """The checksum of the file at `path`, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
