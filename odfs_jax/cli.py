@@ -71,7 +71,7 @@ def train(config: DictConfig) -> None:
 @command
 def extract(config: DictConfig) -> None:
     """Extracts the faces of a clip, automatically or by hand."""
-    from odfs_jax.studio.by_hand import extract
+    from odfs_jax.studio.manual import extract
 
     extract(config)
 
@@ -103,7 +103,7 @@ def faceset(config: DictConfig) -> None:
 @command
 def studio(config: DictConfig) -> None:
     """Serves the browser studio until Ctrl-C."""
-    from odfs_jax.studio.run import studio
+    from odfs_jax.studio.server import studio
 
     studio(config)
 

@@ -10,17 +10,17 @@ from starlette.staticfiles import StaticFiles
 
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.runtime import devices
-from odfs_jax.studio import convert_page, debug_page, extract_page, faces_page, train_page
-from odfs_jax.studio.clips import Clips
-from odfs_jax.studio.heavy import QUICK, Worker
+from odfs_jax.studio.frame_cache import FrameCache
 from odfs_jax.studio.jobs import Jobs
-from odfs_jax.studio.poses import PoseIndex
-from odfs_jax.studio.room import SIDES, Room
-from odfs_jax.studio.shell import STATIC, home
+from odfs_jax.studio.layout import STATIC, home
+from odfs_jax.studio.pages import convert, debug, extract, faces, train
+from odfs_jax.studio.pose_index import PoseIndex
+from odfs_jax.studio.worker import COMPILE_FAST, Worker
+from odfs_jax.studio.workspace import SIDES, StudioWorkspace
 
 
-def build(room: Room, config: dict[str, Any]) -> FastAPI:
-    """The app over `room` with those settings of `config` that a `StudioConfig` has."""
+def build(workspace: StudioWorkspace, config: dict[str, Any]) -> FastAPI:
+    """The app that serves `workspace`. `config` has the fields of a `StudioConfig`."""
     app = FastAPI(openapi_url=None)
     app.mount("/studio", StaticFiles(directory=STATIC))
 
@@ -31,17 +31,17 @@ def build(room: Room, config: dict[str, Any]) -> FastAPI:
     on_cpu = config["hardware"] | {"devices": "cpu"}  # cards are for training
     devices.prepare(on_cpu)
     worker = Worker(on_cpu)
-    merger = Worker(on_cpu, QUICK)  # its own: a sort keeps nobody from seeing a frame
-    for process in (worker, merger):
+    preview_worker = Worker(on_cpu, COMPILE_FAST)  # so that no preview waits for a sort
+    for process in (worker, preview_worker):
         nicegui_app.on_shutdown(process.close)
-    jobs, clips = Jobs(room), Clips(room)
-    indices = {side: PoseIndex(room, side, worker) for side in SIDES}
-    home(room)
-    faces_page.register(app, room, jobs, worker, indices)
-    extract_page.register(app, room, clips, indices, config)
-    train_page.register(app, room)
-    convert_page.register(app, room, jobs, clips, merger, indices["dst"])
-    debug_page.register(app, room)
+    jobs, frame_cache = Jobs(workspace), FrameCache(workspace)
+    indices = {side: PoseIndex(workspace, side, worker) for side in SIDES}
+    home(workspace)
+    faces.register(app, workspace, jobs, worker, indices)
+    extract.register(app, workspace, frame_cache, indices, config)
+    train.register(app, workspace)
+    convert.register(app, workspace, jobs, frame_cache, preview_worker, indices["dst"])
+    debug.register(app, workspace)
     ui.run_with(
         app,
         title="odfs-jax studio",

@@ -1,4 +1,4 @@
-"""Who may talk to the studio: every request and web socket passes here first.
+"""Access to the studio: every request and web socket is checked here first.
 
 Refused: a foreign Host on a studio that only this machine reaches (a page that rebinds its name to
 127.0.0.1), a foreign Origin, a missing token, a body above MAX_BODY.
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY = 4 << 20  # bytes: the names of all faces of a large set, selected at once
 HEADERS = {
-    # all that a page loads comes from here, and nobody may frame it
+    # A page loads nothing from elsewhere, and no other site may frame it.
     "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "img-src 'self' data: blob:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -24,11 +24,11 @@ HEADERS = {
 
 
 class TooLarge(Exception):
-    """A body grew above MAX_BODY while it came."""
+    """A request body exceeded MAX_BODY while it was received."""
 
 
 class Guard:
-    """The ASGI app `app` behind the checks; `token` None: none is asked for."""
+    """The ASGI app `app` behind the checks; with `token` None, no token is required."""
 
     def __init__(self, app: ASGIApp, host: str, token: str | None) -> None:
         self._app = app
@@ -80,7 +80,7 @@ class Guard:
         return any(secrets.compare_digest(v.encode(), self._token.encode()) for v in known)
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Puts the token into a cookie and out of the address."""
+        """Moves the token from the address into a cookie."""
         query = parse_qsl(scope["query_string"].decode("latin-1"))
         rest = urlencode([(key, value) for key, value in query if key != "token"])
         response = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303, HEADERS)
@@ -113,12 +113,12 @@ class Guard:
 
     @staticmethod
     def _cookie(scope: Scope) -> str:
-        """One for each port: cookies are shared by all ports of a host."""
+        """The name of the cookie, one for each port: all ports of a host share their cookies."""
         return f"odfs_studio_{(scope.get('server') or ('', 0))[1]}"
 
 
 def is_local(host: str) -> bool:
-    """True for the names and addresses by which a machine reaches itself only."""
+    """True for the names and addresses that reach only this machine itself."""
     if host == "localhost":
         return True
     try:
@@ -128,7 +128,7 @@ def is_local(host: str) -> bool:
 
 
 def _name_of(host: str) -> str:
-    """The name or address in a Host header."""
+    """The name or address in a Host header, without the port."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -136,7 +136,7 @@ def _name_of(host: str) -> str:
 
 
 def _is_embedded(headers: Headers) -> bool:
-    """A link to the studio may be followed from anywhere; a page may not fetch from it."""
+    """True unless a link is followed, which may be done from anywhere: a fetch, frame or image."""
     return (
         headers.get("sec-fetch-mode") != "navigate" or headers.get("sec-fetch-dest") != "document"
     )

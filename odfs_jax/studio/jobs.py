@@ -14,14 +14,14 @@ import psutil
 
 from odfs_jax.data import atomic
 from odfs_jax.errors import UserError
-from odfs_jax.studio.room import Room
+from odfs_jax.studio.workspace import StudioWorkspace
 
 TAIL = 8192  # bytes of a log that are shown
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is known of the last command of a kind; `code` None: running, or not known."""
+class JobStatus:
+    """The last command of a kind: exit `code` (None: running, or not known), log, seconds."""
 
     running: bool
     code: int | None
@@ -32,13 +32,13 @@ class Job:
 class Jobs:
     """The commands of a workspace by kind, such as `convert`: one of each at a time.
 
-    `<workspace>/studio/jobs/<kind>.log` is what it printed, `<kind>.json` which process it is: a
-    studio that is started again finds it there.
+    `<workspace>/studio/jobs/<kind>.log` is what it printed; `<kind>.json` identifies its process,
+    so that a studio that is started again finds it.
     """
 
-    def __init__(self, room: Room) -> None:
-        self._folder = room.own / "jobs"
-        self._root = room.root
+    def __init__(self, workspace: StudioWorkspace) -> None:
+        self._folder = workspace.own / "jobs"
+        self._root = workspace.root
         self._children: dict[str, subprocess.Popen] = {}
 
     def start(self, kind: str, command: str, settings: list[str]) -> None:
@@ -57,10 +57,10 @@ class Jobs:
                 start_new_session=True,  # Ctrl-C is for the studio alone
             )
         self._children[kind] = process
-        note = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
-        atomic.write_text(self._folder / f"{kind}.json", json.dumps(note))
+        identity = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
+        atomic.write_text(self._folder / f"{kind}.json", json.dumps(identity))
 
-    def find(self, kind: str) -> Job:
+    def find(self, kind: str) -> JobStatus:
         """The last command of `kind`; one that never ran has no log."""
         child = self._children.get(kind)
         code = child.poll() if child else None
@@ -68,19 +68,19 @@ class Jobs:
         log = self._folder / f"{kind}.log"
         text = _tail(log) if log.exists() else ""
         since = time.time() - process.create_time() if process else 0.0
-        return Job(process is not None, code, text, since)
+        return JobStatus(process is not None, code, text, since)
 
     def stop(self, kind: str) -> None:
-        """Ctrl-C to the command, if it runs."""
+        """Sends Ctrl-C to the command if it runs."""
         process = self._process(kind)
         if process:
             os.kill(process.pid, signal.SIGINT)
 
     def _process(self, kind: str) -> psutil.Process | None:
         try:
-            note = json.loads((self._folder / f"{kind}.json").read_text())
-            process = psutil.Process(int(note["pid"]))
-            same = abs(process.create_time() - float(note["created"])) < 1
+            identity = json.loads((self._folder / f"{kind}.json").read_text())
+            process = psutil.Process(int(identity["pid"]))
+            same = abs(process.create_time() - float(identity["created"])) < 1
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except (OSError, ValueError, TypeError, KeyError, psutil.Error):
             return None
@@ -93,6 +93,6 @@ def _tail(path: Path) -> str:
 
 
 def _quoted(value: str) -> str:
-    """`value` as a string in Hydra's grammar of overrides: backslashes count before quotes only."""
+    """`value` quoted for Hydra's override grammar, where backslashes escape before quotes only."""
     escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + m[2].replace("'", "\\'"), value)
     return f"'{escaped}'"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from odfs_jax.errors import BadFileError
-from odfs_jax.studio.room import Room
+from odfs_jax.studio.workspace import StudioWorkspace
 
 FOLDERS = ("dst/aligned_debug", "models/h64/debug", "result_debug")
 
@@ -46,13 +46,13 @@ def test_each_stage_is_shown(shared_studio, visit):
             shutil.rmtree(studio.workspace / folder, ignore_errors=True)
 
 
-def test_a_room_shows_pictures_of_its_debug_folders_only(tmp_path):
+def test_a_workspace_shows_pictures_of_its_debug_folders_only(tmp_path):
     workspace = tmp_path
     write_pictures(workspace)
-    room = Room(workspace)
-    assert tuple(room.debug_folders()) == FOLDERS
-    assert room.debug_picture("result_debug", "00001.jpg").is_file()
+    studio_workspace = StudioWorkspace(workspace)
+    assert tuple(studio_workspace.debug_folders()) == FOLDERS
+    assert studio_workspace.debug_picture("result_debug", "00001.jpg").is_file()
     (workspace / "result_debug" / "out.jpg").symlink_to(workspace / "dst/aligned_debug/00000.jpg")
     for name in ("notes.txt", "../result_debug/00000.jpg", "out.jpg", "00007.jpg", ""):
         with pytest.raises(BadFileError):
-            room.debug_picture("result_debug", name)
+            studio_workspace.debug_picture("result_debug", name)

@@ -10,7 +10,7 @@ from studios import wait_for
 from odfs_jax.config import compose
 from odfs_jax.conversion.convert import convert
 from odfs_jax.data.aligned_png import read_face
-from odfs_jax.studio.thumbs import SIDE, thumbnail
+from odfs_jax.studio.pages.faces import THUMB_SIZE, thumbnail
 
 COUNT = 300  # faces of src
 
@@ -172,8 +172,10 @@ def test_thumbnails_are_kept_until_the_file_changes(tmp_path, write_faceset):
     first, second = sorted((tmp_path / "faces").glob("*.png"))
     made = thumbnail(first, tmp_path / "cache")
     picture = cv2.imdecode(np.frombuffer(made, np.uint8), cv2.IMREAD_COLOR)
-    assert picture.shape == (SIDE, SIDE, 3)
-    exact = cv2.resize(cv2.imread(str(first)), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    assert picture.shape == (THUMB_SIZE, THUMB_SIZE, 3)
+    exact = cv2.resize(
+        cv2.imread(str(first)), (THUMB_SIZE, THUMB_SIZE), interpolation=cv2.INTER_AREA
+    )
     assert np.abs(picture.astype(int) - exact).mean() < 3
     (kept,) = (tmp_path / "cache").rglob("*.jpg")
     kept.write_bytes(b"kept")

@@ -14,7 +14,7 @@ from studios import started
 from odfs_jax.errors import UserError
 from odfs_jax.studio import guard
 from odfs_jax.studio.guard import Guard, is_local
-from odfs_jax.studio.room import Room
+from odfs_jax.studio.workspace import StudioWorkspace
 
 
 @pytest.fixture(scope="module")
@@ -228,11 +228,11 @@ def test_local_names(host, local):
     assert is_local(host) is local
 
 
-def test_a_room_knows_its_models_only(tmp_path):
+def test_a_workspace_knows_its_models_only(tmp_path):
     (tmp_path / "models" / "h64").mkdir(parents=True)
     (tmp_path / "models" / "h64" / "config.yaml").touch()
-    room = Room(tmp_path)
-    assert room.models() == ["h64"] and room.model("h64").name == "h64"
+    studio_workspace = StudioWorkspace(tmp_path)
+    assert studio_workspace.models() == ["h64"] and studio_workspace.model("h64").name == "h64"
     for name in ("../models/h64", "", ".", "h64/", "other"):
         with pytest.raises(UserError, match="no such model"):
-            room.model(name)
+            studio_workspace.model(name)

@@ -10,7 +10,7 @@ from studios import wait_for
 
 from odfs_jax.errors import UserError
 from odfs_jax.studio.jobs import TAIL, Jobs
-from odfs_jax.studio.room import Room
+from odfs_jax.studio.workspace import StudioWorkspace
 
 ODD = 'it\'s a \\ workspace, {with: all} [of=it] "$"'
 
@@ -19,7 +19,7 @@ ODD = 'it\'s a \\ workspace, {with: all} [of=it] "$"'
 def jobs(tmp_path):
     """As in a web server, which handles Ctrl-C: a shell's `&` has it ignored, children inherit."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield Jobs(Room(tmp_path))
+    yield Jobs(StudioWorkspace(tmp_path))
     signal.signal(signal.SIGINT, before)
 
 
@@ -38,7 +38,7 @@ def waiting(monkeypatch, tmp_path):
 def test_a_command_gets_the_workspace_as_it_is_called(tmp_path):
     """Whatever is in its name: Hydra has a grammar for values."""
     (tmp_path / ODD).mkdir()
-    jobs = Jobs(Room(tmp_path / ODD))
+    jobs = Jobs(StudioWorkspace(tmp_path / ODD))
     assert jobs.find("sort").log == "" and not jobs.find("sort").running
     jobs.start("sort", "sort", ["data=src", "by=blur", "hardware.devices=cpu"])
     wait_for(lambda: jobs.find("sort").code is not None)
@@ -52,7 +52,7 @@ def test_one_of_a_kind_which_another_studio_finds_and_stops(jobs, tmp_path, wait
     wait_for(lambda: "started" in jobs.find("convert").log)
     with pytest.raises(UserError, match="convert: one is running already"):
         jobs.start("convert", "convert", [])
-    other = Jobs(Room(tmp_path))
+    other = Jobs(StudioWorkspace(tmp_path))
     found = other.find("convert")
     assert found.running and found.code is None and found.seconds > 0
     other.stop("convert")

@@ -97,12 +97,12 @@ function merge() {
 async function ask() {
   if (asking) { again = true; return; }
   const { from, ...settings } = shotOf(state.frame);
-  const wish = { model: model.value, frame: state.frame, merge: settings };
+  const request = { model: model.value, frame: state.frame, merge: settings };
   const { frame, rest } = state;
   asking = true;
   busy.hidden = false;
   try {
-    const answer = await fetch("/api/convert/still", { method: "POST", body: JSON.stringify(wish),
+    const answer = await fetch("/api/convert/still", { method: "POST", body: JSON.stringify(request),
       headers: { "Content-Type": "application/json" } });
     if (!answer.ok) throw new Error((await answer.json()).error || answer.statusText);
     const source = URL.createObjectURL(await answer.blob());

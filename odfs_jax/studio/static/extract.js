@@ -7,7 +7,7 @@ const { make, call, say } = studio;
 const start = studio.start();
 const main = document.getElementById("studio-main");
 const REST = 25; // milliseconds that the mouse rests before points are asked for
-const kept = (...parts) => ["odfs", start.room, state.side, ...parts].join(":");
+const kept = (...parts) => ["odfs", start.workspace, state.side, ...parts].join(":");
 
 const state = {
   side: start.side, count: 0, noted: {}, queue: [], at: 0,

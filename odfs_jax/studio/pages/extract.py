@@ -1,4 +1,4 @@
-"""`/extract`: faces placed by hand, where the detector found none or a doubtful one."""
+"""`/extract`: faces placed by hand where the detector found none, or a doubtful one."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -23,10 +23,10 @@ from odfs_jax.extraction.manual_landmarks import SquareLandmarks
 from odfs_jax.extraction.registry import build_landmarker
 from odfs_jax.extraction.writing import accept_faces
 from odfs_jax.faces.align import alignment_matrix
-from odfs_jax.studio.clips import Clips, jpeg
-from odfs_jax.studio.poses import PoseIndex
-from odfs_jax.studio.room import SIDES, Room
-from odfs_jax.studio.shell import page, script
+from odfs_jax.studio.frame_cache import FrameCache, jpeg
+from odfs_jax.studio.layout import page, script
+from odfs_jax.studio.pose_index import PoseIndex
+from odfs_jax.studio.workspace import SIDES, StudioWorkspace
 
 T = TypeVar("T")
 Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
@@ -35,7 +35,7 @@ Points = Annotated[list[Point], Field(min_length=68, max_length=68)]
 
 
 class Square(BaseModel):
-    """A square in a frame: its centre and side, pixels."""
+    """A square in a frame: its center and size, pixels."""
 
     side: str
     frame: int
@@ -44,8 +44,8 @@ class Square(BaseModel):
     size: Annotated[float, Field(ge=8, le=20000, allow_inf_nan=False)]
 
 
-class Accepted(BaseModel):
-    """The faces that somebody accepts in a frame, and the PNGs that they stand for from now on."""
+class AcceptedFaces(BaseModel):
+    """The landmarks of faces accepted in a frame, and the names of the PNGs they replace."""
 
     side: str
     frame: int
@@ -55,56 +55,64 @@ class Accepted(BaseModel):
 
 def register(
     app: FastAPI,
-    room: Room,
-    clips: Clips,
+    workspace: StudioWorkspace,
+    frame_cache: FrameCache,
     indices: dict[str, PoseIndex],
     config: dict[str, Any],
 ) -> None:
-    """The page and what its script calls."""
+    """Adds the page and the routes that its script calls to `app`."""
 
     @ui.page("/extract")
     def extract(side: str = "dst", show: str = "doubtful") -> None:
-        with page(room, "/extract"):
+        with page(workspace, "/extract"):
             start = {"side": side if side in SIDES else "dst", "show": show, "size": config["size"]}
-            script("extract", **start, room=str(room.root.resolve()))
+            script("extract", **start, workspace=str(workspace.root.resolve()))
 
-    _register_frames(app, room, clips, indices)
-    _register_points(app, room, clips, config)
+    _register_frames(app, workspace, frame_cache, indices)
+    _register_points(app, workspace, frame_cache, config)
 
 
-def _register_frames(app: FastAPI, room: Room, clips: Clips, indices: dict[str, PoseIndex]) -> None:
-    """What there is: frames, what is known of them, their faces."""
+def _register_frames(
+    app: FastAPI, workspace: StudioWorkspace, frame_cache: FrameCache, indices: dict[str, PoseIndex]
+) -> None:
+    """Routes that read: frames, what is known of them, their faces."""
 
     @app.get("/api/frames/{side}")
     def frames(side: str) -> dict[str, Any]:
-        return _listing(room.faces(side), clips.reader(side), indices[side])
+        return _listing(workspace.faces(side), frame_cache.reader(side), indices[side])
 
     @app.get("/api/frames/{side}/{number}")
     def frame(side: str, number: int) -> Response:
-        content = jpeg(clips.frame(side, number))
+        content = jpeg(frame_cache.frame(side, number))
         return Response(content, media_type="image/jpeg", headers={"cache-control": "no-cache"})
 
     @app.get("/api/frames/{side}/{number}/faces")
     def faces(side: str, number: int) -> dict[str, Any]:
-        return {"faces": _faces_of(room.faces(side), clips.frame(side, number), indices[side])}
+        return {
+            "faces": _faces_of(
+                workspace.faces(side), frame_cache.frame(side, number), indices[side]
+            )
+        }
 
 
-def _register_points(app: FastAPI, room: Room, clips: Clips, config: dict[str, Any]) -> None:
-    """What is made: points in a square, the cut for points, aligned faces."""
+def _register_points(
+    app: FastAPI, workspace: StudioWorkspace, frame_cache: FrameCache, config: dict[str, Any]
+) -> None:
+    """Routes that compute: landmarks in a square, the crop of landmarks, aligned faces."""
     size = config["size"]
     face_type = checked_face_type(config["face_type"], size)
     find, one = SquareLandmarks(build_landmarker(config["landmarks"])), Lock()
 
     def aligned(points: np.ndarray) -> dict[str, Any]:
-        matrix = _no_face_refused(alignment_matrix, points, face_type, size)
+        matrix = _refusing_bad_points(alignment_matrix, points, face_type, size)
         return {"points": np.round(points, 3).tolist(), "matrix": matrix.tolist()}
 
     @app.post("/api/landmarks")
     def landmarks(square: Square) -> dict[str, Any]:
-        image = clips.frame(square.side, square.frame).image
+        image = frame_cache.frame(square.side, square.frame).image
         middle = np.array([square.x, square.y])
         with one:
-            points = _no_face_refused(find, image, middle, square.size)
+            points = _refusing_bad_points(find, image, middle, square.size)
         return aligned(points)
 
     @app.post("/api/align")
@@ -112,20 +120,20 @@ def _register_points(app: FastAPI, room: Room, clips: Clips, config: dict[str, A
         return aligned(np.array(points))
 
     @app.post("/api/accept")
-    def accept(accepted: Accepted) -> dict[str, Any]:
-        frame = clips.frame(accepted.side, accepted.frame)
-        folder = room.faces(accepted.side)
-        old = [room.face(accepted.side, name) for name in accepted.replaced]
+    def accept(accepted: AcceptedFaces) -> dict[str, Any]:
+        frame = frame_cache.frame(accepted.side, accepted.frame)
+        folder = workspace.faces(accepted.side)
+        old = [workspace.face(accepted.side, name) for name in accepted.replaced]
         folder.mkdir(parents=True, exist_ok=True)
         points = [np.array(face) for face in accepted.faces]
         how = (face_type, size, find.landmarker.name)
-        paths = _no_face_refused(accept_faces, folder, frame, points, *how)
+        paths = _refusing_bad_points(accept_faces, folder, frame, points, *how)
         move_to_trash(old)
         return {"names": [path.name for path in paths]}
 
 
-def _no_face_refused(function: Callable[..., T], *args: Any) -> T:
-    """function(*args); points of no face, a ValueError there, are the user's to correct."""
+def _refusing_bad_points(function: Callable[..., T], *args: Any) -> T:
+    """Calls `function(*args)`; a ValueError, for points that are no face, becomes a UserError."""
     try:
         return function(*args)
     except ValueError as error:
@@ -133,9 +141,9 @@ def _no_face_refused(function: Callable[..., T], *args: Any) -> T:
 
 
 def _listing(folder: Path, reader: FrameReader, index: PoseIndex) -> dict[str, Any]:
-    """What is known of the frames, `noted` {number: [faces, least score, doubtful, why]}.
+    """What is known of the frames: `noted` {number: [faces, lowest score, doubtful, reason]}.
 
-    It comes from the journal of extraction and the faces that are there; `missing` of these are
+    It comes from the journal of extraction and from the faces in the folder; `missing` of these are
     still to be read. Frames of which nothing is known are left out.
     """
     rows, missing = index.look()
@@ -159,7 +167,7 @@ def _faces_of(folder: Path, frame: Frame, index: PoseIndex) -> list[dict[str, An
         try:
             face = read_face(folder / name)
         except BadFileError:
-            continue  # gone, or what the page of faces shows as bad
+            continue  # deleted meanwhile, or a bad file, which the page of faces shows
         if (face.source.file, face.source.frame) == (frame.file, frame.index):
             points = face.source.landmarks.tolist()
             found.append({"name": name, "points": points, "detector": face.detector})

@@ -1,4 +1,4 @@
-"""`/train`: a run's preview, losses and speed; buttons and keys that it listens to.
+"""`/train`: a run's preview, losses and speed; buttons and keys that control it.
 
 The page reads files and writes commands (`training/control.py`): no run needs it, or knows of it.
 """
@@ -13,57 +13,59 @@ from fastapi.responses import FileResponse
 from nicegui import run, ui
 
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.studio.room import Room
-from odfs_jax.studio.shell import page
+from odfs_jax.studio.layout import page
+from odfs_jax.studio.workspace import StudioWorkspace
 from odfs_jax.training import control, record
 
-EVERY = 1.0  # seconds between two looks at the run
-COLOURS = ["#3d8bff", "#f0a030", "#3fbf7f", "#d070dd", "#e05a5a", "#35b5c5"]  # dark and light
+REFRESH = 1.0  # seconds between two reads of the run's files
+COLORS = ["#3d8bff", "#f0a030", "#3fbf7f", "#d070dd", "#e05a5a", "#35b5c5"]  # dark and light
 POINTS = 800  # of a loss curve that are drawn
-STALE = 10.0  # seconds without a word, after which a run that lives is said to be busy
+STALE = 10.0  # seconds without a status, after which a live run counts as busy
 BUTTONS = (
     ("save", "Save", "s", "save"),
     ("refresh", "Refresh preview", "p", "refresh"),
     ("next", "Next sample", "Space", "skip_next"),
     ("stop", "Save and stop", "Enter", "stop"),
 )
-# A button that was clicked hands the focus to a part of itself, where Space would press it again.
-LET_GO = "() => setTimeout(() => document.activeElement?.blur())"
+# A clicked button keeps the focus in a part of itself, where Space would press it again.
+BLUR = "() => setTimeout(() => document.activeElement?.blur())"
 KEYS = {"s": "save", "p": "refresh", " ": "next", "Enter": "stop"}
 
 
-def register(app: FastAPI, room: Room) -> None:
-    """The page and the pictures it shows."""
+def register(app: FastAPI, workspace: StudioWorkspace) -> None:
+    """Adds the page and the route of its pictures to `app`."""
 
     @app.get("/api/models/{name}/previews/{step}")
     def preview(name: str, step: int) -> FileResponse:
-        path = record.preview_files(room.model(name)).get(step)
+        path = record.preview_files(workspace.model(name)).get(step)
         if path is None:
             raise BadFileError(f"{name}: preview {step}", "no such file")
         return FileResponse(path, headers={"cache-control": "no-cache"})
 
     @ui.page("/train")
     def train(model: str = "") -> None:
-        with page(room, "/train"):
-            models = room.models()
+        with page(workspace, "/train"):
+            models = workspace.models()
             if not models:
-                _empty(room)
-                ui.timer(2.0, lambda: room.models() and ui.navigate.reload())
+                _empty(workspace)
+                ui.timer(2.0, lambda: workspace.models() and ui.navigate.reload())
                 return
-            TrainPage(room, model if model in models else _latest(room, models)).build(models)
+            TrainPage(workspace, model if model in models else _latest(workspace, models)).build(
+                models
+            )
 
 
-def _empty(room: Room) -> None:
+def _empty(workspace: StudioWorkspace) -> None:
     with ui.column().classes("panel"):
         ui.label("No run here yet").classes("title")
-        ui.label(f"Start one: python train.py workspace={room.root} model=h64").classes("mute")
+        ui.label(f"Start one: python train.py workspace={workspace.root} model=h64").classes("mute")
 
 
-def _latest(room: Room, models: list[str]) -> str:
-    """The run that is under way, else the one that was last."""
+def _latest(workspace: StudioWorkspace, models: list[str]) -> str:
+    """The run that is under way, else the most recent one."""
 
     def heard(name: str) -> tuple[bool, float]:
-        folder = room.model(name)
+        folder = workspace.model(name)
         status = control.read_status(folder) or {}
         return control.is_running(folder), status.get("written", 0.0)
 
@@ -72,9 +74,9 @@ def _latest(room: Room, models: list[str]) -> str:
 
 @dataclass
 class TrainPage:
-    """One browser's page."""
+    """The page of one browser."""
 
-    room: Room
+    workspace: StudioWorkspace
     model: str
     steps: list[int] = field(default_factory=list)  # of the previews
     follow: bool = True  # the last preview is shown as it comes
@@ -84,10 +86,10 @@ class TrainPage:
 
     @property
     def folder(self) -> Path:
-        return self.room.model(self.model)
+        return self.workspace.model(self.model)
 
     def build(self, models: list[str]) -> None:
-        """The elements of the page."""
+        """Adds the elements of the page."""
         with ui.row().classes("train"):
             with ui.column().classes("panel train-preview"):
                 self.picture = (
@@ -112,11 +114,11 @@ class TrainPage:
                             f"{name} [{key}]", icon=icon, on_click=lambda c=command: self._send(c)
                         )
                         button.props(f"no-caps outline dense data-command={command}")
-                        button.on("click", js_handler=LET_GO)
+                        button.on("click", js_handler=BLUR)
                         self.buttons.append(button)
                 self.chart = ui.echart(_chart([])).classes("panel chart")
         ui.keyboard(on_key=self._key)
-        ui.timer(EVERY, self._refresh)
+        ui.timer(REFRESH, self._refresh)
 
     async def _refresh(self) -> None:
         try:
@@ -215,15 +217,15 @@ def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """ECharts options: every loss over the iterations, logarithmic."""
     rows = rows[:: max(1, len(rows) // POINTS)]
     names = sorted({name for row in rows for name in row["losses"]})
-    grey = {"lineStyle": {"color": "#8894a555"}}
+    grid = {"lineStyle": {"color": "#8894a555"}}
     return {
         "animation": False,
-        "color": COLOURS,
+        "color": COLORS,
         "legend": {"data": names, "textStyle": {"color": "#8894a5"}, "top": 0},
         "tooltip": {"trigger": "axis"},
         "grid": {"left": 56, "right": 16, "top": 56, "bottom": 28},
-        "xAxis": {"type": "value", "min": "dataMin", "max": "dataMax", "splitLine": grey},
-        "yAxis": {"type": "log", "splitLine": grey, "minorSplitLine": {"show": False}},
+        "xAxis": {"type": "value", "min": "dataMin", "max": "dataMax", "splitLine": grid},
+        "yAxis": {"type": "log", "splitLine": grid, "minorSplitLine": {"show": False}},
         "series": [
             {
                 "name": name,
@@ -241,7 +243,7 @@ def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _number(status: dict[str, Any], key: str) -> float:
-    """A number of a status, which is a file and may hold anything; 0 when it is none."""
+    """A number in a status, a file that may hold anything; 0 when the value is not a number."""
     value = status.get(key)
     return float(value) if isinstance(value, int | float) else 0.0
 

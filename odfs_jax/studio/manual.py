@@ -9,7 +9,7 @@ from odfs_jax.data.workspace import find_input
 from odfs_jax.extraction.extract import extract as extract_automatically
 from odfs_jax.extraction.journal import ExtractionJournal
 from odfs_jax.extraction.writing import MANUAL
-from odfs_jax.studio.run import serve
+from odfs_jax.studio.server import serve
 
 log = logging.getLogger(__name__)
 

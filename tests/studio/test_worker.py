@@ -9,7 +9,7 @@ from studios import PATIENCE, wait_for
 
 from odfs_jax.data.aligned_png import read_face
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.studio import heavy
+from odfs_jax.studio.worker import Worker, contact_sheets, read_poses, sorted_names
 
 CPU = {
     "devices": "cpu", "multi_gpu": False, "memory_gb": None, "compilation_cache": None,
@@ -19,7 +19,7 @@ CPU = {
 
 @pytest.fixture(scope="module")
 def worker():
-    worker = heavy.Worker(CPU, "--xla_backend_optimization_level=0")
+    worker = Worker(CPU, "--xla_backend_optimization_level=0")
     yield worker
     worker.close()
 
@@ -33,7 +33,7 @@ def test_it_is_another_process_with_flags_of_its_own(worker):
 
 def test_users_errors_come_back_as_they_are(worker, tmp_path):
     with pytest.raises(UserError, match=r"by='\.\.'"):
-        worker.submit(heavy.order, tmp_path, "src", "..").result(PATIENCE)
+        worker.submit(sorted_names, tmp_path, "src", "..").result(PATIENCE)
     (tmp_path / "bad.png").write_bytes(b"no face")
     with pytest.raises(BadFileError) as error:
         worker.submit(read_face, tmp_path / "bad.png").result(PATIENCE)
@@ -58,7 +58,7 @@ def test_it_is_started_again_after_it_was_killed(worker):
 
 
 def test_it_ends_when_it_is_closed():
-    worker = heavy.Worker(CPU)
+    worker = Worker(CPU)
     process = psutil.Process(worker.submit(os.getpid).result(PATIENCE))
     worker.close()
     wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
@@ -67,9 +67,9 @@ def test_it_ends_when_it_is_closed():
 def test_faces_in_order_before_the_files_that_are_none(tmp_path, write_faceset):
     write_faceset(tmp_path / "aligned", 3, size=32)
     (tmp_path / "aligned" / "bad.png").write_bytes(b"no face")
-    names = heavy.order(tmp_path / "aligned", "src", "origname")
+    names = sorted_names(tmp_path / "aligned", "src", "origname")
     assert sorted(names[:3]) == [f"0000{i}_0.png" for i in range(3)] and names[3:] == ["bad.png"]
-    sheet = heavy.sheets(tmp_path / "aligned", "src", "origname")
+    sheet = contact_sheets(tmp_path / "aligned", "src", "origname")
     assert sheet.startswith(b"\x89PNG")
-    rows = heavy.poses(sorted((tmp_path / "aligned").glob("*.png")))
+    rows = read_poses(sorted((tmp_path / "aligned").glob("*.png")))
     assert rows == [(0.0, 0.0, 1.0, 0)] * 3 + [None]

@@ -1,4 +1,4 @@
-"""The studio's view of a workspace: names that come from a browser become paths here only."""
+"""The studio's view of a workspace: only here do names from a browser become paths."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ PICTURES = (".jpg", ".png")
 
 
 @dataclass(frozen=True)
-class Room:
+class StudioWorkspace:
     """`root` is the workspace. Nothing outside it is read or written.
 
     A clip, or a folder of frames, faces or models, may itself be a link the user made; a file in
@@ -37,18 +37,18 @@ class Room:
         return trash_folder(folder) if trashed else folder
 
     def face(self, side: str, name: str, trashed: bool = False) -> Path:
-        """The face file `name`. Raises BadFileError for what is no plain file there."""
+        """The face file `name`. Raises BadFileError when it is not a plain file there."""
         return _inside(self.faces(side, trashed), name, (".png",))
 
     def debug_folders(self) -> dict[str, Path]:
-        """The folders that `debug=true` of a command left pictures in, by their path in here."""
-        found = [trainings / "debug" for trainings in map(self.model, self.models())]
+        """The folders of pictures from `debug=true`, by their path in the workspace."""
+        found = [model_dir / "debug" for model_dir in map(self.model, self.models())]
         found += [path for side in ("", *SIDES) for path in (self.root / side).glob("*_debug")]
         shown = {path.relative_to(self.root).as_posix(): path for path in found if path.is_dir()}
         return dict(sorted(shown.items()))
 
     def debug_picture(self, folder: str, name: str) -> Path:
-        """The picture `name` of one of them. Raises BadFileError."""
+        """The picture `name` in one of the debug folders. Raises BadFileError."""
         if folder not in self.debug_folders():
             raise BadFileError(_shown(folder), "no folder of debug pictures")
         return _inside(self.debug_folders()[folder], name, PICTURES)
@@ -85,7 +85,7 @@ def _inside(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
 
 
 def _is_plain(name: str) -> bool:
-    """True for a visible file's name that is nothing but a name."""
+    """True for a plain name of a file that is not hidden."""
     odd = any(ord(letter) < 32 for letter in name) or "/" in name or "\\" in name
     return bool(name) and not odd and not name.startswith(".") and len(name) < 256
 

@@ -1,4 +1,4 @@
-"""The frames of both sides, opened when they are first asked for."""
+"""A cache of open clips: the frames of both sides, opened at the first request."""
 
 from pathlib import Path
 from threading import Lock
@@ -8,25 +8,25 @@ import cv2
 from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import BadFileError
-from odfs_jax.studio.room import Room
+from odfs_jax.studio.workspace import StudioWorkspace
 
 QUALITY = 90  # of a frame's JPEG, per cent
 
 
-class Clips:
-    """A reader for each side of a workspace; a clip that was replaced is opened again."""
+class FrameCache:
+    """An open reader for each clip; a clip that was replaced is opened again."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, workspace: StudioWorkspace) -> None:
+        self._workspace = workspace
         self._open: dict[Path, tuple[tuple, FrameReader]] = {}
         self._lock = Lock()
 
     def reader(self, side: str) -> FrameReader:
-        """The frames of `side`. Raises UserError."""
-        return self.open(self._room.clip(side))
+        """The reader of the clip of `side`. Raises UserError."""
+        return self.open(self._workspace.clip(side))
 
     def open(self, path: Path) -> FrameReader:
-        """The frames of a clip or folder. Raises UserError."""
+        """The reader of a clip or folder at `path`. Raises UserError."""
         if not path.exists():
             raise BadFileError(path.name, "no such file or folder")
         found = path.stat()
@@ -42,6 +42,6 @@ class Clips:
 
 
 def jpeg(frame: Frame) -> bytes:
-    """A frame as a browser shows it."""
+    """`frame` as the content of a JPEG file, for a browser."""
     options = (cv2.IMWRITE_JPEG_QUALITY, QUALITY)
     return cv2.imencode(".jpg", frame.image[..., ::-1], options)[1].tobytes()

@@ -1,4 +1,4 @@
-"""What all pages share: the header with the ways to the others, colours, and the first page."""
+"""The layout that all pages share: the header with its links, the style, and the first page."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any
 
 from nicegui import ui
 
-from odfs_jax.studio.room import Room
+from odfs_jax.studio.workspace import StudioWorkspace
 
 STATIC = Path(__file__).parent / "static"
 PAGES = {
@@ -22,26 +22,28 @@ PAGES = {
 
 
 @contextmanager
-def page(room: Room, path: str) -> Iterator[None]:
-    """The page at `path`: its elements are made in the context."""
+def page(workspace: StudioWorkspace, path: str) -> Iterator[None]:
+    """The frame of the page at `path`; its elements are added inside the context."""
     ui.add_head_html('<link rel="stylesheet" href="/studio/studio.css">')
     ui.add_head_html('<script src="/studio/studio.js"></script>')
-    ui.page_title(f"{PAGES[path][0] if path in PAGES else 'odfs-jax'} · {room.root.resolve().name}")
+    ui.page_title(
+        f"{PAGES[path][0] if path in PAGES else 'odfs-jax'} · {workspace.root.resolve().name}"
+    )
     with ui.header().classes("studio-header"):
         ui.link("odfs-jax", "/").classes("brand")
         for target, (name, _) in PAGES.items():
             ui.link(name, target).classes("tab current" if target == path else "tab")
         ui.space()
-        ui.label(room.root.resolve().name).classes("workspace")
+        ui.label(workspace.root.resolve().name).classes("workspace")
         button = ui.button(icon="contrast").props('flat round dense aria-label="dark or light"')
         button.on("click", js_handler="() => studio.toggleDark()")
     yield
 
 
 def script(name: str, **data: Any) -> None:
-    """The part of a page that `static/<name>.js` draws, with `data` (JSON) to begin with.
+    """Adds the part of a page that `static/<name>.js` draws, with `data` as its initial JSON.
 
-    It stands outside of NiceGUI's own elements, so that it does not wait for their start.
+    It is outside of NiceGUI's own elements, so that it does not wait for them to start.
     """
     shown = escape(json.dumps(data), quote=True)
     ui.add_body_html(
@@ -50,12 +52,12 @@ def script(name: str, **data: Any) -> None:
     )
 
 
-def home(room: Room) -> None:
-    """The first page: what there is to do."""
+def home(workspace: StudioWorkspace) -> None:
+    """Adds the first page, which links to the others."""
 
     @ui.page("/")
     def _home() -> None:
-        with page(room, "/"), ui.column().classes("home"):
+        with page(workspace, "/"), ui.column().classes("home"):
             for target, (name, what) in PAGES.items():
                 with ui.link(target=target).classes("card"):
                     ui.label(name).classes("title")

@@ -9,12 +9,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.errors import UserError
-from odfs_jax.studio.guard import Guard, is_local
-from odfs_jax.studio.room import Room
+from odfs_jax.studio.workspace import StudioWorkspace
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE = 1 << 20  # bytes of a web socket's message
+MAX_MESSAGE = 1 << 20  # bytes of a message of a web socket
 
 
 def studio(config: DictConfig) -> None:
@@ -23,21 +22,22 @@ def studio(config: DictConfig) -> None:
 
 
 def serve(config: dict[str, Any], page: str) -> None:
-    """Serves; the log names the address of `page`, a path. Raises UserError."""
-    room = Room(Path(config["workspace"]))
-    if not room.root.is_dir():
-        raise UserError(f"workspace={room.root}: no such folder")
+    """Serves until Ctrl-C; the log shows the address of `page`, a path. Raises UserError."""
+    workspace = StudioWorkspace(Path(config["workspace"]))
+    if not workspace.root.is_dir():
+        raise UserError(f"workspace={workspace.root}: no such folder")
+    try:  # here, because they are an extra of the installation
+        import uvicorn
+
+        from odfs_jax.studio.app import build
+        from odfs_jax.studio.guard import Guard, is_local
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed; run: pip install '.[studio]'") from error
     host, token = config["server"]["host"], config["server"]["token"]
     if token is None and not is_local(host):
         token = secrets.token_urlsafe(24)
     listening = _listen(host, config["server"]["port"])
-    try:
-        import uvicorn  # here, for it is an extra
-
-        from odfs_jax.studio.app import build
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed; run: pip install '.[studio]'") from error
-    app = Guard(build(room, config), host, token)
+    app = Guard(build(workspace, config), host, token)
     shown, port = f"[{host}]" if ":" in host else host, listening.getsockname()[1]
     query = f"{'&' if '?' in page else '?'}token={token}" if token else ""
     log.info("studio: http://%s:%d%s%s", shown, port, page, query)

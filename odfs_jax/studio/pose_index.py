@@ -1,4 +1,4 @@
-"""What a whole faceset says of its faces, read bit by bit behind the page's back and kept."""
+"""An index of the poses of a faceset, which the worker reads in portions, kept in a file."""
 
 import json
 from concurrent.futures import Future
@@ -6,8 +6,8 @@ from pathlib import Path
 from threading import Lock
 
 from odfs_jax.data import atomic
-from odfs_jax.studio import heavy
-from odfs_jax.studio.room import Room
+from odfs_jax.studio.worker import Worker, read_poses
+from odfs_jax.studio.workspace import StudioWorkspace
 
 PORTION = 250  # faces that the worker reads at a time
 
@@ -15,20 +15,20 @@ Row = list[float] | None  # yaw, pitch (degrees), score, number of the frame; No
 
 
 class PoseIndex:
-    """What is known of a side's faces, by file name and version. The studio's folder keeps it."""
+    """Pose, score and frame of a side's faces, by file name and version of the file."""
 
-    def __init__(self, room: Room, side: str, worker: heavy.Worker) -> None:
-        self._folder = room.faces(side)
-        self._path = path = room.own / f"poses_{side}.json"
+    def __init__(self, workspace: StudioWorkspace, side: str, worker: Worker) -> None:
+        self._folder = workspace.faces(side)
+        self._path = path = workspace.own / f"poses_{side}.json"
         self._worker = worker
         self._known: dict[str, tuple[str, Row]] = _load(path)
         self._portion: tuple[list[tuple[str, str]], Future] | None = None
         self._lock = Lock()
 
     def look(self) -> tuple[dict[str, list[float]], int]:
-        """({name: row} of the faces that are known, number of files still to be read).
+        """({name: row} of the faces read so far, number of files still to be read).
 
-        Sees to it that the next portion is being read.
+        Starts the worker on the next portion when it is idle.
         """
         versions = {path: version_of(path) for path in pngs(self._folder)}
         with self._lock:
@@ -40,7 +40,7 @@ class PoseIndex:
             if missing and self._portion is None:
                 files = missing[:PORTION]
                 names = [(path.name, versions[path]) for path in files]
-                self._portion = (names, self._worker.submit(heavy.poses, files))
+                self._portion = (names, self._worker.submit(read_poses, files))
             if read and not missing:
                 atomic.write_text(self._path, json.dumps(known))
             found = {p.name: known[p.name][1] for p in versions if p.name in known}
@@ -52,7 +52,7 @@ class PoseIndex:
             return [name for name, (_, row) in self._known.items() if row and row[3] == frame]
 
     def _collect(self) -> bool:
-        """Takes over a portion that was read; False when there is none."""
+        """Adds a portion that the worker has read; False when there is none."""
         if self._portion is None or not self._portion[1].done():
             return False
         (names, future), self._portion = self._portion, None
@@ -69,10 +69,10 @@ def pngs(folder: Path) -> list[Path]:
 
 
 def version_of(path: Path) -> str:
-    """What changes whenever the file does; as text, for JavaScript's numbers are too short."""
+    """A version of the file that changes when it does; text, as JavaScript's numbers are short."""
     try:
         return str(path.stat().st_mtime_ns)
-    except OSError:  # it went meanwhile
+    except OSError:  # it was deleted meanwhile
         return "0"
 
 

@@ -6,28 +6,28 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from nicegui import ui
 
-from odfs_jax.studio.room import PICTURES, Room
-from odfs_jax.studio.shell import page, script
+from odfs_jax.studio.layout import page, script
+from odfs_jax.studio.workspace import PICTURES, StudioWorkspace
 
 
-def register(app: FastAPI, room: Room) -> None:
-    """The page and what its script calls."""
+def register(app: FastAPI, workspace: StudioWorkspace) -> None:
+    """Adds the page and the routes that its script calls to `app`."""
 
     @ui.page("/debug")
     def debug() -> None:
-        with page(room, "/debug"):
+        with page(workspace, "/debug"):
             script("debug")
 
     @app.get("/api/debug")
     def folders() -> dict[str, Any]:
         """The names of the pictures of each folder, in order."""
         found = {}
-        for label, folder in room.debug_folders().items():
+        for label, folder in workspace.debug_folders().items():
             files = (path.name for path in folder.iterdir() if path.suffix in PICTURES)
             found[label] = sorted(name for name in files if not name.startswith("."))
         return {"folders": found}
 
     @app.get("/api/debug/picture")
     def picture(folder: str, name: str) -> FileResponse:
-        path = room.debug_picture(folder, name)
+        path = workspace.debug_picture(folder, name)
         return FileResponse(path, headers={"cache-control": "no-cache"})

@@ -1,6 +1,6 @@
-"""What is too heavy for the web server, in a process of its own that ends with the server.
+"""A worker process for what is too heavy for the web server; it ends with the server.
 
-JAX is imported and used there only.
+Only the worker imports and uses JAX.
 """
 
 import os
@@ -24,14 +24,15 @@ from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 
 PARENT_POLL = 1.0  # seconds
-QUICK = "--xla_backend_optimization_level=0"  # compiles in 60 % of the time, for what runs once
-STILL_QUALITY = 93  # of a merged frame's JPEG, per cent
+# Compiles in 60 % of the time, for programs that run once.
+COMPILE_FAST = "--xla_backend_optimization_level=0"
+PREVIEW_QUALITY = 93  # of a merged frame's JPEG, per cent
 
 
 class Worker:
-    """One process that does one thing after the other; it starts with the first.
+    """One process that runs one task after the other; it starts with the first task.
 
-    `flags` are XLA's, for that process alone.
+    `hardware` has the fields of a `HardwareConfig`; `flags` are XLA's, for that process alone.
     """
 
     def __init__(self, hardware: Mapping[str, Any], flags: str = "") -> None:
@@ -39,20 +40,20 @@ class Worker:
         self._pool: ProcessPoolExecutor | None = None
 
     def submit(self, work: Callable, *args: Any) -> Future:
-        """The result of `work(*args)`, a function of this package, when it is there."""
+        """The future result of `work(*args)`, a function of a module, in the worker process."""
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 1, get_context("spawn"), initializer=_prepare, initargs=self._settings
             )
         try:
             return self._pool.submit(work, *args)
-        except RuntimeError:  # the process was killed, by a lack of memory perhaps: take a new one
+        except RuntimeError:  # the process was killed, perhaps for lack of memory: start another
             self._pool.shutdown(wait=False)
             self._pool = None
             return self.submit(work, *args)
 
     def close(self) -> None:
-        """Ends the process without waiting for what it does."""
+        """Ends the process without waiting for its task."""
         if self._pool is not None:
             processes = list((self._pool._processes or {}).values())
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -75,8 +76,8 @@ def _prepare(hardware: dict[str, Any], flags: str) -> None:
     devices.prepare(hardware)
 
 
-def poses(files: list[Path]) -> list[tuple[float, float, float, int] | None]:
-    """(yaw, pitch, score, frame) of each face; None for a file that is none."""
+def read_poses(files: list[Path]) -> list[tuple[float, float, float, int] | None]:
+    """(yaw, pitch, score, frame) of each face; None for a file that is not an aligned face."""
     found = []
     for path in files:
         try:
@@ -87,39 +88,44 @@ def poses(files: list[Path]) -> list[tuple[float, float, float, int] | None]:
     return found
 
 
-def order(folder: Path, side: str, by: str) -> list[str]:
-    """The names of the faces by the key `by`, then those of the other PNGs. Raises UserError."""
-    return [path.name for path in _ordered(folder, side, by)]
+def sorted_names(folder: Path, side: str, by: str) -> list[str]:
+    """File names of the faces by the sort key `by`, then of the other PNGs. Raises UserError."""
+    return [path.name for path in _sorted_faces(folder, side, by)]
 
 
-def sheets(folder: Path, side: str, by: str) -> bytes:
-    """A PNG: the contact sheet of the faces by name, and beside it that by the key `by`."""
+def contact_sheets(folder: Path, side: str, by: str) -> bytes:
+    """A PNG with two contact sheets side by side: faces by name, and by the sort key `by`."""
     from odfs_jax.curation.sort import contact_sheet
 
-    after = _ordered(folder, side, by, faces_only=True)
+    after = _sorted_faces(folder, side, by, faces_only=True)
     pictures = [contact_sheet(faces, len(faces)) for faces in (sorted(after), after)]
     height = pictures[0].shape[0]
     gap = np.full((height, 24, 3), 128, np.uint8)
     return png.encode(np.hstack([pictures[0], gap, pictures[1]]))
 
 
-def still(stills: "StillsOf", number: int, names: list[str], settings: dict[str, Any]) -> bytes:
-    """A JPEG of dst's frame `number` with the faces in the files `names` swapped. UserError."""
-    files = [path for name in names if (path := stills.aligned / name).is_file()]
-    merged = _opened(stills).preview(number, files, OmegaConf.create(settings))
-    options = (cv2.IMWRITE_JPEG_QUALITY, STILL_QUALITY)
+def render_preview(
+    source: "PreviewSource", number: int, names: list[str], settings: dict[str, Any]
+) -> bytes:
+    """A JPEG of frame `number` of dst with the faces in the files `names` swapped.
+
+    `settings` are a `MergeConfig`. Raises UserError.
+    """
+    files = [path for name in names if (path := source.aligned / name).is_file()]
+    merged = _previewer(source).preview(number, files, OmegaConf.create(settings))
+    options = (cv2.IMWRITE_JPEG_QUALITY, PREVIEW_QUALITY)
     return cv2.imencode(".jpg", merged[..., ::-1], options)[1].tobytes()
 
 
-def check_merges(stills: "StillsOf", merges: list[dict[str, Any]]) -> None:
-    """Raises UserError for the first of the settings that conversion would refuse."""
+def check_merges(source: "PreviewSource", merges: list[dict[str, Any]]) -> None:
+    """Raises UserError for the first of `merges` (`MergeConfig`s) that conversion would refuse."""
     for settings in merges:
-        _opened(stills).check(OmegaConf.create(settings))
+        _previewer(source).check(OmegaConf.create(settings))
 
 
 @dataclass(frozen=True)
-class StillsOf:
-    """Which stills; `version` changes when the model or the clip does."""
+class PreviewSource:
+    """The model and the clip of previews; `version` changes when either does."""
 
     model_dir: Path
     clip: Path
@@ -128,13 +134,13 @@ class StillsOf:
 
 
 @lru_cache(maxsize=1)
-def _opened(stills: StillsOf) -> Any:
+def _previewer(source: PreviewSource) -> Any:
     from odfs_jax.conversion.preview import FramePreviewer
 
-    return FramePreviewer(stills.model_dir, stills.clip, stills.aligned)
+    return FramePreviewer(source.model_dir, source.clip, source.aligned)
 
 
-def _ordered(folder: Path, side: str, by: str, faces_only: bool = False) -> list[Path]:
+def _sorted_faces(folder: Path, side: str, by: str, faces_only: bool = False) -> list[Path]:
     from odfs_jax.curation.sort import sort_faces
     from odfs_jax.curation.sort_keys import SORT_KEYS
 
