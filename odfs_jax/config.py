@@ -234,7 +234,7 @@ class ExtractConfig:
     identity: str | None = None
     identity_limit: float = MISSING
     filters: FiltersConfig = field(default_factory=FiltersConfig)
-    frames: str | None = None
+    frames: Any = None
     every: int = 1
     manual_fix: bool = False
     overwrite: bool = False

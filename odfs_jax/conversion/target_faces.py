@@ -5,7 +5,6 @@ These are the faces that still have an aligned PNG, as far as `frames=` and `ide
 
 import hashlib
 import logging
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.identity import embedding
 from odfs_jax.faces.types import FaceType
+from odfs_jax.frame_ranges import FrameRanges, parse_frame_ranges
 from odfs_jax.runtime.progress import progress
 
 log = logging.getLogger(__name__)
@@ -30,15 +30,13 @@ log = logging.getLogger(__name__)
 class FaceSelection:
     """The frames and the person whose faces are swapped; by default all frames and all people."""
 
-    ranges: list[tuple[int, int | None]] = field(default_factory=list)  # first, last; None: open
+    frames: FrameRanges = field(default_factory=FrameRanges)
     identity: np.ndarray | None = None  # float32 [128], the person's mean embedding
     distance: float = np.inf  # between embeddings of one person, at most
 
     def has_frame(self, frame: int) -> bool:
         """True when faces of `frame` are swapped."""
-        return not self.ranges or any(
-            low <= frame and (high is None or frame <= high) for low, high in self.ranges
-        )
+        return frame in self.frames
 
     def has_person(self, path: Path) -> bool:
         """True when the aligned PNG at `path` shows the person. Raises BadFileError."""
@@ -53,31 +51,12 @@ def build_selection(frames: Any, identity: str | None, distance: float) -> FaceS
     Raises UserError for ranges that cannot be read, a person that cannot be found, and a distance
     out of range.
     """
-    ranges = [] if frames is None else [_range(part) for part in _parts(frames)]
+    chosen = parse_frame_ranges(frames)
     if identity is None:
-        return FaceSelection(ranges)
+        return FaceSelection(chosen)
     if not 0 < distance <= 2:
         raise UserError(f"identity_distance={distance:g}: expected above 0, up to 2")
-    return FaceSelection(ranges, _person(Path(identity)), distance)
-
-
-def _parts(frames: Any) -> list[Any]:
-    if isinstance(frames, str | int):
-        return str(frames).split(",")
-    return list(frames)
-
-
-def _range(part: Any) -> tuple[int, int | None]:
-    match = re.fullmatch(r"(\d+)(-(\d*))?", str(part).strip())
-    if match is None:
-        raise UserError(f"frames={part}: expected numbers of frames such as 7, 100-250 or 300-")
-    low = int(match[1])
-    if match[2] is None:
-        return low, low
-    high = int(match[3]) if match[3] else None
-    if high is not None and high < low:
-        raise UserError(f"frames={part}: ends before it begins")
-    return low, high
+    return FaceSelection(chosen, _person(Path(identity)), distance)
 
 
 def _person(path: Path) -> np.ndarray:

@@ -23,10 +23,11 @@ from odfs_jax.extraction.journal import Done, ExtractionJournal
 from odfs_jax.extraction.pipeline import FaceWriter, Finder, Outcome, extract_frames
 from odfs_jax.extraction.registry import build_detector, build_landmarker
 from odfs_jax.extraction.reports import debug_folder, write_lists
-from odfs_jax.extraction.resume import ResumePlan, Selection, check_same, parse_selection, prepare
+from odfs_jax.extraction.resume import ResumePlan, check_same, prepare
 from odfs_jax.extraction.smoothing import Smoother, build_smoother
 from odfs_jax.extraction.tracking import reach
 from odfs_jax.faces.types import FaceType
+from odfs_jax.frame_ranges import FrameRanges, parse_frame_ranges
 from odfs_jax.runtime import devices
 from odfs_jax.runtime.progress import progress
 
@@ -68,7 +69,7 @@ def extract(config: DictConfig) -> None:
     """Extracts every side that an `ExtractConfig` names. Raises UserError."""
     devices.prepare(config.hardware)
     face_type = checked_face_type(config.face_type, config.size)
-    selection = parse_selection(config.frames, config.every)
+    chosen = parse_frame_ranges(config.frames, config.every)
     smoother = build_smoother(config.smoothing)
     filters = build_filters(config.filters, config.max_faces)
     with ExitStack() as stack:
@@ -80,7 +81,7 @@ def extract(config: DictConfig) -> None:
             examples, limit = Path(config.identity), config.identity_limit
             filters.append(build_person_filter(examples, limit, first.detector, first.landmarker))
         for job in jobs:
-            _run(job, config, selection, face_type, finders, filters, smoother)
+            _run(job, config, chosen, face_type, finders, filters, smoother)
 
 
 def _job(side: str, config: DictConfig, stack: ExitStack) -> Job:
@@ -139,7 +140,7 @@ def build_finders(config: DictConfig) -> list[Finder]:
 def _run(
     job: Job,
     config: DictConfig,
-    selection: Selection,
+    chosen: FrameRanges,
     face_type: FaceType,
     finders: Sequence[Finder],
     filters: Sequence[Filter],
@@ -150,14 +151,14 @@ def _run(
         smoother = None  # pictures need not follow each other
     margin = 0 if smoother is None else reach(smoother)
     margin += finders[0].detector.stride - 1  # up to the frames that were searched all over
-    plan = prepare(journal, job.faces, job.settings, selection, source, margin, config.overwrite)
-    source.select(plan.reads, None if selection.last is None else selection.last + 1)
+    plan = prepare(journal, job.faces, job.settings, chosen, source, margin, config.overwrite)
+    source.select(plan.reads, chosen.stop)
     before = len(journal.frames)
     debug = debug_folder(folder) if config.debug else None
     write = FaceWriter(folder, face_type, config.size, finders[0].detector.name, plan, debug)
     report, start = Report(), time.monotonic()
     with closing(extract_frames(source, finders, filters, smoother, write)) as outcomes:
-        total = None if source.count is None else selection.count(source.count) - before
+        total = None if source.count is None else chosen.count(source.count) - before
         for outcome in progress(outcomes, total, f"extract {job.side}"):
             _note(plan, outcome)
             report.add(outcome)

@@ -1,6 +1,6 @@
 """Which frames a run reads and writes: the chosen ones that no earlier run has finished."""
 
-import re
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,48 +10,7 @@ from odfs_jax.data.aligned_png import FaceData
 from odfs_jax.data.media.frames import Frame, FrameSource
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.journal import RUN, Done, ExtractionJournal, Key, frame_key, key_of
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Frames `first` to `last` (None: to the end), every `every`-th of them; numbers from 0."""
-
-    first: int = 0
-    last: int | None = None
-    every: int = 1
-
-    def __contains__(self, index: int) -> bool:
-        if index < self.first or (self.last is not None and index > self.last):
-            return False
-        return (index - self.first) % self.every == 0
-
-    def count(self, frames: int) -> int:
-        """How many of `frames` frames are chosen."""
-        end = frames if self.last is None else min(frames, self.last + 1)
-        return len(range(self.first, end, self.every))
-
-    @property
-    def whole(self) -> bool:
-        return self == Selection()
-
-
-def parse_selection(frames: str | None, every: int) -> Selection:
-    """The selection that `frames` ("100-200", "100-", "-200", "7", null) and `every` ask for.
-
-    Raises UserError.
-    """
-    if every < 1:
-        raise UserError(f"every={every}: expected 1 or more")
-    if frames is None:
-        return Selection(every=every)
-    found = re.fullmatch(r"\s*(\d*)\s*(-?)\s*(\d*)\s*", frames)
-    if not found or not (found[1] or found[3]):
-        raise UserError(f"frames={frames}: expected FIRST-LAST, FIRST-, -LAST or one number")
-    first = int(found[1] or 0)
-    last = int(found[3]) if found[3] else None if found[2] else first
-    if last is not None and last < first:
-        raise UserError(f"frames={frames}: the last frame comes before the first")
-    return Selection(first, last, every)
+from odfs_jax.frame_ranges import FrameRanges
 
 
 @dataclass
@@ -62,7 +21,7 @@ class ResumePlan:
     that must be read to find its faces and to smooth their points.
     """
 
-    selection: Selection
+    chosen: FrameRanges
     journal: ExtractionJournal
     is_folder: bool
     count: int | None
@@ -73,16 +32,14 @@ class ResumePlan:
 
     def reads(self, file: str, index: int) -> bool:
         """True when the frame must be read."""
-        if index not in self.selection:
+        if index not in self.chosen:
             return False
         if self.is_folder:
             return file not in self.journal.frames
-        step = self.selection.every
-        last = index + self.margin * step
-        if self.count is not None:  # an estimate, so a frame beyond it counts as well
-            last = max(index, min(last, self.count - 1))
-        near = range(index - self.margin * step, last + 1, step)
-        return any(i in self.selection and i not in self.journal.frames for i in near)
+        # the count is an estimate, so the clip may go on beyond it
+        end = math.inf if self.count is None else max(index + 1, self.count)
+        near = self.chosen.near(index, self.margin)
+        return any(i < end and i not in self.journal.frames for i in near)
 
     def writes(self, frame: Frame) -> bool:
         """True when the faces of `frame` are to be written, False when it only helps others."""
@@ -105,7 +62,7 @@ def prepare(
     journal: ExtractionJournal,
     faces: dict[Path, FaceData],
     settings: dict[str, Any],
-    selection: Selection,
+    chosen: FrameRanges,
     source: FrameSource,
     margin: int,
     overwrite: bool,
@@ -117,12 +74,12 @@ def prepare(
     """
     if not journal.replacing:
         _adopt(journal, faces, settings["source"]["file"])
-    chosen = None
+    again = None
     if overwrite:
-        chosen = [done.key for done in journal.frames.values() if done.frame in selection]
-        if selection.whole:
-            chosen = list(journal.frames)
-    journal.start(settings, chosen)
+        again = [done.key for done in journal.frames.values() if done.frame in chosen]
+        if chosen.is_all:
+            again = list(journal.frames)
+    journal.start(settings, again)
     stale, halves, taken = set(), defaultdict(set), set()
     for path, face in faces.items():
         key, own = key_of(face), face.extra.get(RUN) == journal.run
@@ -134,7 +91,7 @@ def prepare(
             continue
         taken.add(path.name)
     return ResumePlan(
-        selection, journal, source.is_folder, source.count, margin, stale, halves, frozenset(taken)
+        chosen, journal, source.is_folder, source.count, margin, stale, halves, frozenset(taken)
     )
 
 

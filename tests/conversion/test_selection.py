@@ -20,6 +20,7 @@ from odfs_jax.errors import UserError
         (7, [7]),
         ("3-5", [3, 4, 5]),
         ("9-", [9, 10, 11]),
+        ("-3", [0, 1, 2, 3]),
         (["0-1", 4, "10-"], [0, 1, 4, 10, 11]),
         ("2,4 , 6-7", [2, 4, 6, 7]),
         ("100-200", []),
@@ -30,7 +31,7 @@ def test_ranges_of_frames(frames, selected):
     assert [frame for frame in range(12) if selection.has_frame(frame)] == list(selected)
 
 
-@pytest.mark.parametrize("frames", ["5-3", "a", "-3", "1-2-3", "", [1.5]])
+@pytest.mark.parametrize("frames", ["5-3", "a", "-", "1-2-3", "", [1.5]])
 def test_what_is_no_range_is_refused(frames):
     with pytest.raises(UserError, match="frames="):
         build_selection(frames, None, 0.5)

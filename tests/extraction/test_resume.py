@@ -15,7 +15,6 @@ from odfs_jax.extraction import extract as extraction
 from odfs_jax.extraction import pipeline
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.journal import JOURNAL, RUN, ExtractionJournal
-from odfs_jax.extraction.resume import Selection, parse_selection
 from odfs_jax.extraction.tracking import GAP
 from odfs_jax.extraction.writing import accept_faces
 from odfs_jax.faces.landmarks68 import MEAN_HEAD
@@ -292,30 +291,3 @@ def test_a_picture_added_later_takes_nobodys_name(pictures, extract):
     found = {path.name: read_face(path).source.file for path in folder_of(pictures).glob("*.png")}
     assert len(found) == len(whole) + 1 and found["00000_1.png"] == "a_first.png"
     assert found["00000_0.png"] == "p00.png"
-
-
-@pytest.mark.parametrize(
-    ("frames", "every", "expected"),
-    [
-        (None, 1, range(12)), (None, 5, (0, 5, 10)), ("3-5", 1, (3, 4, 5)), ("9-", 2, (9, 11)),
-        ("-2", 1, (0, 1, 2)), ("7", 1, (7,)), (" 3 - 8 ", 3, (3, 6)),
-    ],
-)  # fmt: skip
-def test_selections(frames, every, expected):
-    selection = parse_selection(frames, every)
-    assert [i for i in range(12) if i in selection] == list(expected)
-    assert selection.count(12) == len(list(expected))
-    assert selection.whole == (selection == Selection())
-
-
-@pytest.mark.parametrize(
-    ("frames", "every", "message"),
-    [
-        ("a-b", 1, "frames=a-b: expected FIRST-LAST"), ("-", 1, "frames=-: expected"),
-        ("", 1, "frames=: expected"), ("9-3", 1, "the last frame comes before"),
-        ("1-2-3", 1, "expected"), (None, 0, "every=0: expected 1 or more"),
-    ],
-)  # fmt: skip
-def test_selections_that_make_no_sense_are_named(frames, every, message):
-    with pytest.raises(UserError, match=message):
-        parse_selection(frames, every)
