@@ -22,7 +22,6 @@ from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection, Detector
 from odfs_jax.extraction.filters import build_filters, keep_all_of
-from odfs_jax.extraction.pipeline import each_once, same_size
 from odfs_jax.extraction.registry import build_detector, build_landmarker
 from odfs_jax.extraction.smoothing import build_smoother
 from odfs_jax.extraction.tracking import smoothed
@@ -147,9 +146,8 @@ def _landmarks(clip: Clip, config: DictConfig) -> tuple[list[list[Detection]], f
 
 
 def detect(frames: Sequence[Frame], detector: Detector) -> Iterator[list[Detection]]:
-    batches = same_size(frames, detector)
-    for batch in each_once([*zip(batch, detector(batch), strict=True)] for batch in batches):
-        yield from (faces for _, faces in batch)
+    for batch in detector.batches(frames):
+        yield from detector(batch.frames)[batch.context :]
 
 
 def measure(clips: Sequence[Clip], config: DictConfig) -> str:

@@ -1,6 +1,7 @@
 """What every detector finds, and what detectors and landmarkers must keep to."""
 
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 from odfs_jax.data.media.frames import Frame
 
 MAX_PIXELS = 16 << 20  # of all frames of a call; an integral image takes 12 bytes a pixel
+MAX_WAITING = 32  # frames of different sizes that wait for others of their size
 
 
 @dataclass(frozen=True)
@@ -38,23 +40,39 @@ class Detection:
         return left, top, right, bottom
 
 
-class Detector(Protocol):
-    """Finds faces. `name` is written into the aligned PNG.
+@dataclass
+class FrameBatch:
+    """Frames of one size for a call of a detector.
 
-    Of a clip's frames that follow each other it searches those all over whose number is a multiple
-    of `stride`, and between them only where faces are likely; 1: all.
+    The first `context` of them were the last ones of an earlier batch, which their faces belong to.
+    """
+
+    frames: list[Frame]
+    context: int = 0
+
+
+class Detector(ABC):
+    """Finds faces. `name` is written into the aligned PNG, `batch_size` frames go into a call.
+
+    `radius` is how many frames of a clip to either side of a frame have a say in what is found in
+    it; 0: each frame is looked at by itself.
     """
 
     name: str
-    stride: int
+    batch_size: int
+    radius: int = 0
 
-    def frames_per_call(self, height: int, width: int) -> int:
-        """How many frames of this size a call takes at most."""
-        ...
-
+    @abstractmethod
     def __call__(self, frames: Sequence[Frame]) -> list[list[Detection]]:
         """The faces of each of at most `frames_per_call` frames of one size, the largest first."""
-        ...
+
+    def frames_per_call(self, height: int, width: int) -> int:
+        """How many frames of this size a call takes: `batch_size`, fewer of very large ones."""
+        return max(1, min(self.batch_size, MAX_PIXELS // (height * width)))
+
+    def batches(self, frames: Iterable[Frame]) -> Generator[FrameBatch]:
+        """`frames` in batches of one size, as a call takes them."""
+        return batches_of_one_size(frames, self.frames_per_call)
 
 
 class Landmarker(Protocol):
@@ -73,9 +91,32 @@ class Landmarker(Protocol):
         ...
 
 
-def batch_within(batch_size: int, height: int, width: int) -> int:
-    """`batch_size`, or as many frames of `height` x `width` as MAX_PIXELS allow; at least 1."""
-    return max(1, min(batch_size, MAX_PIXELS // (height * width)))
+def batches_of_one_size(
+    frames: Iterable[Frame],
+    frames_per_call: Callable[[int, int], int],
+    ends_batch: Callable[[Sequence[Frame], int], bool] = lambda frames, most: False,
+) -> Generator[FrameBatch]:
+    """Batches of at most `frames_per_call(height, width)` frames, each of the `frames` in one.
+
+    Pictures of a folder may differ in size: those of other sizes wait for more of theirs. A batch
+    also ends where `ends_batch` is true of its frames and the most it may have; the next one of the
+    same size then begins with its last frame as context.
+    """
+    waiting: dict[tuple[int, ...], FrameBatch] = {}
+    for frame in frames:
+        shape = frame.image.shape
+        most = frames_per_call(*shape[:2])
+        batch = waiting.setdefault(shape, FrameBatch([]))
+        batch.frames.append(frame)
+        if ends_batch(batch.frames, most):
+            yield waiting.pop(shape)
+            waiting[shape] = FrameBatch([frame], context=1)
+        elif len(batch.frames) == most:
+            yield waiting.pop(shape)
+        elif len(waiting) > 1 and sum(len(b.frames) for b in waiting.values()) > MAX_WAITING:
+            # many sizes must not fill memory
+            yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape].frames)))
+    yield from (batch for batch in waiting.values() if len(batch.frames) > batch.context)
 
 
 def largest_first(faces: Iterable[Detection]) -> list[Detection]:

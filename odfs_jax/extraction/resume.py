@@ -50,9 +50,18 @@ class ResumePlan:
         return self.taken - {path.name for path in self._halves(frame)}
 
     def finish(self, frame: Frame, written: list[Path]) -> None:
-        """Deletes what an interrupted run left of `frame` under other names."""
+        """Takes `written` for the faces of `frame`, deletes what an interrupted run left of it."""
+        self.stale.difference_update(written)
         for path in self._halves(frame) - set(written):
             path.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Deletes the faces that this run replaced; the disk has all journal lines after it."""
+        for path in self.stale:
+            path.unlink(missing_ok=True)
+        if self.journal.replacing:
+            self.journal.end_replacing()
+        self.journal.sync()
 
     def _halves(self, frame: Frame) -> set[Path]:
         return self.halves.get(frame_key(frame.file, frame.index, frame.pts), set())

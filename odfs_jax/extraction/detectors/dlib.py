@@ -18,7 +18,7 @@ import numpy as np
 from odfs_jax.config import within
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.data.parallel import cores
-from odfs_jax.extraction.detection import Detection, batch_within, largest_first, reduced
+from odfs_jax.extraction.detection import Detection, Detector, largest_first, reduced
 from odfs_jax.faces.packaged_weights import package_file
 
 Found = list[tuple[tuple[float, float, float, float], float]]  # boxes and confidences
@@ -33,11 +33,10 @@ class DlibSettings:
     threshold: float = within(0)
 
 
-class DlibDetector:
+class DlibDetector(Detector):
     """The detector: boxes without points, one frame a process at a time."""
 
     name = "dlib"
-    stride = 1
 
     def __init__(self, settings: DlibSettings, batch_size: int) -> None:
         self.settings = settings
@@ -45,10 +44,6 @@ class DlibDetector:
         spawn = multiprocessing.get_context("spawn")  # a fork of a process that runs JAX may hang
         processes = 1 if dlib.DLIB_USE_CUDA else cores()  # one card serves one process best
         self._pool = ProcessPoolExecutor(processes, spawn, _end_with_parent)
-
-    def frames_per_call(self, height: int, width: int) -> int:
-        """How many frames of this size a call takes: `batch_size`, fewer of very large ones."""
-        return batch_within(self.batch_size, height, width)
 
     def __call__(self, frames: Sequence[Frame]) -> list[list[Detection]]:
         """The faces of each of the `frames`, the largest first. Scores above 1 become 1."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.extraction.detection import Detection, batch_within
+from odfs_jax.extraction.detection import Detection, Detector
 
 VERSION = 1
 
@@ -33,7 +33,7 @@ class FileSettings:
     path: str | None
 
 
-class FileDetector:
+class FileDetector(Detector):
     """The detector that looks faces up instead of looking for them.
 
     The order of the file is kept: its first face of a frame is face 0. Landmarks of the file are
@@ -41,17 +41,12 @@ class FileDetector:
     """
 
     name = "file"
-    stride = 1
 
     def __init__(self, settings: FileSettings, batch_size: int) -> None:
         if settings.path is None:
             raise UserError("detector.args.path: no value; give a JSON file of boxes or landmarks")
         self.batch_size = batch_size
         self._faces = read_faces(Path(settings.path))
-
-    def frames_per_call(self, height: int, width: int) -> int:
-        """How many frames of this size a call takes: `batch_size`, fewer of very large ones."""
-        return batch_within(self.batch_size, height, width)
 
     def __call__(self, frames: Sequence[Frame]) -> list[list[Detection]]:
         """The faces of each of the `frames`, by the name of its file or its number."""

@@ -17,8 +17,8 @@ import numpy as np
 from odfs_jax.config import within
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import boxes
-from odfs_jax.extraction.detection import Detection, batch_within, largest_first
-from odfs_jax.extraction.detectors import integral, keyframes
+from odfs_jax.extraction.detection import Detection, Detector, largest_first
+from odfs_jax.extraction.detectors import integral
 from odfs_jax.extraction.weights import mtcnn_params
 from odfs_jax.faces.warp import map_in_groups
 from odfs_jax.nets.detectors import mtcnn as nets
@@ -66,66 +66,64 @@ class _Candidates:
         return np.concatenate(kept)
 
 
-class MtcnnDetector:
-    """The detector. One instance compiles once for each frame size that it meets."""
+class MtcnnDetector(Detector):
+    """The detector. One instance compiles once for each frame size that it meets.
+
+    It searches every frame that a call is given: `KeyframeDetector` is what gives it fewer.
+    """
 
     name = "mtcnn"
 
     def __init__(self, settings: MtcnnSettings, batch_size: int) -> None:
         self.settings = settings
         self.batch_size = batch_size
-        self.stride = settings.search_every
         self.params = jax.device_put(mtcnn_params())
         on_rects = functools.partial(jax.jit, static_argnums=(0, 1, 2))(_on_rects)
         self._rnet = functools.partial(on_rects, nets.RNet(), nets.RNET_SIZE, RNET_AT_ONCE)
         self._onet = functools.partial(on_rects, nets.ONet(), nets.ONET_SIZE, ONET_AT_ONCE)
         self._pnet = jax.jit(self._propose)
 
-    def frames_per_call(self, height: int, width: int) -> int:
-        """How many frames of this size a call takes: `batch_size`, fewer of very large ones.
-
-        Of more than a stride as many as begin and end with a searched one.
-        """
-        most = batch_within(self.batch_size, height, width)
-        return most - (most - 1) % self.stride if most > self.stride else most
-
     def __call__(self, frames: Sequence[Frame]) -> list[list[Detection]]:
         """The faces of each of at most `frames_per_call` frames of one size, the largest first."""
-        height, width, _ = frames[0].image.shape
+        count = self.frames_per_call(*frames[0].image.shape[:2])
+        integrals = self.load(frames, count)
+        return self.search(integrals, np.arange(len(frames)), count)[: len(frames)]
+
+    def load(self, frames: Sequence[Frame], count: int) -> jax.Array:
+        """The integral images int32 [count,H+1,W+1,3] of at most `count` frames of one size.
+
+        Valid until the same thread loads others; 0 for frames that are missing.
+        """
+        return integral.integral_images([frame.image for frame in frames], count)
+
+    def search(
+        self, integrals: jax.Array, places: np.ndarray, at_once: int
+    ) -> list[list[Detection]]:
+        """For each of the `integrals` its faces, the largest first; none if not in `places` [n].
+
+        The P-Net takes `at_once` frames a call.
+        """
+        height, width = integrals.shape[1] - 1, integrals.shape[2] - 1
         if not pyramid(height, width, self.settings):  # the frame is smaller than any face
-            return [[] for _ in frames]
-        count = self.frames_per_call(height, width)
-        integrals = integral.integral_images([frame.image for frame in frames], count)
-        places = keyframes.searched(frames, self.stride if self.stride < count else 1)
-        gaps = keyframes.gaps(places)
-        at_once = -(-(count - 1) // self.stride) + 1 if gaps else count
-        found = self._sifted(integrals, self._first_stage(integrals, places, at_once))
-        gaps = [gap for gap in gaps if _most_beside(gap, found)]  # no face is likely in others
-        if gaps:
-            self._look_between(integrals, gaps, found, at_once)
-        return found[: len(frames)]
+            return [[] for _ in range(len(integrals))]
+        return self._refine_candidates(integrals, self._first_stage(integrals, places, at_once))
 
-    def _look_between(
-        self,
-        integrals: jax.Array,
-        gaps: Sequence[keyframes.Gap],
-        found: list[list[Detection]],
-        at_once: int,
-    ) -> None:
-        """Fills in what is `found` in `gaps`, searching all over where a face is lost."""
-        near = self._sifted(integrals, _likely(gaps, found))
-        lost = [gap.place for gap in gaps if len(near[gap.place]) < _most_beside(gap, found)]
-        if lost:
-            again = self._first_stage(integrals, np.array(lost), at_once)
-            again = self._sifted(integrals, again)
-            for place in lost:
-                near[place] = again[place]
-        for gap in gaps:
-            found[gap.place] = near[gap.place]
+    def refine(
+        self, integrals: jax.Array, places: np.ndarray, near: np.ndarray
+    ) -> list[list[Detection]]:
+        """For each of the `integrals` its faces, the largest first, without the P-Net.
 
-    def _sifted(self, integrals: jax.Array, found: _Candidates) -> list[list[Detection]]:
-        """For each frame the faces among the candidates, the largest first."""
-        return self._third_stage(integrals, self._second_stage(integrals, found))
+        They are looked for in squares around the boxes `near` float32 [m,4] (left, top, right,
+        bottom; pixels), which lie in the frames at `places` int [m].
+        """
+        scores = np.ones(len(places), np.float32)
+        return self._refine_candidates(integrals, _Candidates(places, boxes.square(near), scores))
+
+    def _refine_candidates(
+        self, integrals: jax.Array, candidates: _Candidates
+    ) -> list[list[Detection]]:
+        """For each frame the faces among the `candidates`, the largest first."""
+        return self._third_stage(integrals, self._second_stage(integrals, candidates))
 
     def _first_stage(self, integrals: jax.Array, places: np.ndarray, at_once: int) -> _Candidates:
         """Candidates in the frames at `places`, of which a call takes `at_once`."""
@@ -224,19 +222,6 @@ class MtcnnDetector:
                 self.settings.candidates,
                 count,
             )
-
-
-def _likely(gaps: Sequence[keyframes.Gap], found: Sequence[Sequence[Detection]]) -> _Candidates:
-    """Where faces may be in the frames in `gaps`, by what was `found` in those beside them."""
-    likely = [gap.likely(found) for gap in gaps]
-    frame = np.repeat([gap.place for gap in gaps], [len(own) for own in likely])
-    edges = boxes.square(np.concatenate(likely))
-    return _Candidates(frame, edges, np.ones(len(frame), np.float32))
-
-
-def _most_beside(gap: keyframes.Gap, found: list[list[Detection]]) -> int:
-    """How many faces the frame has that has more of the two around `gap`."""
-    return max(len(found[gap.before]), len(found[gap.after]))
 
 
 def pyramid(height: int, width: int, settings: MtcnnSettings) -> list[float]:

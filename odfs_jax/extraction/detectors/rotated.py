@@ -1,19 +1,19 @@
 """Faces that lie on their side or stand on their head: any detector, on turned frames as well."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import boxes
-from odfs_jax.extraction.detection import Detection, Detector, largest_first
+from odfs_jax.extraction.detection import Detection, Detector, FrameBatch, largest_first
 from odfs_jax.faces import affine
 
 SAME = 0.5  # overlap, as a share of the smaller box, above which two finds are one face
 
 
-class RotatedDetector:
+class RotatedDetector(Detector):
     """`inner` on the frames as they are and turned by each of `degrees` (90, 180, 270).
 
     Of finds that overlap the most certain one stays.
@@ -21,13 +21,17 @@ class RotatedDetector:
 
     def __init__(self, inner: Detector, degrees: Sequence[int]) -> None:
         self.name = inner.name
-        self.stride = inner.stride
+        self.radius = inner.radius
         self._inner = inner
         self._degrees = (0, *degrees)
 
     def frames_per_call(self, height: int, width: int) -> int:
-        """As many as `inner` takes."""
+        """How many frames of this size a call takes: as many as `inner` takes."""
         return self._inner.frames_per_call(height, width)
+
+    def batches(self, frames: Iterable[Frame]) -> Generator[FrameBatch]:
+        """`frames` in the batches of `inner`."""
+        return self._inner.batches(frames)
 
     def __call__(self, frames: Sequence[Frame]) -> list[list[Detection]]:
         """The faces of each of the `frames`, the largest first."""

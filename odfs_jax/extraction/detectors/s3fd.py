@@ -16,7 +16,7 @@ import numpy as np
 from odfs_jax.config import within
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import boxes
-from odfs_jax.extraction.detection import Detection, batch_within, largest_first, reduced
+from odfs_jax.extraction.detection import Detection, Detector, largest_first, reduced
 from odfs_jax.extraction.torch_weights import SFD, find, load_variables
 from odfs_jax.nets.detectors import s3fd as nets
 
@@ -36,11 +36,10 @@ class S3fdSettings:
     candidates: int = within(1, 1 << 20)
 
 
-class S3fdDetector:
+class S3fdDetector(Detector):
     """The detector. One instance compiles once for each frame size that it meets."""
 
     name = "sfd"
-    stride = 1
 
     def __init__(self, settings: S3fdSettings, batch_size: int) -> None:
         self.settings = settings
@@ -48,10 +47,6 @@ class S3fdDetector:
         path = find(SFD, settings.weights)
         self.variables = jax.device_put(sfd_variables(path))
         self._run = jax.jit(functools.partial(best_boxes, count=settings.candidates))
-
-    def frames_per_call(self, height: int, width: int) -> int:
-        """How many frames of this size a call takes: `batch_size`, fewer of very large ones."""
-        return batch_within(self.batch_size, height, width)
 
     def __call__(self, frames: Sequence[Frame]) -> list[list[Detection]]:
         """The faces of each of at most `frames_per_call` frames of one size, the largest first."""

@@ -1,6 +1,5 @@
 """Frames between searched ones: which are searched, where faces are likely, what is found."""
 
-from collections import namedtuple
 from itertools import pairwise
 
 import cv2
@@ -8,11 +7,10 @@ import numpy as np
 import pytest
 
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.extraction import pipeline
+from odfs_jax.extraction import detection
 from odfs_jax.extraction.boxes import union_overlap
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.detectors.keyframes import Gap, gaps, searched
-from odfs_jax.extraction.pipeline import each_once, same_size
+from odfs_jax.extraction.detectors.keyframes import Gap, KeyframeDetector, gaps, searched
 from odfs_jax.extraction.registry import build_detector
 
 GREY = np.full((40, 60, 3), 128, np.uint8)
@@ -59,28 +57,38 @@ def test_likely_boxes_are_those_beside_and_between():
         return [Detection(np.array(box, np.float32), None, 1.0) for box in boxes]
 
     found = [faces((0, 0, 10, 10), (80, 0, 90, 10)), [], [], [], faces((4, 8, 14, 18)), []]
-    likely = Gap(1, 0, 4).likely(found)
+    likely = Gap(1, 0, 4).candidates(found)
     expected = [(0, 0, 10, 10), (80, 0, 90, 10), (4, 8, 14, 18), (1, 2, 11, 12)]
     np.testing.assert_allclose(likely, expected)
-    np.testing.assert_allclose(Gap(2, 1, 4).likely(found), [(4, 8, 14, 18)])
-    assert Gap(2, 1, 3).likely(found).shape == (0, 4)
+    np.testing.assert_allclose(Gap(2, 1, 4).candidates(found), [(4, 8, 14, 18)])
+    assert Gap(2, 1, 3).candidates(found).shape == (0, 4)
 
 
-Detector = namedtuple("Detector", ["most", "stride"])
-Detector.frames_per_call = lambda self, height, width: self.most
+class Inner(detection.Detector):
+    """A detector that takes so many frames a call, and finds nothing."""
+
+    name = "inner"
+
+    def __init__(self, batch_size):
+        self.batch_size = batch_size
+
+    def __call__(self, frames):
+        return [[] for _ in frames]
 
 
 @pytest.mark.parametrize("start", [0, 3, 7, 15, 31, 39])
 @pytest.mark.parametrize(("most", "stride"), [(16, 5), (6, 5), (8, 3), (36, 5), (5, 5), (4, 1)])
 def test_batches_of_a_clip_end_with_searched_frames(start, most, stride):
     frames = clip(range(start, 41))
-    batches = list(same_size(frames, Detector(most, stride)))
-    assert all(len(batch) <= most for batch in batches)
+    inner = Inner(most)
+    detector = KeyframeDetector(inner, stride) if stride > 1 else inner
+    batches = list(detector.batches(frames))
+    assert all(len(batch.frames) <= most for batch in batches)
     if most > stride > 1:
         for before, after in pairwise(batches):
-            assert after[0] is before[-1] and after[0].index % stride == 0
-    pairs = ([(frame, []) for frame in batch] for batch in batches)
-    once = [frame for batch in each_once(pairs) for frame, _ in batch]
+            assert after.context == 1 and after.frames[0] is before.frames[-1]
+            assert after.frames[0].index % stride == 0
+    once = [frame for batch in batches for frame in batch.frames[batch.context :]]
     assert [frame.index for frame in once] == [frame.index for frame in frames]
 
 
@@ -89,9 +97,9 @@ def test_batches_hold_one_size_and_little_memory():
     frames = [Frame("x", i, None, np.zeros((*s, 3), np.uint8)) for i, s in enumerate(shapes)]
     read, batches = [], []
     pulled = (read.append(frame) or frame for frame in frames)
-    for batch in same_size(pulled, Detector(3, 1)):
+    for batch in (batch.frames for batch in Inner(3).batches(pulled)):
         assert len({frame.image.shape for frame in batch}) == 1 and len(batch) <= 3
-        assert len(read) - sum(map(len, batches)) <= pipeline.MAX_WAITING + 1
+        assert len(read) - sum(map(len, batches)) <= detection.MAX_WAITING + 1
         batches.append([frame.index for frame in batch])
     assert batches[0] == [0, 1, 3]
     assert sorted(i for batch in batches for i in batch) == list(range(len(shapes)))
@@ -115,9 +123,8 @@ def strides(configure):
 
 
 def found(detector, frames):
-    batches = same_size(frames, detector)
-    detected = (list(zip(batch, detector(batch), strict=True)) for batch in batches)
-    return [faces for batch in each_once(detected) for _, faces in batch]
+    batches = detector.batches(frames)
+    return [faces for batch in batches for faces in detector(batch.frames)[batch.context :]]
 
 
 def test_the_faces_are_those_of_a_whole_search(strides, moving):
@@ -146,7 +153,7 @@ def test_what_is_found_does_not_depend_on_where_a_run_begins(strides, moving):
 
 def test_a_face_lost_between_is_searched_for(strides, moving, monkeypatch):
     """Where the likely places are wrong, the frames are searched all over."""
-    monkeypatch.setattr(Gap, "likely", lambda self, faces: np.zeros((1, 4), np.float32))
+    monkeypatch.setattr(Gap, "candidates", lambda self, faces: np.zeros((1, 4), np.float32))
     few = found(strides[1], moving)
     every = found(strides[0], moving)
     after = 10  # from there on, a searched neighbour has the face

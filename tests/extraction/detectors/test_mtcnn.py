@@ -47,8 +47,9 @@ def test_facenet_pytorch_on_the_demo(clip, detector, facenet):
     reference = facenet.load(20, 0.709, (0.6, 0.7, 0.7))
     with open_frames(DEMO / clip) as source:
         images = [frame.image for frame in source if frame.index % 25 == 0]
-    for start in range(0, len(images), detector.batch_size):
-        batch = images[start : start + detector.batch_size]
+    size = detector.frames_per_call(*images[0].shape[:2])
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
         theirs = zip(*reference.detect(np.stack(batch), landmarks=True), strict=True)
         for faces, expected in zip(detect(detector, batch), theirs, strict=True):
             assert_same(faces, facenet.describe(expected))
@@ -111,7 +112,7 @@ def test_the_likeliest_of_each_frame_are_kept(most):
 
 
 def test_pyramid_of_the_presets(configure):
-    usual = build_detector(configure().detector).settings
+    usual = build_detector(configure("detector.args.search_every=1").detector).settings
     assert len(pyramid(384, 384, usual)) == 9  # 384 * 0.6 * 0.709^8 = 14.7, the next is below 12
     assert pyramid(1080, 1920, usual)[0] == pytest.approx(12 / (0.03 * 1920))
     steady = build_detector(configure("detector=mtcnn_2018").detector).settings

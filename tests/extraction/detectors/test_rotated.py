@@ -5,7 +5,7 @@ import pytest
 
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
-from odfs_jax.extraction.detection import Detection
+from odfs_jax.extraction.detection import Detection, Detector
 from odfs_jax.extraction.detectors.rotated import RotatedDetector, turn, turn_matrix
 from odfs_jax.extraction.registry import build_detector
 from odfs_jax.faces import affine
@@ -47,11 +47,10 @@ def test_an_upright_face_is_found_once(frames, detector):
         np.testing.assert_array_equal(one.box, other.box)
 
 
-class Corner:
+class Corner(Detector):
     """Finds one face, in the upper left corner of frames that are higher than wide."""
 
     name = "corner"
-    stride = 1
 
     def __call__(self, frames):
         box = np.array([0.0, 0.0, 4.0, 2.0], np.float32)

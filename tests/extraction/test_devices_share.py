@@ -9,21 +9,18 @@ import pytest
 
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import pipeline
-from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.pipeline import Finder, spread
+from odfs_jax.extraction.detection import Detection, Detector
+from odfs_jax.extraction.pipeline import Finder, deal
 
 
-class OnDevice:
+class OnDevice(Detector):
     """Detector and landmarker: notes the device and the thread that it was called on."""
 
     name = "on_device"
-    stride = 1
+    batch_size = 3
 
     def __init__(self):
         self.seen = []
-
-    def frames_per_call(self, height, width):
-        return 3
 
     def __call__(self, images, faces=None):
         (device,) = (jax.numpy.zeros(1) + 1).devices()
@@ -53,7 +50,7 @@ def test_all_devices_find_faces_and_the_frames_stay_in_order():
 def test_devices_work_at_the_same_time():
     meeting = threading.Barrier(3)
     works = [lambda item, k=k: (meeting.wait(10), item, k)[1:] for k in range(3)]
-    done = list(spread((i for i in range(9)), works))
+    done = list(deal((i for i in range(9)), works))
     assert done == [(i, i % 3) for i in range(9)]
 
 
@@ -64,7 +61,7 @@ def test_a_failure_reaches_the_caller_and_ends_the_threads():
         return item
 
     before = threading.active_count()
-    results = spread((i for i in range(100)), [work, work])
+    results = deal((i for i in range(100)), [work, work])
     with pytest.raises(ValueError, match="device lost"):
         list(results)
     assert threading.active_count() == before
