@@ -71,7 +71,7 @@ def train(config: DictConfig) -> None:
 @command
 def extract(config: DictConfig) -> None:
     """Extracts the faces of a clip, automatically or by hand."""
-    from odfs_jax.studio.manual import extract
+    from odfs_jax.extraction.extract import extract
 
     extract(config)
 

@@ -50,7 +50,7 @@ def extract(config: DictConfig) -> None:
     if config.detector.name == MANUAL:
         for side in config.data.sides:
             find_input(config.workspace, side, config.data[side])  # raises when it is missing
-        _open_studio(config, config.data.sides[-1], "all")
+        _serve_studio(config, config.data.sides[-1], show="all")
         return
 
     # ---- Settings: a mistake is named before anything slow begins
@@ -147,12 +147,12 @@ def extract(config: DictConfig) -> None:
             log.info("%s: %d frames to place faces in by hand", side, doubtful[side])
         worst = max(doubtful, key=doubtful.get)
         if doubtful[worst]:
-            _open_studio(config, worst, "doubtful")
+            _serve_studio(config, worst, show="doubtful")
 
 
-def _open_studio(config: DictConfig, side: str, show: str) -> None:
-    """Serves the studio on the frames of `side` until Ctrl-C; `show`: "all" or "doubtful"."""
-    from odfs_jax.studio.run import serve  # here: nothing else of extraction needs the studio
+def _serve_studio(config: DictConfig, side: str, show: str) -> None:
+    """Serves the page for placing faces by hand, until Ctrl-C; `show` is "all" or "doubtful"."""
+    from odfs_jax.studio.server import serve  # an extra, which automatic extraction does not need
 
     serve(OmegaConf.to_container(config), f"/extract?side={side}&show={show}")
 
