@@ -1,4 +1,4 @@
-"""Weights that PyTorch saved as an .npz, which odfs-jax reads without PyTorch.
+"""Converts weights that PyTorch saved to an .npz, which odfs-jax reads without PyTorch.
 
 python scripts/convert_weights.py 2DFAN4-11f355bf06.pth.tar 2DFAN4.npz
 
@@ -6,6 +6,7 @@ The result is for landmarks.args.weights (FAN) or detector.args.weights (S3FD). 
 tensors are read from the file, no code in it is run.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -26,7 +27,13 @@ def main(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    arguments = parser.parse_args()
     try:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
+        main(arguments.source, arguments.target)
     except UserError as error:
         sys.exit(f"convert_weights: {error}")

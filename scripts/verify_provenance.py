@@ -1,8 +1,9 @@
-"""What files say of their origin: python scripts/verify_provenance.py FILE_OR_FOLDER ...
+"""Checks what files say of their origin: python scripts/verify_provenance.py FILE_OR_FOLDER ...
 
 Exit code 0: all are signed and unaltered; 1: one was altered; 3: one is not signed; 2: a mistake.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from odfs_jax.provenance.verify import ALTERED, verify
 
 
 def main() -> int:
-    paths = [Path(name) for name in sys.argv[1:]]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", type=Path, nargs="*", metavar="FILE_OR_FOLDER")
+    paths = parser.parse_args().paths
     if not paths:
         print("verify_provenance: which file? Give its path", file=sys.stderr)
         return 2

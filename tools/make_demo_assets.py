@@ -1,6 +1,6 @@
 """Makes assets/demo/ from the folder of synthetic actors: python tools/make_demo_assets.py ACTORS
 
-The clips' video packets are copied as they are and get a synthesised sound track; the truth
+The clips' video packets are copied as they are and get a synthesized sound track; the truth
 frames are stored again without loss, smaller.
 """
 

@@ -1,1 +1,1 @@
-"""Files in and out: aligned faces, videos, workspace paths, facesets on the device."""
+"""Files in and out: aligned faces, clips and pictures, workspaces, facesets on the device."""

@@ -1,6 +1,8 @@
 """The aligned face PNG: one face, with everything known about it in a JSON text chunk.
 
 The chunk is data from outside: it is parsed as JSON, checked field by field and never unpickled.
+A new optional field needs no new VERSION, since unknown keys are kept; raise VERSION when a field
+becomes required or changes its meaning.
 """
 
 import dataclasses
@@ -25,7 +27,7 @@ MAX_SIZE = 8192  # pixels; larger headers are refused before anything is decoded
 
 @dataclass(frozen=True)
 class Source:
-    """Where a face came from: file name, frame number, time and the face in frame pixels."""
+    """The origin of a face: file name, frame number, time, and the face in frame pixels."""
 
     file: str
     frame: int
@@ -38,7 +40,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Pose:
-    """Head pose in the frame, degrees (`faces.pose`).
+    """Head pose in the frame, in degrees.
 
     yaw > 0 turns to the picture's right, pitch > 0 looks up, roll > 0 is counter-clockwise.
     """
@@ -50,10 +52,10 @@ class Pose:
 
 @dataclass(frozen=True)
 class FaceData:
-    """What an aligned PNG carries. `extra` holds unknown keys, kept when the file is rewritten.
+    """The data of an aligned PNG. `extra` has unknown keys, kept when the file is rewritten.
 
-    `size` is the side of the square picture; of a `mark_only` one, which is the whole frame, the
-    longer side.
+    `size` is the side of the square picture, pixels. A `mark_only` picture is the whole frame;
+    there `size` is the longer side.
     """
 
     face_type: FaceType
@@ -82,12 +84,12 @@ def write_face(path: Path, image: np.ndarray, face: FaceData) -> None:
 
 
 def read_face(path: Path) -> FaceData:
-    """What `path` carries, without decoding the picture. Raises BadFileError."""
+    """The face data in the PNG at `path`; the picture is not decoded. Raises BadFileError."""
     return _parse(path, _read(path))
 
 
 def read_image_and_face(path: Path) -> tuple[np.ndarray, FaceData]:
-    """(uint8 RGB [*shape, 3], data) of an aligned PNG. Raises BadFileError."""
+    """The picture, uint8 RGB [*shape, 3], and the data of an aligned PNG. Raises BadFileError."""
     content = _read(path)
     face = _parse(path, content)
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
@@ -97,7 +99,7 @@ def read_image_and_face(path: Path) -> tuple[np.ndarray, FaceData]:
 
 
 def rewrite_data(path: Path, face: FaceData) -> None:
-    """Replaces the data of an existing aligned PNG; the pixels are not encoded again."""
+    """Replaces the data of the aligned PNG at `path`; the pixels are not encoded again."""
     atomic.write_bytes(path, png.with_text(_read(path), KEYWORD, _to_json(face)))
 
 
@@ -182,7 +184,7 @@ def _object(value: Any, name: str) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    """`value` for an error message: what comes from outside may be megabytes long."""
+    """`value` for an error message, shortened: data from outside may be megabytes long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
 

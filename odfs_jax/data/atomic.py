@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or the next run after a crash, never sees half of one."""
+"""Atomic writes: a reader, or the next run after a crash, never sees a half-written file."""
 
 import os
 import tempfile
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; on success it is synced and renamed over `path`.
+    """Yields a temporary path beside `path`; on success it is synced and renamed to `path`.
 
-    On any exception the temporary file is removed and `path` is left as it was. The suffix of
-    `path` is kept, because some writers choose their format by it.
+    On any exception the temporary file is removed and `path` is unchanged. The temporary path has
+    the suffix of `path`, because some writers choose their format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
@@ -31,12 +31,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """`replacing` for a folder: an older one at `path` is deleted once the new one is in place."""
+    """Yields a new temporary folder; on success it is renamed to `path`.
+
+    An older folder at `path` is deleted once the new one is in place. On any exception the new one
+    is removed and `path` is unchanged.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix=f".{path.name}-", suffix=".partial", dir=path.parent
-    ) as rooms:
-        new, old = Path(rooms) / "new", Path(rooms) / "old"
+    ) as parent:
+        new, old = Path(parent) / "new", Path(parent) / "old"
         new.mkdir()
         yield new
         if path.exists():
@@ -45,18 +49,18 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes `content` to `path` atomically; raises OSError (disk full) with `path` unchanged."""
+    """Writes `content` to `path` atomically. On OSError (disk full) `path` is unchanged."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """`write_bytes` of UTF-8 text."""
+    """Writes `content` to `path` as UTF-8, atomically. On OSError `path` is unchanged."""
     write_bytes(path, content.encode())
 
 
 def sync(path: Path) -> None:
-    """Has the disk keep what was written to a file, or which names a folder holds."""
+    """Flushes the content of a file, or the entries of a folder, to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Where things are in a workspace, and finding what the user put there.
+"""The layout of a workspace, and finding the files that the user put there.
 
 src.mp4 or src/       the clip, or its frames as pictures      (the same for dst)
 src/aligned/          the aligned faces
@@ -16,9 +16,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def find_input(workspace: str, side: str, config: SideConfig) -> Path:
-    """The clip (file) or frames (folder) of `side`: the configured path, else what lies there.
+    """The clip (file) or frames (folder) of `side`: the configured path, else one in the workspace.
 
-    Raises UserError when there is nothing, or more than one candidate.
+    Raises UserError when there is none, or more than one candidate.
     """
     if config.input is not None:
         path = Path(config.input)

@@ -17,7 +17,7 @@ SIZE = 64
 
 
 def make_face(rng: np.random.Generator, index: int) -> tuple[np.ndarray, FaceData]:
-    """A picture of random detail and colour, with random points, pose and origin."""
+    """A picture of random detail and color, with random points, pose and origin."""
     coarse = rng.integers(0, 256, (int(rng.integers(3, 30)),) * 2 + (3,)).astype(np.uint8)
     picture = cv2.resize(coarse, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
     picture = (picture * rng.uniform(0.2, 1.0, 3)).astype(np.uint8)

@@ -26,16 +26,16 @@ def descending(values):
     return sorted(range(len(values)), key=lambda i: (-round(float(values[i]), 6), i))
 
 
-def grey(image):
+def gray(image):
     return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
 
 
 def sharpness(image):
-    return cv2.Laplacian(grey(image), cv2.CV_64F).var()
+    return cv2.Laplacian(gray(image), cv2.CV_64F).var()
 
 
 def min_directional_gradient(image):
-    x, y = (cv2.Sobel(grey(image), cv2.CV_64F, *d, ksize=3).ravel() for d in ((1, 0), (0, 1)))
+    x, y = (cv2.Sobel(gray(image), cv2.CV_64F, *d, ksize=3).ravel() for d in ((1, 0), (0, 1)))
     return np.linalg.eigvalsh(np.stack([x, y]) @ np.stack([x, y]).T / len(x))[0]
 
 
@@ -118,7 +118,7 @@ def expected(key, read, request):
         case "hist_blur":
             return grouped_by_histogram(table("by_histogram"), [sharpness(im) for im in images])
         case "ssim":
-            small = [cv2.resize(grey(im), (35, 35), interpolation=cv2.INTER_AREA) for im in images]
+            small = [cv2.resize(gray(im), (35, 35), interpolation=cv2.INTER_AREA) for im in images]
             stats = [tiles(image / 255) for image in small]
             return greedy(pairs(stats, plain_dissimilarity))
         case "best":
@@ -167,7 +167,7 @@ def test_order_of_200_faces(key, many, read, request):
 
 
 def test_ssim_is_that_of_scikit_image(read):
-    images = [cv2.resize(grey(im), (35, 35), interpolation=cv2.INTER_AREA) for im in read[0][:8]]
+    images = [cv2.resize(gray(im), (35, 35), interpolation=cv2.INTER_AREA) for im in read[0][:8]]
     for one in images:
         for other in images:
             ours = plain_dissimilarity(tiles(one / 255), tiles(other / 255))
@@ -177,9 +177,9 @@ def test_ssim_is_that_of_scikit_image(read):
 def test_identity_of_200_embeddings():
     """Three people of 100, 60 and 37 faces and three strangers, against plain loops."""
     rng = np.random.default_rng(1)
-    centres = rng.normal(0, 0.08, (6, 128))
+    centers = rng.normal(0, 0.08, (6, 128))
     who = rng.permutation(np.repeat(np.arange(6), (100, 60, 37, 1, 1, 1)))
-    embeddings = (centres[who] + rng.normal(0, 0.015, (200, 128))).astype(np.float32)
+    embeddings = (centers[who] + rng.normal(0, 0.015, (200, 128))).astype(np.float32)
     expected = []
     for person in sorted(set(who), key=lambda p: (-(who == p).sum(), np.argmax(who == p))):
         members = np.flatnonzero(who == person)

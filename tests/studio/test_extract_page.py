@@ -86,10 +86,10 @@ def square_of(points):
 
 def test_an_accepted_face_is_a_valid_aligned_face(studio, visit, aligned, truth):
     exact = np.array(truth[FRONT]["landmarks"])
-    centre, size = square_of(exact)
+    center, size = square_of(exact)
     page, hand = opened(visit, studio)
     at_frame(page, 0)
-    hand.frame(centre + np.array([9, -7]), size * 1.15)  # a hand is not exact
+    hand.frame(center + np.array([9, -7]), size * 1.15)  # a hand is not exact
     page.keyboard.press("Enter")
     at_frame(page, 1)
     image, face = read_image_and_face(aligned / "00000_0.png")

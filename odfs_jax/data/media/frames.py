@@ -72,7 +72,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class ClipFormat:
-    """What a result must share with its clip, besides the size, the times and the sound."""
+    """The properties that a result shares with its clip, besides size, times and sound."""
 
     time_base: Fraction  # seconds
     rate: Fraction  # frames per second, on average
@@ -128,5 +128,5 @@ class FrameWriter(ABC):
         """Adds `frame`: its image may be changed, everything else as the source gave it."""
 
     def has(self, frame: Frame) -> bool:
-        """True when an interrupted run wrote `frame` already, with the same settings."""
+        """True when an interrupted run with the same settings has written `frame` already."""
         return False

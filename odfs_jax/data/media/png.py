@@ -1,4 +1,4 @@
-"""PNG: encoding, and as a container checked chunk walking and one text chunk, pixels untouched.
+"""PNG files: encoding, reading the chunks with checks, adding chunks without touching pixels.
 
 Source: Portable Network Graphics specification, third edition, sections 5 and 11.3.3 (tEXt).
 """
@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_TEXT_BYTES = 1 << 20  # far above what we write; a hostile file must not cost memory
+MAX_TEXT_BYTES = 1 << 20  # far above what is written; a hostile file must not cost memory
 
 Chunk = tuple[bytes, bytes]
 
 
 def encode(image: np.ndarray) -> bytes:
-    """`image` (uint8: grey [H, W], RGB [H, W, 3] or RGBA [H, W, 4]) as a PNG file."""
+    """`image` (uint8: gray [H, W], RGB [H, W, 3] or RGBA [H, W, 4]) as a PNG file."""
     if image.ndim == 3:
         order = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
         image = cv2.cvtColor(image, order)
@@ -66,7 +66,7 @@ def read_text(content: bytes, keyword: str) -> str | None:
 
 
 def with_text(content: bytes, keyword: str, text: str) -> bytes:
-    """`content` with `text` (latin-1) under `keyword`; an old one is replaced, pixels are kept."""
+    """`content` with `text` (latin-1) under `keyword`, replacing an older text; pixels are kept."""
     prefix = keyword.encode("latin-1") + b"\0"
     kept = [c for c in chunks(content) if not (c[0] == b"tEXt" and c[1].startswith(prefix))]
     kept.insert(1, (b"tEXt", prefix + text.encode("latin-1")))  # right after the header

@@ -30,7 +30,7 @@ SUBSAMPLED = PRORES[:4]  # the profiles that are 4:2:2
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What an encoder of libav takes. `crf` (best, worst) and `presets` are empty where unknown."""
+    """The options of an encoder of libav. `crf` is (best, worst); both may be unknown: None, ()."""
 
     codec: str
     crf: tuple[int, int] | None = None
@@ -39,7 +39,7 @@ class EncoderSpec:
     default_preset: str | None = None
     preset_option: str = "preset"
     fixed: dict[str, str] = field(default_factory=dict)
-    quicktime_tag: str | None = None  # what QuickTime wants instead of libav's own
+    quicktime_tag: str | None = None  # for QuickTime, instead of libav's own
 
 
 ENCODERS = {
@@ -112,7 +112,7 @@ class ClipWriter(FrameWriter):
                 f"{expected[1]}x{expected[0]}; pictures of several sizes need a folder as output"
             )
         picture = self._picture(frame)
-        picture.pict_type = PictureType.NONE  # how the source coded it is no wish of ours
+        picture.pict_type = PictureType.NONE  # the encoder decides, not the source
         picture.pts = frame.index if frame.pts is None else frame.pts
         picture.duration = frame.duration or 0
         picture.time_base = self._clip.time_base
@@ -224,9 +224,9 @@ def _find_encoder(output: OutputConfig) -> tuple[EncoderSpec, av.Codec]:
 def _pixel_format(
     codec: av.Codec, output: OutputConfig, source: str | None, width: int, height: int
 ) -> str:
-    """What the result is stored as: `output.pixel_format`, or the nearest to `source`.
+    """The pixel format of the result: `output.pixel_format`, or the nearest to `source`.
 
-    None for `source`: pictures, which become 4:2:0, or 8-bit RGB where nothing may be lost. Raises
+    `source` is None for pictures, which become 4:2:0, or 8-bit RGB for a lossless encoder. Raises
     UserError.
     """
     formats = [f.name for f in codec.video_formats or ()]
@@ -248,7 +248,7 @@ def _pixel_format(
 
 
 def _encoder_options(encoder: EncoderSpec, output: OutputConfig, layout: str) -> dict[str, str]:
-    """What `encoder` is opened with for the pixel format `layout`."""
+    """The options that `encoder` is opened with for the pixel format `layout`. Raises UserError."""
     crf = encoder.default_crf if output.crf is None else output.crf
     preset = output.preset or encoder.default_preset
     if encoder is ENCODERS["prores"] and preset is None:
@@ -302,7 +302,7 @@ def _add_video(
 
 
 def _start(stream: av.VideoStream, output: OutputConfig) -> None:
-    """Opens the encoder now, so that a bad setting is refused before the first frame."""
+    """Opens the encoder, so that a bad setting is refused before the first frame."""
     try:
         stream.codec_context.open()
     except (av.FFmpegError, ValueError) as error:

@@ -48,7 +48,7 @@ class ColorTags:
 
     def __post_init__(self) -> None:
         if self.matrix not in (RGB, UNSPECIFIED, *MATRICES):
-            raise UserError(f"colour matrix {self.matrix} (H.273) is not supported; convert first")
+            raise UserError(f"color matrix {self.matrix} (H.273) is not supported; convert first")
 
 
 def tags_of(frame: av.VideoFrame) -> ColorTags:

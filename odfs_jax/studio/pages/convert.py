@@ -118,7 +118,7 @@ def _previews(
         (*_, shot) = parse_shots(None, [request.merge | {"from": 0}], _command().merge)
         frame_cache.frame("dst", number)  # raises BadFileError when it is broken
         names = set()
-        for near in (number - 1, number, number + 1):  # the neighbours show how the face moves
+        for near in (number - 1, number, number + 1):  # the neighbors show how the face moves
             names.update(path.name for path in source.aligned.glob(f"{near:05d}_*.png"))
             names.update(index.names(near))
         preview = worker.submit(render_preview, source, number, sorted(names), _plain(shot.merge))

@@ -1,4 +1,4 @@
-// The frame with what is drawn on it. Everything is in frame pixels; integers are pixel centres.
+// The frame with what is drawn on it. Everything is in frame pixels; integers are pixel centers.
 
 const NEAR = 9; // screen pixels within which a point is under the mouse
 const LINES = [[0, 17], [17, 22], [22, 27], [27, 31], [31, 36], [36, 42, 1], [42, 48, 1], [48, 60, 1],
@@ -94,8 +94,8 @@ export class Board {
     pen.globalAlpha = 1;
   }
 
-  face(pen, points, colour, px, dots = false) {
-    pen.strokeStyle = pen.fillStyle = colour;
+  face(pen, points, color, px, dots = false) {
+    pen.strokeStyle = pen.fillStyle = color;
     pen.lineWidth = 1.2 * px;
     for (const [from, to, closed] of LINES) {
       pen.beginPath();

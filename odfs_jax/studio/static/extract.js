@@ -180,7 +180,7 @@ function drawCrop() {
   const face = current();
   if (!face?.matrix || !board.image) return;
   const [[a, c, e], [b, d, f]] = face.matrix;
-  pen.setTransform(a, b, c, d, e + .5 - (a + c) / 2, f + .5 - (b + d) / 2); // pixel centres
+  pen.setTransform(a, b, c, d, e + .5 - (a + c) / 2, f + .5 - (b + d) / 2); // pixel centers
   pen.imageSmoothingQuality = "high";
   pen.drawImage(board.image, 0, 0);
 }

@@ -58,12 +58,12 @@ export class PoseMap {
 
   draw() {
     const { canvas, poses } = this, pen = canvas.getContext("2d");
-    const colour = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
+    const color = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
     const w = canvas.width - EDGE.left - EDGE.right, h = canvas.height - EDGE.top - EDGE.bottom;
     const x = (yaw) => EDGE.left + (yaw / YAW + 1) / 2 * w;
     const y = (pitch) => EDGE.top + (1 - pitch / PITCH) / 2 * h;
     pen.clearRect(0, 0, canvas.width, canvas.height);
-    pen.fillStyle = colour("--shade");
+    pen.fillStyle = color("--shade");
     pen.fillRect(EDGE.left, EDGE.top, w, h);
     const counts = new Map();
     for (const [yaw, pitch] of poses) {
@@ -72,17 +72,17 @@ export class PoseMap {
       counts.set(`${c},${r}`, (counts.get(`${c},${r}`) || 0) + 1);
     }
     const most = Math.log1p(Math.max(1, ...counts.values()));
-    pen.fillStyle = colour("--accent");
+    pen.fillStyle = color("--accent");
     for (const [key, count] of counts) {
       const [c, r] = key.split(",").map(Number);
       pen.globalAlpha = .25 + .75 * Math.log1p(count) / most;
       pen.fillRect(x(c * BIN), y((r + 1) * BIN), w * BIN / YAW / 2 - 1, h * BIN / PITCH / 2 - 1);
     }
     pen.globalAlpha = 1;
-    this.axes(pen, colour("--mute"), colour("--line"), x, y);
+    this.axes(pen, color("--mute"), color("--line"), x, y);
     if (this.box) {
       const { yaw, pitch } = this.box;
-      pen.strokeStyle = colour("--text");
+      pen.strokeStyle = color("--text");
       pen.lineWidth = 3;
       pen.strokeRect(x(yaw[0]), y(pitch[1]), x(yaw[1]) - x(yaw[0]), y(pitch[0]) - y(pitch[1]));
     }

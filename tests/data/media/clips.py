@@ -1,4 +1,4 @@
-"""Small clips with known colours, times and sound, and what must come through a copy of them."""
+"""Small clips with known colors, times and sound, and what must come through a copy of them."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -38,9 +38,9 @@ def rgb_to_yuv(rgb: np.ndarray, matrix: str, range_: str) -> np.ndarray:
 
 
 def grid(count: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """uint8 RGB [count, height, width, 3]: 16x16 blocks of one colour, which survive 4:2:0."""
-    colours = np.random.default_rng(3).integers(20, 236, (count, height // 16, width // 16, 3))
-    return colours.repeat(16, 1).repeat(16, 2).astype(np.uint8)
+    """uint8 RGB [count, height, width, 3]: 16x16 blocks of one color, which survive 4:2:0."""
+    colors = np.random.default_rng(3).integers(20, 236, (count, height // 16, width // 16, 3))
+    return colors.repeat(16, 1).repeat(16, 2).astype(np.uint8)
 
 
 def make_clip(

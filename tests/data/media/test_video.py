@@ -1,4 +1,4 @@
-"""Frames in and out: times, sound, tags, and colour against the formulas of BT.601 and BT.709."""
+"""Frames in and out: times, sound, tags, and color against the formulas of BT.601 and BT.709."""
 
 import dataclasses
 import threading
@@ -55,7 +55,7 @@ def test_no_thread_decodes_a_clip_that_was_left(tmp_path):
 @pytest.mark.parametrize("matrix", ["bt709", "bt601"])
 @pytest.mark.parametrize("range_", ["tv", "pc"])
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p", "yuv420p10le"])
-def test_colours_are_those_of_the_formula(tmp_path, matrix, range_, pixel_format):
+def test_colors_are_those_of_the_formula(tmp_path, matrix, range_, pixel_format):
     images = grid(6)
     source = make_clip(
         tmp_path / "in.mp4", images, matrix=matrix, range_=range_, pixel_format=pixel_format

@@ -1,4 +1,4 @@
-"""Colour conversion by planes against libswscale's own packed RGB, and sizes that fill no row."""
+"""Color conversion by planes against libswscale's own packed RGB, and sizes that fill no row."""
 
 import av
 import numpy as np
@@ -37,7 +37,7 @@ def test_planes_give_the_same_rgb_as_packed_pixels(pixel_format, tags):
     assert np.array_equal(yuv.to_rgb(frame, tags), packed)
     deep = yuv.reformat(frame, "rgb48le", tags, tags).to_ndarray()
     assert np.array_equal(yuv.to_rgb16(frame, tags), deep)
-    assert packed.std() > 20  # not one colour
+    assert packed.std() > 20  # not one color
 
 
 def test_one_thread_gives_what_many_give():
@@ -53,8 +53,8 @@ def test_rgb_stays_as_it_is(pixel_format):
 
 
 def test_a_palette_becomes_rgb():
-    colours = np.random.default_rng(5).integers(0, 256, (256, 4), np.uint8)  # A, R, G, B
-    colours[:, 0] = 255
+    colors = np.random.default_rng(5).integers(0, 256, (256, 4), np.uint8)  # A, R, G, B
+    colors[:, 0] = 255
     numbers = np.arange(352 * 82).reshape(82, 352).astype(np.uint8)
-    frame = av.VideoFrame.from_ndarray((numbers, colours), format="pal8")
-    assert np.array_equal(yuv.to_rgb(frame, LIMITED), colours[:, 1:][numbers])
+    frame = av.VideoFrame.from_ndarray((numbers, colors), format="pal8")
+    assert np.array_equal(yuv.to_rgb(frame, LIMITED), colors[:, 1:][numbers])
