@@ -1,13 +1,9 @@
-"""What extract, convert, the preview and export share: cut faces out, swap them, lay them back.
-
-Pictures are NHWC, float32 in [0, 1] unless said. A matrix [2, 3] maps (x, y, 1) of the picture to
-(x, y) of the model's face; integer coordinates are pixel centres in both.
-"""
+"""A trained model in use: one pure function from dst's faces to src's."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,33 +11,44 @@ import jax.numpy as jnp
 from odfs_jax.faces.spec import FaceSpec, to_rgb
 from odfs_jax.nets import build_net, with_precision
 
-T = TypeVar("T")
-
 Params = Any
-# (params, dst faces [N, R, R, 3] in RGB) -> (src faces [N, S, S, 3], masks [N, S, S, 1]); pure.
+# (params, dst faces [N, R, R, 3] in RGB) -> (src faces [N, S, S, 3], masks [N, S, S, 1]); pure,
+# float32 in [0, 1].
 Predict = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 @dataclass(frozen=True)
 class Swapper:
-    """A trained model as conversion needs it: the swap function and what its faces look like."""
+    """A trained model: the swap function, its parameters, and what conversion must know of it."""
 
     predict: Predict
     params: Params
     input_spec: FaceSpec  # of dst's faces, which `predict` takes
     output_spec: FaceSpec  # of src's faces, which it returns
     erode_modifier: float = 0.0  # per cent, added to the user's
-    blur_modifier: float = 0.0
+    blur_modifier: float = 0.0  # per cent, added to the user's
     border: float = 0.0  # share of the face size that is faded out
     masked_hist_match: bool = True  # merge=hist_match counts only the face
 
 
-def make_swapper(model: Mapping[str, Any], params: Params, precision: str = "float32") -> Swapper:
-    """The swapper of the network that `model` (a `ModelConfig`) describes, with its `params`.
+def make_swapper(
+    model: Mapping[str, Any],
+    params: Params,
+    precision: str = "float32",
+    conv_impl: str = "auto",
+) -> Swapper:
+    """The swapper of a trained network.
 
-    It computes in `precision`. Raises UserError for one that there is not.
+    Args:
+      model: the settings that it was trained with, the keys of `config.ModelConfig`.
+      params: its parameters, float32.
+      precision: "float32" or "bfloat16", of what is computed; faces and masks are float32.
+      conv_impl: "auto", the fastest programs for this device, or "xla" for a `predict` that is to
+        be exported or differentiated in forward mode (see `nets.kernels.dispatch`).
+
+    Raises UserError for another precision or conv_impl, or settings that fit no network.
     """
-    net = with_precision(build_net(model), precision)
+    net = with_precision(build_net(model, conv_impl), precision)
     input_spec = net.input_specs["dst"]
 
     def predict(params: Params, faces: jax.Array) -> tuple[jax.Array, jax.Array]:

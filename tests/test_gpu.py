@@ -10,8 +10,8 @@ from skimage.metrics import structural_similarity
 
 from odfs_jax.extraction.detectors import integral
 from odfs_jax.losses.dssim import ssim
-from odfs_jax.nets.kernels import conv
-from odfs_jax.nets.ops import biased
+from odfs_jax.nets.kernels.dispatch import conv
+from odfs_jax.nets.kernels.gradients import add_bias_auto
 
 pytestmark = [
     pytest.mark.gpu,
@@ -53,7 +53,7 @@ def test_convolution(kernel, stride, dtype, limit):
         )  # fmt: skip
 
     x, kernel = normal(0, (4, 32, 32, kernel[2]), dtype), normal(1, kernel, dtype)
-    assert_same_gradients(lambda x, k: conv.conv_same(x, k, stride), reference, (x, kernel), limit)
+    assert_same_gradients(lambda x, k: conv(x, k, stride, "auto"), reference, (x, kernel), limit)
 
 
 @pytest.mark.parametrize("shape", [(16, 64, 64, 32), (32, 256)])
@@ -63,7 +63,7 @@ def test_bias(shape, dtype, limit):
         return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
     x, bias = normal(0, shape, dtype), normal(1, shape[-1:])
-    assert_same_gradients(biased, reference, (x, bias), limit)
+    assert_same_gradients(add_bias_auto, reference, (x, bias), limit)
 
 
 @pytest.mark.parametrize("closeness", [0.0, 0.9, 1.0])

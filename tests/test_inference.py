@@ -60,3 +60,23 @@ def test_a_swapper_shows_a_network_what_it_declares():
     assert face.shape == (2, 32, 32, 3) and mask.shape == (2, 32, 32, 1)
     np.testing.assert_allclose(face, same, atol=1e-5)
     assert np.abs(np.asarray(swap(params, faces[::-1])[0]) - face).max() > 1e-3
+
+
+def test_a_swap_with_xla_convolutions_can_be_exported_for_a_gpu_on_a_cpu():
+    """The exported program is one convolution a layer; it depends on no device of this machine."""
+    model, params = random_model("model=h64", "model.resolution=32")
+    faces = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), params)
+    counts = {}
+    for impl in ("auto", "xla"):
+        swapper = make_swapper(model, params, conv_impl=impl)
+        exported = jax.export.export(jax.jit(swapper.predict), platforms=["cuda"])
+        counts[impl] = exported(shapes, faces).mlir_module().count("stablehlo.convolution")
+    layers = sum(leaf.ndim == 4 for leaf in jax.tree.leaves(params["shared"]))
+    layers += sum(leaf.ndim == 4 for leaf in jax.tree.leaves(params["decoder_src"]))
+    assert counts["xla"] == layers > counts["auto"]
+    swap, plain = (make_swapper(model, params, conv_impl=impl) for impl in ("auto", "xla"))
+    pixels = pictures(2, 32, 32)
+    found = jax.jit(plain.predict)(params, pixels), jax.jit(swap.predict)(params, pixels)
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)

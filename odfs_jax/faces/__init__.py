@@ -1,1 +1,1 @@
-"""Face geometry: the 68 points, alignment, hull masks, head pose. No networks, no files."""
+"""Face geometry and identity: the 68 points, alignment, crops, masks, head pose, who it is."""

@@ -1,11 +1,12 @@
-"""Masks from the 68 points: the face's outline, its eyes and its mouth. Convex hulls, filled."""
+"""Masks made of the 68 points: filled convex hulls of the face, its eyes and its mouth."""
 
 from collections.abc import Iterable
 
 import cv2
 import numpy as np
 
-# docs/reference_2018.md section 2. The union of the three is not convex: cheeks, nose, brows.
+# The face, by docs/reference_2018.md section 2: cheeks and mouth, nose, brows. Their union is not
+# convex.
 HULLS = (
     (*range(0, 17), *range(48, 68)),
     (*range(27, 31), 33),
@@ -16,23 +17,24 @@ MOUTH = (range(48, 68),)
 EYES_MOUTH = (*EYES, *MOUTH)
 FEATURES = {"eyes": EYES, "mouth": MOUTH}
 EYE_CORNERS = (36, 45)  # the outer ones
-MARGIN = 0.08  # of their distance: lids and lips reach beyond their points
+MARGIN = 0.08  # of the corners' distance: lids and lips reach beyond their points
 
 
 def face_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [height, width], 255 inside the face hull of `landmarks` [68, 2] pixels, 0 outside."""
+    """uint8 [height, width]: 255 inside the face with `landmarks` [68, 2] (pixels), 0 outside."""
     return _filled(landmarks, HULLS, height, width)
 
 
 def eyes_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [height, width], 255 inside the two eyes of `landmarks` [68, 2] pixels, 0 outside."""
+    """uint8 [height, width]: 255 inside the eyes of `landmarks` [68, 2] (pixels), 0 elsewhere."""
     return _filled(landmarks, EYES, height, width)
 
 
 def eyes_mouth_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [height, width], 255 on eyes, mouth and a margin of the hull around each, 0 elsewhere.
+    """uint8 [height, width]: 255 on eyes, mouth and a margin around each, 0 elsewhere.
 
-    `landmarks` are [68, 2] pixels.
+    `landmarks` are [68, 2] pixels. The margin is MARGIN of the distance of the outer eye corners,
+    and ends where the face mask does.
     """
     return feature_mask(landmarks, height, width, tuple(FEATURES))
 
@@ -40,7 +42,11 @@ def eyes_mouth_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarra
 def feature_mask(
     landmarks: np.ndarray, height: int, width: int, names: Iterable[str]
 ) -> np.ndarray:
-    """As `eyes_mouth_mask`, of some of FEATURES by name."""
+    """uint8 [height, width]: 255 on the features called `names` and a margin around each, else 0.
+
+    `landmarks` are [68, 2] pixels, `names` keys of FEATURES. The margin is MARGIN of the distance
+    of the outer eye corners, and ends where the face mask does.
+    """
     hulls = [hull for name in names for hull in FEATURES[name]]
     mask = _filled(landmarks, hulls, height, width)
     left, right = landmarks[list(EYE_CORNERS)]

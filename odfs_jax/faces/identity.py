@@ -1,4 +1,4 @@
-"""Who a face is: dlib's embedding of an aligned face, near for one person and far for two."""
+"""Who a face is: an embedding whose distances are small for one person, large between two."""
 
 from functools import cache
 
@@ -7,15 +7,16 @@ import numpy as np
 
 from odfs_jax.faces.packaged_weights import package_file
 
-CHIP = 150  # pixels that dlib's network sees
+CHIP = 150  # pixels a side of the face that dlib's network reads
 PADDING = 0.25  # around the points, as in its training
 
 
 def embedding(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The 128 numbers (float32) of the face with `landmarks` [68, 2] in `image` (uint8 RGB).
+    """Embedding, float32 [128], of the face with `landmarks` [68, 2] (pixels) in an `image`.
 
-    Compare them by Euclidean distance. Source: dlib's `dlib_face_recognition_resnet_model_v1`,
-    which comes with face-recognition-models. About 15 faces a second on one core.
+    The image is uint8 RGB [H, W, 3]. Compare embeddings by Euclidean distance. Source: dlib's
+    `dlib_face_recognition_resnet_model_v1`, which comes with face-recognition-models; UserError is
+    raised where it is not installed. About 15 faces a second on one core.
     """
     height, width, _ = image.shape
     points = [dlib.point(*point) for point in np.rint(landmarks).astype(int).tolist()]

@@ -1,6 +1,6 @@
-"""Head pose from 68 points: the mean head turned, scaled and moved until it lies on them.
+"""Head pose from the 68 points: the mean head, rotated, scaled and moved until it lies on them.
 
-Scaled orthography: a point X of the head appears at s * (R X)[:2] + t, with x to the picture's
+By scaled orthography a point X of the head appears at s * (R X)[:2] + t, with x to the picture's
 right, y up and z to the viewer; R is a rotation.
 """
 
@@ -9,30 +9,30 @@ import numpy as np
 
 from odfs_jax.faces.landmarks68 import MEAN_HEAD
 
-ROUNDS = 10  # of Gauss-Newton; it converges in about five
-USED = slice(17, 68)  # not the jaw: its points follow the visible outline when a head turns
+ITERATIONS = 10  # of Gauss-Newton; it converges in about five
+RIGID = slice(17, 68)  # not the jaw: its points follow the visible outline when a head turns
 
 
 def rotation_of(landmarks: np.ndarray) -> np.ndarray:
-    """Rotation [3,3] of the head whose points in the picture (y down) are `landmarks` [68,2].
+    """Rotation [3,3] of the head whose points in a picture (y down) are `landmarks` [68,2].
 
-    Least squares over rotation, scale and place. Raises ValueError when the points coincide.
+    Least squares over rotation, scale and position. Raises ValueError when the points coincide.
     """
-    head = MEAN_HEAD[USED] - MEAN_HEAD[USED].mean(0)
-    seen = landmarks[USED] * (1.0, -1.0)
-    seen = seen - seen.mean(0)  # the best place is where the centres meet, whatever the rotation
-    affine = np.linalg.lstsq(head, seen, rcond=None)[0].T  # start: any linear map, made a rotation
+    head = MEAN_HEAD[RIGID] - MEAN_HEAD[RIGID].mean(0)
+    points = landmarks[RIGID] * (1.0, -1.0)
+    points = points - points.mean(0)  # the best position joins the centers, whatever the rotation
+    affine = np.linalg.lstsq(head, points, rcond=None)[0].T  # the best linear map ...
     u, d, vt = np.linalg.svd(affine, full_matrices=False)
     if not d[1] > 1e-6:
         raise ValueError("points coincide: no head pose can be found")
-    rows, scale = u @ vt, d.mean()
+    rows, scale = u @ vt, d.mean()  # ... and the nearest rotation, to start from
     rotation = np.stack([*rows, np.cross(*rows)])
-    for _ in range(ROUNDS):
+    for _ in range(ITERATIONS):
         x, y, z = rotation @ head.T
         zero = np.zeros_like(x)
-        turned = scale * np.array([[zero, z, -y], [-z, zero, x]])  # d(picture) / d(small turn)
+        turned = scale * np.array([[zero, z, -y], [-z, zero, x]])  # d(points) / d(small rotation)
         jacobian = np.concatenate([turned, [[x], [y]]], axis=1)  # [2, 4, n], the last is scale
-        residual = seen.T - scale * np.stack([x, y])
+        residual = points.T - scale * np.stack([x, y])
         step = np.linalg.lstsq(_rows(jacobian), residual.reshape(-1), rcond=None)[0]
         rotation = cv2.Rodrigues(step[:3])[0] @ rotation
         scale += step[3]
@@ -40,7 +40,7 @@ def rotation_of(landmarks: np.ndarray) -> np.ndarray:
 
 
 def angles_of(rotation: np.ndarray) -> tuple[float, float, float]:
-    """(yaw, pitch, roll) in degrees of a head turned by roll first, then pitch, then yaw.
+    """(yaw, pitch, roll) in degrees of a rotation [3,3] that is roll first, then pitch, then yaw.
 
     yaw > 0: towards the picture's right; pitch > 0: up; roll > 0: counter-clockwise, the top of the
     head towards the picture's left.
@@ -52,7 +52,7 @@ def angles_of(rotation: np.ndarray) -> tuple[float, float, float]:
 
 
 def rotation_from(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """The rotation [3,3] of these angles in degrees; the inverse of `angles_of`."""
+    """The rotation [3,3] by `roll` first, then `pitch`, then `yaw` degrees; see `angles_of`."""
     (cy, cp, cr), (sy, sp, sr) = np.cos(a := np.radians((yaw, pitch, roll))), np.sin(a)
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
@@ -61,5 +61,5 @@ def rotation_from(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 def _rows(jacobian: np.ndarray) -> np.ndarray:
-    """[2, k, n] to one row a residual, [2n, k]."""
+    """A Jacobian [2, k, n] with one row a residual: [2n, k]."""
     return jacobian.transpose(0, 2, 1).reshape(-1, jacobian.shape[1])

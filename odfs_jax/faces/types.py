@@ -4,10 +4,10 @@ import enum
 
 
 class FaceType(enum.StrEnum):
-    """A face type; a smaller one may be cut out of a larger one, never the other way.
+    """How much of the head an aligned picture shows; a smaller type can be cropped from a larger.
 
-    `avatar` stands upright in the frame whatever the roll of the head; `mark_only` is the whole
-    frame, uncut. Models work on the others, which turn with the face.
+    A picture of type `avatar` stays upright whatever the roll of the head, and `mark_only` is the
+    whole frame. Models work on the other types, whose pictures turn with the face.
     """
 
     HALF = "half"
@@ -24,11 +24,10 @@ class FaceType(enum.StrEnum):
 
     @property
     def padding(self) -> float:
-        """Margin around the mean face on each side, as a share of the picture.
+        """Margin around the mean face on each side, as a share of the picture's side.
 
-        Source: docs/reference_2018.md section 2.
-
-        Raises ValueError for the types that do not turn with the face.
+        Source: docs/reference_2018.md section 2. Raises ValueError for the types whose
+        pictures do not turn with the face.
         """
         if not self.turns:
             raise ValueError(f"a {self} picture has no margin around the mean face")
@@ -36,13 +35,13 @@ class FaceType(enum.StrEnum):
 
     @property
     def shift(self) -> float:
-        """How far the picture reaches up beyond its padding, and less down: a share of it."""
+        """How far the mean face lies below the middle, as a share of the picture's side."""
         return 0.07 if self is FaceType.WHOLE else 0.0
 
     def contains(self, other: "FaceType") -> bool:
-        """True when `other` can be cut out of a picture of this type, however the head is turned.
+        """True when `other` can be cropped from a picture of this type, however the head is turned.
 
-        Of what `mark_only` shows, as much as the frame does.
+        From `mark_only`, a whole frame, every type can be, as far as the face lies in the frame.
         """
         return other in CONTAINED[self]
 

@@ -1,4 +1,4 @@
-"""Networks: flax.linen modules without I/O. `build_net` turns a model's settings into one."""
+"""Networks: flax.linen modules without I/O. `build_net` makes one of a model's settings."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
 from odfs_jax.nets.avatar import Avatar
 from odfs_jax.nets.base import SwapNet
+from odfs_jax.nets.kernels.dispatch import CONV_IMPLS
 from odfs_jax.nets.liae import Liae
 from odfs_jax.nets.miaef import Miaef
 from odfs_jax.nets.shared_encoder import SharedEncoder
@@ -26,8 +27,19 @@ PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of what is co
 SHARED = ("face_type", "resolution", "width")  # settings of every network
 
 
-def build_net(model: Mapping[str, Any]) -> SwapNet:
-    """The swap network of a `ModelConfig`. Raises UserError naming the key that does not fit."""
+def build_net(model: Mapping[str, Any], conv_impl: str = "auto") -> SwapNet:
+    """The swap network that a run's `model` settings describe.
+
+    Args:
+      model: "net" (a key of NETS), "args" (that network's own settings), "face_type", "resolution"
+        and "width"; other keys are not read.
+      conv_impl: "auto", the fastest programs for this device, or "xla", plain ones for forward-mode
+        derivatives and exports (see `kernels.dispatch`). The parameters are the same.
+
+    Raises UserError naming the setting that does not fit.
+    """
+    if conv_impl not in CONV_IMPLS:
+        raise UserError(f"conv_impl={conv_impl}: expected one of {', '.join(CONV_IMPLS)}")
     if model["net"] not in NETS:
         raise UserError(f"model.net={model['net']}: expected one of {', '.join(sorted(NETS))}")
     net, args = NETS[model["net"]], model["args"]
@@ -39,6 +51,7 @@ def build_net(model: Mapping[str, Any]) -> SwapNet:
     if missing := sorted(needed - args.keys()):
         raise UserError(f"model.args.{missing[0]}: {model['net']} needs this setting")
     built = net(
+        conv_impl=conv_impl,
         **{name: _setting(f"model.{name}", fields[name].type, model[name]) for name in SHARED},
         **{name: _setting(f"model.args.{name}", fields[name].type, args[name]) for name in args},
     )
@@ -54,7 +67,7 @@ def with_precision(net: SwapNet, precision: str) -> SwapNet:
 
 
 def _setting(key: str, kind: type, value: Any) -> Any:
-    """`value` of a YAML file as a network takes it."""
+    """A YAML file's `value` in the type of a network's field. Raises UserError naming `key`."""
     if kind is FaceType:
         fit = [face_type for face_type in FaceType if face_type.turns]
         if value not in fit:
@@ -66,15 +79,18 @@ def _setting(key: str, kind: type, value: Any) -> Any:
 
 
 def _check_specs(net: SwapNet) -> None:
-    """Raises UserError unless the network gives what it declares, of all that the swap sees."""
-    seen, swapped = net.input_specs["dst"].face_type, net.output_spec.face_type
-    if not swapped.contains(seen):
-        raise UserError(f"model.face_type={swapped}: the network sees more of dst, a {seen} face")
-    made, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), *net.blank())
+    """Raises UserError unless the network's outputs have the shapes that it declares.
+
+    Nor may the swap show less of dst's face than the network reads, which would leave a gap.
+    """
+    dst, swap = net.input_specs["dst"].face_type, net.output_spec.face_type
+    if not swap.contains(dst):
+        raise UserError(f"model.face_type={swap}: the network sees more of dst, a {dst} face")
+    outputs, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), *net.blank())
     for name, spec in (item for specs in net.target_specs.values() for item in specs.items()):
         size = spec.resolution
         declared = (1, size, size, 1 if spec.gray else 3), (1, size, size, 1)
-        found = tuple(part.shape for part in made[name])
+        found = tuple(part.shape for part in outputs[name])
         if found != declared:
             raise UserError(
                 f"model.resolution and model.args do not fit each other: {name} (face, mask) would "

@@ -1,4 +1,4 @@
-"""A small grey face of dst drives a large colour one of src: AVATAR.
+"""A small gray face of dst drives a large color one of src: AVATAR.
 
 Source: docs/reference_2018.md section 7.
 """
@@ -11,20 +11,19 @@ import jax.numpy as jnp
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.nets.base import SwapNet
-from odfs_jax.nets.decode import Decoder
-from odfs_jax.nets.encode import Encoder, code_side
-from odfs_jax.nets.ops import Codes, Output, scaled
+from odfs_jax.nets.layers import Codes, Decoder, Encoder, Output, code_side, scaled
 
 
 class Avatar(SwapNet):
     """AVATAR, in two stages. `face_type` and `resolution` are those of the large face.
 
-    The small stage is the H64 family in grey: one encoder, a decoder for each person. The large
+    The small stage is the H64 family in gray: one encoder, a decoder for each person. The large
     stage makes src's large face of src's small one. It learns from what the small stage rebuilt,
-    for the swap gives it nothing better; no gradient goes back, so that the small stage stays the
-    same for both people. The swap is large(decoder_src(encoder(dst))).
+    because a swap gives it nothing better; no gradient goes back, so that the small stage treats
+    both people alike. The swap is large(decoder_src(encoder(dst))).
 
-    The spec names the stages, not their sizes: the small one's are H64's, the large one's DF's.
+    The 2018 program's description names the stages, not their sizes. The fields, widths before
+    `width` multiplies them, are H64's for the small stage and DF's for the large one.
     """
 
     small_face_type: FaceType
@@ -44,7 +43,7 @@ class Avatar(SwapNet):
 
     @property
     def small(self) -> FaceSpec:
-        """What both stages work from."""
+        """The face that both stages work from."""
         return FaceSpec(self.small_face_type, self.small_resolution, gray=True)
 
     @property
@@ -56,22 +55,23 @@ class Avatar(SwapNet):
         return {"src": {"src": self.small, "src_large": self.face_spec}, "dst": {"dst": self.small}}
 
     def setup(self) -> None:
-        def widths(*names: str) -> tuple[int, ...]:
-            return scaled([getattr(self, name) for name in names], self.width)
+        def encoder(features: Sequence[int], side: int, *sizes: int) -> Encoder:
+            widths, sizes = scaled(features, self.width), scaled(sizes, self.width)
+            return Encoder(widths, side, *sizes, self.conv_impl)
+
+        def decoder(face: Sequence[int], mask: Sequence[int], channels: int) -> Decoder:
+            face, mask = scaled(face, self.width), scaled(mask, self.width)
+            return Decoder(face, mask, channels, self.remat, self.conv_impl)
 
         side = code_side(self.small_resolution, self.decoder)
-        sizes = widths("bottleneck", "code", "code_up")
-        self.shared = Encoder(scaled(self.encoder, self.width), side, *sizes)
-        face, mask = scaled(self.decoder, self.width), scaled(self.mask_decoder, self.width)
-        self.decoder_src = Decoder(face, mask, channels=1, remat=self.remat)
-        self.decoder_dst = Decoder(face, mask, channels=1, remat=self.remat)
+        self.shared = encoder(self.encoder, side, self.bottleneck, self.code, self.code_up)
+        self.decoder_src = decoder(self.decoder, self.mask_decoder, channels=1)
+        self.decoder_dst = decoder(self.decoder, self.mask_decoder, channels=1)
 
         side = code_side(self.resolution, self.large_decoder)
-        sizes = widths("large_bottleneck", "large_code", "large_code_up")
-        self.large_shared = Encoder(scaled(self.large_encoder, self.width), side, *sizes)
-        face = scaled(self.large_decoder, self.width)
-        mask = scaled(self.large_mask_decoder, self.width)
-        self.large_decoder_src = Decoder(face, mask, remat=self.remat)
+        sizes = self.large_bottleneck, self.large_code, self.large_code_up
+        self.large_shared = encoder(self.large_encoder, side, *sizes)
+        self.large_decoder_src = decoder(self.large_decoder, self.large_mask_decoder, channels=3)
 
     def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output | Codes]:
         code = self.shared(jnp.concatenate([src, dst]).astype(self.dtype))

@@ -1,26 +1,29 @@
 """What a swap network is to the rest of the program: what goes in and what must come out."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
-from odfs_jax.nets.ops import Codes, Output
+from odfs_jax.nets.layers import Codes, Decoder, Encoder, Features, Inter, Output, code_side, scaled
 
 
 class SwapNet(nn.Module, kw_only=True):
     """The declaration that training, preview and conversion follow; see docs/adding_a_model.md.
 
-    As it stands here: faces of `face_type` and `resolution`, in colour, in and out, of both people.
-    A network of other pictures overrides the properties.
+    Here both people's faces go in and come out in color, of `face_type` and `resolution`. A network
+    of other faces overrides the properties.
     """
 
     face_type: FaceType
     resolution: int
     width: float = 1.0  # multiplies every layer width
     dtype: jnp.dtype = jnp.float32  # of what is computed; parameters and outputs are float32
-    remat: bool = False  # compute the decoders' feature maps anew for the gradient
+    remat: bool = False  # the gradient computes the decoders' feature maps a second time
+    conv_impl: str = "auto"  # or "xla": forward-mode derivatives, exports (kernels/dispatch.py)
 
     @property
     def face_spec(self) -> FaceSpec:
@@ -29,21 +32,21 @@ class SwapNet(nn.Module, kw_only=True):
 
     @property
     def input_specs(self) -> dict[str, FaceSpec]:
-        """What is shown of "src" and of "dst"."""
+        """The faces that go in, of "src" and of "dst"."""
         return {"src": self.face_spec, "dst": self.face_spec}
 
     @property
     def target_specs(self) -> dict[str, dict[str, FaceSpec]]:
-        """What must be given back of "src" and of "dst", by the names of `__call__`'s outputs."""
+        """The faces that must come out, of "src" and of "dst", by the names of `__call__`."""
         return {"src": {"src": self.face_spec}, "dst": {"dst": self.face_spec}}
 
     @property
     def output_spec(self) -> FaceSpec:
-        """What `swap` gives."""
+        """The face that `swap` returns."""
         return self.face_spec
 
     def blank(self) -> tuple[jax.Array, jax.Array]:
-        """A black face [1,R,R,3] of src and one of dst, to learn shapes from."""
+        """A black face [1,R,R,3] of src and one of dst, to initialize parameters with."""
         sizes = (self.input_specs[side].resolution for side in ("src", "dst"))
         return tuple(jnp.zeros((1, size, size, 3)) for size in sizes)
 
@@ -59,5 +62,44 @@ class SwapNet(nn.Module, kw_only=True):
         raise NotImplementedError
 
     def swap(self, dst: jax.Array) -> Output:
-        """src's face with the expression, pose and light of `dst`, as `output_spec` says."""
+        """src's face with the expression, pose and light of `dst` [N,R,R,3]: (face, mask).
+
+        The face is as `output_spec` says, [N,S,S,3 or 1]; the mask is [N,S,S,1].
+        """
         raise NotImplementedError
+
+
+class CodeNet(SwapNet):
+    """A swap network of one encoder, one or two codes, and decoders: what the 2018 models share.
+
+    The fields are widths before `width` multiplies them. Subclasses choose in `setup` which of the
+    parts below they have, and how many.
+    """
+
+    encoder: Sequence[int]  # features of each downscale
+    bottleneck: int  # outputs of the first dense layer
+    code: int  # channels of the second one's map
+    code_up: int  # channels of the code
+    decoder: Sequence[int]  # features of the face branch's upscales
+    mask_decoder: Sequence[int]  # features of the mask branch's upscales
+
+    def make_features(self) -> Features:
+        """The convolutions of the encoder."""
+        return Features(scaled(self.encoder, self.width), self.conv_impl)
+
+    def make_inter(self) -> Inter:
+        """The dense layers that make a code of the features."""
+        return Inter(*self._code_sizes(), self.conv_impl)
+
+    def make_encoder(self) -> Encoder:
+        """Features and dense layers in one: from a face to its code."""
+        return Encoder(scaled(self.encoder, self.width), *self._code_sizes(), self.conv_impl)
+
+    def make_decoder(self) -> Decoder:
+        """From a code to a face in color and its mask."""
+        widths = scaled(self.decoder, self.width), scaled(self.mask_decoder, self.width)
+        return Decoder(*widths, remat=self.remat, conv_impl=self.conv_impl)
+
+    def _code_sizes(self) -> tuple[int, ...]:
+        sizes = scaled((self.bottleneck, self.code, self.code_up), self.width)
+        return code_side(self.resolution, self.decoder), *sizes

@@ -3,38 +3,24 @@
 Source: docs/reference_2018.md section 7.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.nets.base import SwapNet
-from odfs_jax.nets.decode import Decoder
-from odfs_jax.nets.encode import Features, Inter, code_side
-from odfs_jax.nets.ops import Codes, Output, scaled
+from odfs_jax.nets.base import CodeNet
+from odfs_jax.nets.layers import Codes, Output
 
 
-class Liae(SwapNet):
+class Liae(CodeNet):
     """LIAEF128. src = decoder(AB, AB), dst = decoder(B, AB); the swap is the src path on dst.
 
     AB = inter_AB(encoder(x)) is what both people share, B = inter_B(encoder(x)) is dst's own.
     """
 
-    encoder: Sequence[int]
-    bottleneck: int
-    code: int
-    code_up: int
-    decoder: Sequence[int]
-    mask_decoder: Sequence[int]
-
     def setup(self) -> None:
-        self.shared = Features(scaled(self.encoder, self.width))
-        sizes = scaled((self.bottleneck, self.code, self.code_up), self.width)
-        side = code_side(self.resolution, self.decoder)
-        self.inter_ab = Inter(side, *sizes)
-        self.inter_b = Inter(side, *sizes)
-        face, mask = scaled(self.decoder, self.width), scaled(self.mask_decoder, self.width)
-        self.decoder_both = Decoder(face, mask, remat=self.remat)
+        self.shared = self.make_features()
+        self.inter_ab = self.make_inter()
+        self.inter_b = self.make_inter()
+        self.decoder_both = self.make_decoder()
 
     def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output | Codes]:
         both = jnp.concatenate([src, dst]).astype(self.dtype)

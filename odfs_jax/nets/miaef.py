@@ -1,4 +1,4 @@
-"""src learnt in grey, dst in colour: MIAEF128.
+"""src learned in gray, dst in color: MIAEF128.
 
 Source: docs/reference_2018.md section 7.
 """
@@ -11,42 +11,35 @@ import jax
 import jax.numpy as jnp
 
 from odfs_jax.faces.spec import FaceSpec
-from odfs_jax.nets.base import SwapNet
-from odfs_jax.nets.decode import Picture, Upscales
-from odfs_jax.nets.encode import Features, Inter, code_side
-from odfs_jax.nets.ops import Codes, Output, scaled
+from odfs_jax.nets.base import CodeNet
+from odfs_jax.nets.layers import Codes, Output, Picture, Upscales, scaled
 
 
 class Common(nn.Module):
     """A code [N,h,w,C] to face features [N,R,R,face[-1]] and mask features [N,R,R,mask[-1]].
 
-    With `remat` the gradient computes a branch anew instead of keeping its feature maps.
+    With `remat` the gradient computes a branch a second time instead of keeping its feature maps.
     """
 
     face: Sequence[int]
     mask: Sequence[int]
     remat: bool
+    conv_impl: str
 
     @nn.compact
     def __call__(self, code: jax.Array) -> tuple[jax.Array, jax.Array]:
         upscales = nn.remat(Upscales) if self.remat else Upscales
-        return upscales(self.face, name="face")(code), upscales(self.mask, name="mask")(code)
+        face = upscales(self.face, self.conv_impl, name="face")(code)
+        return face, upscales(self.mask, self.conv_impl, name="mask")(code)
 
 
-class Miaef(SwapNet):
-    """MIAEF128. Two decoders make features of a code, one convolution a colour makes the picture.
+class Miaef(CodeNet):
+    """MIAEF128. Two decoders make maps of a code, one layer each a gray or a color picture.
 
     A = inter_a(features(x)) is what both people share, B = inter_b(features(x)) is dst's own.
     common_a reads src's code (A, A) for src and dst's (B, A) for dst; common_b always dst's, and
-    src alone in the swap. So the swap has src's features in dst's brightness and colour.
+    src alone in the swap. So the swap has src's features in dst's brightness and color.
     """
-
-    encoder: Sequence[int]
-    bottleneck: int
-    code: int
-    code_up: int
-    decoder: Sequence[int]
-    mask_decoder: Sequence[int]
 
     @property
     def input_specs(self) -> dict[str, FaceSpec]:
@@ -57,15 +50,13 @@ class Miaef(SwapNet):
         return {"src": {"src": replace(self.face_spec, gray=True)}, "dst": {"dst": self.face_spec}}
 
     def setup(self) -> None:
-        self.shared = Features(scaled(self.encoder, self.width))
-        sizes = scaled((self.bottleneck, self.code, self.code_up), self.width)
-        side = code_side(self.resolution, self.decoder)
-        self.inter_a = Inter(side, *sizes)
-        self.inter_b = Inter(side, *sizes)
+        self.shared = self.make_features()
+        self.inter_a = self.make_inter()
+        self.inter_b = self.make_inter()
         widths = scaled(self.decoder, self.width), scaled(self.mask_decoder, self.width)
-        self.common_a = Common(*widths, self.remat)
-        self.common_b = Common(*widths, self.remat)
-        self.bw, self.rgb, self.mask = Picture(1), Picture(3), Picture(1)
+        self.common_a = Common(*widths, self.remat, self.conv_impl)
+        self.common_b = Common(*widths, self.remat, self.conv_impl)
+        self.bw, self.rgb, self.mask = (Picture(n, self.conv_impl) for n in (1, 3, 1))
 
     def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output | Codes]:
         n = len(src)

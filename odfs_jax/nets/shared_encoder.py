@@ -3,37 +3,23 @@
 Source: docs/reference_2018.md section 7.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.nets.base import SwapNet
-from odfs_jax.nets.decode import Decoder
-from odfs_jax.nets.encode import Encoder, code_side
-from odfs_jax.nets.ops import Codes, Output, scaled
+from odfs_jax.nets.base import CodeNet
+from odfs_jax.nets.layers import Codes, Output
 
 
-class SharedEncoder(SwapNet):
-    """The H64 family. `__call__` rebuilds both people, `swap` puts src's face on dst.
+class SharedEncoder(CodeNet):
+    """The H64 family: a person's face is decoder_of_person(encoder(face)).
 
     The swap of a dst face is decoder_src(encoder(dst)).
     """
 
-    encoder: Sequence[int]
-    bottleneck: int
-    code: int
-    code_up: int
-    decoder: Sequence[int]
-    mask_decoder: Sequence[int]
-
     def setup(self) -> None:
-        sizes = scaled((self.bottleneck, self.code, self.code_up), self.width)
-        side = code_side(self.resolution, self.decoder)
-        self.shared = Encoder(scaled(self.encoder, self.width), side, *sizes)
-        face, mask = scaled(self.decoder, self.width), scaled(self.mask_decoder, self.width)
-        self.decoder_src = Decoder(face, mask, remat=self.remat)
-        self.decoder_dst = Decoder(face, mask, remat=self.remat)
+        self.shared = self.make_encoder()
+        self.decoder_src = self.make_decoder()
+        self.decoder_dst = self.make_decoder()
 
     def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output | Codes]:
         both = jnp.concatenate([src, dst]).astype(self.dtype)  # one encoder call fills the device

@@ -257,3 +257,61 @@ def test_sizes_that_do_not_fit_are_said(name, args, message):
     wanted = model(name)
     with pytest.raises(UserError, match=message):
         build_net(wanted | {"args": wanted["args"] | args})
+
+
+def losses(net, faces):
+    """(parameters -> all outputs of a training step's forward pass and of a swap)."""
+    return lambda params: (
+        net.apply({"params": params}, *faces),
+        net.apply({"params": params}, faces[1], method="swap"),
+    )
+
+
+def test_xla_convolutions_give_the_same_faces_and_gradients(tiny):
+    net, params, *faces = tiny
+    plain = net.clone(conv_impl="xla")
+    assert jax.tree.all(jax.tree.map(lambda a, b: a.shape == b.shape, params, shapes_of(plain)))
+
+    def outputs_and_gradients(net):
+        def loss(params):
+            outputs = losses(net, faces)(params)
+            leaves = [x for x in jax.tree.leaves(outputs)]
+            return sum(jnp.mean(x**2) for x in leaves), outputs
+
+        (_, outputs), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+        return outputs, grads
+
+    (found, grads), (expected, expected_grads) = map(outputs_and_gradients, (plain, net))
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
+        assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs) + 1e-7
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_only_auto_convolutions_have_gradients_of_their_own(tiny, remat):
+    net, params, *faces = tiny
+    texts = {
+        impl: str(jax.make_jaxpr(losses(net.clone(conv_impl=impl, remat=remat), faces))(params))
+        for impl in ("auto", "xla")
+    }
+    assert "custom_vjp" in texts["auto"] and "custom_vjp" not in texts["xla"]
+
+
+def test_forward_mode_needs_xla_convolutions(tiny):
+    """A directional derivative is the change of the outputs along it, to first order."""
+    net, params, *faces = tiny
+    outputs = losses(net.clone(conv_impl="xla"), faces)
+    direction = jax.tree.map(lambda a: np.sign(a) * np.float32(0.1), params)
+    values, tangents = jax.jit(lambda p, d: jax.jvp(outputs, (p,), (d,)))(params, direction)
+    step = jax.jit(outputs)(jax.tree.map(lambda a, d: a + np.float32(1e-3) * d, params, direction))
+    for value, tangent, moved in zip(*map(jax.tree.leaves, (values, tangents, step)), strict=True):
+        change = (np.asarray(moved, np.float64) - value) / 1e-3
+        assert np.linalg.norm(change - tangent) < 0.05 * np.linalg.norm(tangent) + 1e-3
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(losses(net, faces), (params,), (direction,))
+
+
+def test_conv_impl_is_checked():
+    with pytest.raises(UserError, match="conv_impl=cudnn: expected one of auto, xla"):
+        build_net(model("h64"), conv_impl="cudnn")

@@ -1,6 +1,6 @@
-"""FAN, the stack of hourglasses that draws a heat map for each of the 68 points. NHWC, float32.
+"""FAN, a stack of hourglasses that draws a heat map for each of the 68 points. NHWC, float32.
 
-Layers carry the names of face-alignment's weights, so that those load as they are. Source: Bulat
+Layers carry the names of face-alignment's weights, so that those load unchanged. Source: Bulat
 and Tzimiropoulos, "How far are we from solving the 2D & 3D face alignment problem?", ICCV 2017.
 """
 
@@ -12,11 +12,11 @@ INPUT = 256  # pixels of a crop, values 0..1
 CELL = 4  # crop pixels that one pixel of a heat map stands for
 POINTS = 68
 FEATURES = 256
-DEPTH = 4  # times an hourglass halves its maps
+DEPTH = 4  # how often an hourglass halves its maps
 
 
 class Block(nn.Module):
-    """Three 3x3 convolutions, their outputs side by side, plus the input: [N,H,W,C] -> [...,F]."""
+    """Three 3x3 convolutions, their outputs concatenated, plus the input: [N,H,W,C] -> [...,F]."""
 
     features: int
 
@@ -32,7 +32,7 @@ class Block(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Halves the maps DEPTH times and comes back, adding what each size still knew."""
+    """Halves the maps DEPTH times and doubles them again, adding those of the same size."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -70,10 +70,10 @@ class FanNet(nn.Module):
 
 
 def peaks(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Where the heat maps [N,h,w,K] are highest, in map pixels [N,K,2], and how high [N,K].
+    """(peaks of heat maps [N,h,w,K] as (x, y) in map pixels [N,K,2], their heights [N,K]).
 
-    Between pixels by the parabola through the logarithms of the peak and its neighbours: exact for
-    a Gaussian, which the network was trained to draw.
+    Interpolated by the parabola through the logarithms of the highest pixel and its neighbors. That
+    is exact for a Gaussian, which the network was trained to draw.
     """
     n, height, width, count = maps.shape
     flat = maps.reshape(n, height * width, count)
@@ -84,14 +84,14 @@ def peaks(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
         y, x = jnp.clip(row + dy, 0, height - 1), jnp.clip(column + dx, 0, width - 1)
         return jnp.take_along_axis(flat, (y * width + x)[:, None], axis=1)[:, 0]
 
-    def between(low: jax.Array, peak: jax.Array, high: jax.Array) -> jax.Array:
+    def offset(low: jax.Array, peak: jax.Array, high: jax.Array) -> jax.Array:
         low, peak, high = (jnp.log(jnp.maximum(v, 1e-6)) for v in (low, peak, high))
         curve = 2 * peak - low - high
         return jnp.where(curve > 1e-6, (high - low) / (2 * jnp.maximum(curve, 1e-6)), 0)
 
     peak = value(0, 0)
     shift = jnp.stack(
-        [between(value(0, -1), peak, value(0, 1)), between(value(-1, 0), peak, value(1, 0))], -1
+        [offset(value(0, -1), peak, value(0, 1)), offset(value(-1, 0), peak, value(1, 0))], -1
     )
     whole = jnp.stack([column, row], axis=-1).astype(jnp.float32)
     return whole + jnp.clip(shift, -0.5, 0.5), peak

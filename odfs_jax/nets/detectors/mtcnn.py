@@ -1,7 +1,7 @@
 """The three networks of MTCNN, as the Caffe originals compute them. NHWC, float32.
 
-Input pictures hold (pixel - 127.5) / 128, pixels 0..255 in RGB order. Offsets of a box come as
-shares of its width and height: (left, top, right, bottom).
+Inputs hold (pixel - 127.5) / 128, of pixels 0..255 in RGB order. The offsets of a box are (left,
+top, right, bottom), in shares of its width and height.
 Source: Zhang et al., "Joint face detection and alignment using multitask cascaded convolutional
 networks", IEEE SPL 23(10), 2016; layer sizes from the authors' prototxt files.
 """
@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from odfs_jax.nets.kernels.conv import joined_kernel
+from odfs_jax.nets.kernels.dispatch import joined_kernel
 from odfs_jax.nets.kernels.pixels import columns, space_to_depth
 
-PNET_CELL = 12  # pixels that one output of the P-Net sees
-PNET_STRIDE = 2  # pixels between its outputs
+PNET_CELL = 12  # pixels a side that one output of the P-Net reads
+PNET_STRIDE = 2  # pixels between neighboring outputs
 RNET_SIZE = 24
 ONET_SIZE = 48
 
@@ -48,8 +48,9 @@ class Weights(nn.Module):
 class FirstBlock(nn.Module):
     """Unpadded 3x3 convolution, PReLU and `_pool`: a picture [N,H,W,3] -> [N,h,w,features].
 
-    Two by two pixels are joined to one of four times the channels: three channels leave a vector
-    unit idle, and then the maximum is that of neighbouring channels. For `pool` 3 H and W are even.
+    Two by two pixels are joined to one of four times the channels, because three channels leave a
+    vector unit idle; the maximum is then that of neighboring channels. With `pool` 3, H and W must
+    be even.
     """
 
     features: int
@@ -74,7 +75,7 @@ class ConvBlock(nn.Module):
 
     features: int
     size: int
-    large: bool = False  # of maps that are large and have few channels
+    large: bool = False  # the maps are large and have few channels
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -85,7 +86,7 @@ class ConvBlock(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """[N,h,w,C] flattened column by column (Caffe's order), dense, PReLU: -> [N,features]."""
+    """[N,h,w,C], flattened column by column (Caffe's order), dense, PReLU: -> [N,features]."""
 
     features: int
 
@@ -103,7 +104,7 @@ class PNet(nn.Module):
         x = FirstBlock(10, 2, name="block_1")(x)
         x = ConvBlock(16, 3, large=True, name="block_2")(x)
         x = ConvBlock(32, 3, large=True, name="block_3")(x)
-        # one product for both: each reads the map, which is what they cost
+        # One product for both heads: what each costs is reading the map.
         heads = [Weights(n, (), name=name)(x.shape[-1]) for name, n in (("face", 2), ("box", 4))]
         kernel, bias = (jnp.concatenate(parts, axis=-1) for parts in zip(*heads, strict=True))
         x = _biased(jnp.matmul(x, kernel, precision="highest"), bias)
@@ -161,28 +162,30 @@ def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _conv_by_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`_conv` as one matrix product for all rows of the kernel, two neighbouring outputs in one.
+    """Unpadded convolution as one matrix product for all rows of the kernel, by pairs of outputs.
 
-    XLA:CPU needs one and a half times as long for few channels, and several times on two cores.
+    [N,H,W,C] with [k,k,C,F] -> [N,H-k+1,W-k+1,F]. With few channels XLA:CPU's own convolution takes
+    one and a half times as long, and several times as long on two cores.
     """
     size, _, channels, features = kernel.shape
     height, width = (n - size + 1 for n in x.shape[1:3])
-    pairs, taps = -(-width // 2), size // 2 + 1  # outputs, and the pairs of pixels that each sees
+    pairs, taps = -(-width // 2), size // 2 + 1  # of outputs a row; of pixels that each pair reads
     x = jnp.pad(x, ((0, 0), (0, 0), (0, 2 * (pairs + taps - 1) - x.shape[2]), (0, 0)))
     x = x.reshape(*x.shape[:2], -1, 2 * channels)
     seen = jnp.concatenate([x[:, :, i : i + pairs] for i in range(taps)], axis=-1)
-    beside = [jnp.pad(kernel, ((0, 0), (i, 2 * taps - size - i), (0, 0), (0, 0))) for i in (0, 1)]
-    rows = jnp.stack(beside, axis=-2).reshape(size, seen.shape[-1], 2 * features)
-    given = seen.reshape(-1, rows.shape[1]) @ jnp.concatenate(list(rows), axis=-1)
-    given = given.reshape(*seen.shape[:3], size, 2 * features)  # what a row of pixels gives to each
-    total = sum(given[:, i : i + height, :, i] for i in range(size))
+    shifts = [jnp.pad(kernel, ((0, 0), (i, 2 * taps - size - i), (0, 0), (0, 0))) for i in (0, 1)]
+    rows = jnp.stack(shifts, axis=-2).reshape(size, seen.shape[-1], 2 * features)
+    products = seen.reshape(-1, rows.shape[1]) @ jnp.concatenate(list(rows), axis=-1)
+    products = products.reshape(*seen.shape[:3], size, 2 * features)  # a row of pixels, by tap row
+    total = sum(products[:, i : i + height, :, i] for i in range(size))
     return total.reshape(len(x), height, -1, features)[:, :, :width]
 
 
 def _pool(x: jax.Array, window: int) -> jax.Array:
-    """Maximum over `window` pixels, stride 2; as in Caffe the last window may hang over the edge.
+    """Maximum over `window` x `window` pixels, stride 2; the last window may reach over the edge.
 
-    As the maximum of shifted maps: XLA:CPU takes three times as long over its own windows.
+    So Caffe has it. Computed as the maximum of shifted maps, because XLA:CPU takes three times as
+    long over its own windows.
     """
     for axis in (1, 2):
         x = _extended(x, axis, (window - x.shape[axis]) % 2)
@@ -192,9 +195,10 @@ def _pool(x: jax.Array, window: int) -> jax.Array:
 
 
 def _pool_joined(x: jax.Array, height: int, width: int, window: int) -> jax.Array:
-    """`_pool` of a map of pixels joined two by two, [N,h,w,2,2,F] -> [N,h,w,F].
+    """Maximum over `window` x `window` pixels, stride 2, of pixels joined two by two.
 
-    The map was `height` x `width`; an odd one's last joined pixels reach beyond it.
+    [N,h,w,2,2,F] -> [N,h,w,F]. The map was `height` x `width` before its pixels were joined; the
+    last joined pixels of an odd one reach beyond it. A window may reach over the edge.
     """
     for axis, size in ((1, height), (2, width)):
         first, second = (lax.index_in_dim(x, i, axis=3, keepdims=False) for i in (0, 1))
@@ -207,6 +211,6 @@ def _pool_joined(x: jax.Array, height: int, width: int, window: int) -> jax.Arra
 
 
 def _extended(x: jax.Array, axis: int, count: int) -> jax.Array:
-    """`x` with `count` places at the end of an axis, that no maximum takes."""
+    """`x` with `count` places of minus infinity at the end of an axis, which no maximum takes."""
     padding = [(0, count if i == axis else 0) for i in range(x.ndim)]
     return jnp.pad(x, padding, constant_values=-jnp.inf)

@@ -1,6 +1,6 @@
-"""S3FD, a face detector that looks at six sizes at once. NHWC, float32.
+"""S3FD, a face detector that reads six feature maps, each for faces of another size. NHWC, float32.
 
-Layers carry the names of face-alignment's weights, so that those load as they are. Source: Zhang et
+Layers carry the names of face-alignment's weights, so that those load unchanged. Source: Zhang et
 al., "S3FD: Single shot scale-invariant face detector", ICCV 2017.
 """
 
@@ -10,18 +10,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-MEAN = (123.0, 117.0, 104.0)  # of red, green and blue, that the network has taken off
-STRIDES = (4, 8, 16, 32, 64, 128)  # frame pixels between the cells of each of the six maps
-ANCHOR = 4  # strides that the square which a cell starts from is wide
-CENTRE, SIZE = (
-    0.1,
-    0.2,
-)  # "variances": units in which the network gives centre and logarithm of size
-VGG = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # features and convolutions of each block
+MEAN = (123.0, 117.0, 104.0)  # of red, green and blue, which the network subtracts
+STRIDES = (4, 8, 16, 32, 64, 128)  # frame pixels between neighboring cells of each of the six maps
+ANCHOR = 4  # side of a cell's anchor box, in strides
+# The "variances": units in which the network gives a box's center and the logarithm of its size.
+CENTER_UNIT, SIZE_UNIT = 0.1, 0.2
+VGG = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (features, convolutions) of each block
 
 
 class L2Norm(nn.Module):
-    """Each pixel's features [..., C] brought to length 1, then scaled by learned weights [C]."""
+    """Each pixel's features [..., C] normalized to length 1, then scaled by learned weights [C]."""
 
     initial: float
 
@@ -35,7 +33,8 @@ class L2Norm(nn.Module):
 class S3fdNet(nn.Module):
     """Pixels [N,H,W,3] (RGB, 0..255) -> (face logits less background [N,n], locations [N,n,4]).
 
-    n runs over the cells of the six maps, row by row, as in `anchors(maps)`.
+    n counts the cells of the six maps of `map_sizes`, each row by row; `decode` makes boxes of the
+    locations.
     """
 
     @nn.compact
@@ -55,7 +54,7 @@ class S3fdNet(nn.Module):
         return jnp.concatenate(logits, axis=1), jnp.concatenate(locations, axis=1)
 
     def _features(self, x: jax.Array) -> Mapping[str, jax.Array]:
-        """The six maps that faces are read from, by the layer that made them."""
+        """The six maps that faces are read from, by the name of the layer that made each."""
         maps = {}
         for block, (features, count) in enumerate(VGG, 1):
             for i in range(1, count + 1):
@@ -73,7 +72,7 @@ class S3fdNet(nn.Module):
 
 
 def map_sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """Height and width of each of the six maps of a frame of `height` x `width` pixels."""
+    """(height, width) of each of the six maps of a frame of `height` x `width` pixels."""
 
     def sizes(n: int) -> list[int]:
         fifth = n // 32 + 4  # fc6 is padded by three on each side, two more than its kernel needs
@@ -84,16 +83,20 @@ def map_sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def decode(locations: jax.Array, height: int, width: int) -> jax.Array:
-    """Boxes [N,n,4] (left, top, right, bottom) in pixels of a frame of `height` x `width`."""
-    centres, sizes = [], []
+    """Boxes [N,n,4] (left, top, right, bottom), pixels of a frame of `height` x `width`.
+
+    `locations` [N,n,4] are those that S3fdNet returns: shifts of the center and logarithms of the
+    size, against each cell's anchor.
+    """
+    centers, sizes = [], []
     for (rows, columns), stride in zip(map_sizes(height, width), STRIDES, strict=True):
         y, x = jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing="ij")
         cell = jnp.stack([x.ravel(), y.ravel()], axis=-1).astype(jnp.float32)
-        centres.append((cell + 0.5) * stride)
+        centers.append((cell + 0.5) * stride)
         sizes.append(jnp.full((rows * columns, 1), float(ANCHOR * stride)))
-    centre, size = jnp.concatenate(centres)[None], jnp.concatenate(sizes)[None]
-    middle = centre + locations[..., :2] * CENTRE * size
-    half = size * jnp.exp(locations[..., 2:] * SIZE) / 2
+    center, size = jnp.concatenate(centers)[None], jnp.concatenate(sizes)[None]
+    middle = center + locations[..., :2] * CENTER_UNIT * size
+    half = size * jnp.exp(locations[..., 2:] * SIZE_UNIT) / 2
     return jnp.concatenate([middle - half, middle + half], axis=-1)
 
 

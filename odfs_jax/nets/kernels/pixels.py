@@ -1,6 +1,7 @@
-"""Pixels put elsewhere: shifted beside each other, joined to fewer, spread out to more. NHWC.
+"""Pixels moved: shifted copies of a map side by side, pixel shuffle and its inverse. NHWC.
 
-And how many pictures' pixels are worth having there at a time.
+The copies of a whole batch can take more memory than all else; `at_a_time` says how many pictures
+to take.
 """
 
 import jax
@@ -9,35 +10,38 @@ from jax import lax
 
 
 def padded(x: jax.Array, size: int, stride: int, mirrored: bool = False) -> jax.Array:
-    """`x` with the zeros around it that "SAME" adds for a kernel of `size`."""
+    """`x` [N,H,W,C] with the zeros around it that "SAME" adds for a kernel of `size` pixels a side.
+
+    `mirrored` puts the zeros of each end at the other.
+    """
     pads = lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
     pads = [pad[::-1] for pad in pads] if mirrored else pads
     return jnp.pad(x, ((0, 0), *pads, (0, 0)))
 
 
 def columns(x: jax.Array, size: int, stride: int) -> jax.Array:
-    """The k*k pixels that each output sees of `x`, which is padded: [N,H,W,k*k*C]."""
+    """The k*k pixels of a padded `x` that each output reads, as channels: [N,H,W,k*k*C]."""
     return shifted(shifted(x, size, stride, axis=2), size, stride, axis=1)
 
 
 def shifted(x: jax.Array, size: int, stride: int, axis: int) -> jax.Array:
-    """The `size` pixels that each output sees of a padded `x` along an axis, as channels."""
+    """The `size` pixels of a padded `x` that each output reads along an axis, as channels."""
     return jnp.concatenate(taps_of(x, size, stride, axis), axis=-1)
 
 
 def taps_of(x: jax.Array, size: int, stride: int, axis: int) -> list[jax.Array]:
-    """What the outputs see of a padded `x` through each tap of a kernel along an axis."""
+    """The pixels of a padded `x` that all outputs read, for each of `size` taps along an axis."""
     end = x.shape[axis] - size + 1
     return [lax.slice_in_dim(x, i, i + end, stride, axis) for i in range(size)]
 
 
 def at_a_time(count: int, most: int) -> int:
-    """How many of `count` pictures go at a time, in equal groups of at most `most`, at least 1."""
+    """The size of equal groups of `count` pictures: the largest of at most `most`, at least 1."""
     return max(n for n in range(1, count + 1) if count % n == 0 and n <= max(1, most))
 
 
 def space_to_depth(x: jax.Array) -> jax.Array:
-    """`depth_to_space` back: [N,2H,2W,C] -> [N,H,W,4C]."""
+    """Inverse pixel shuffle by two: [N,2H,2W,C] -> [N,H,W,4C]."""
     n, h, w, c = x.shape
     x = x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(n, h // 2, w // 2, 4 * c)

@@ -1,8 +1,8 @@
 """3x3 convolution with 2.25 times fewer multiplications: Winograd's F(2x2, 3x3), for a CPU. NHWC.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4.1. A
-tile of two by two outputs sees four by four pixels. Both tile and kernel are transformed, then
-each of the sixteen places is a product of matrices of its own: [tiles,C] with [C,F]. The larger
+tile of two by two outputs reads four by four pixels. Tile and kernel are transformed, and then each
+of the sixteen places of a tile is a matrix product of its own: [tiles,C] with [C,F]. The larger
 tiles F(4x4, 3x3) multiply less still, but lose a digit of float32 and were no faster here.
 """
 
@@ -14,8 +14,8 @@ from jax import lax
 
 from odfs_jax.nets.kernels.pixels import at_a_time
 
-ROOM = 3 << 18  # tiles at a time, times channels and features: some 50 MB, whatever the batch
-FEATURES = 512  # of a kernel at a time: its sixteen places take 1.8 times what it takes itself
+TILES_CHUNK = 3 << 18  # tiles at a time, times channels and features: some 50 MB at any batch size
+FEATURES_CHUNK = 512  # of a kernel at a time, for one transformed takes 16 / 9 of the room
 DATA = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))
@@ -25,7 +25,7 @@ Grid = list[list[jax.Array]]  # arrays of one shape by row and column
 
 @jax.custom_vjp
 def conv_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution, "SAME", stride 1: [N,H,W,C], H and W even, with [3,3,C,F] -> [N,H,W,F]."""
+    """Convolution of stride 1, "SAME" padding: even [N,H,W,C] with [3,3,C,F] -> [N,H,W,F]."""
 
     def convolve(start: jax.Array) -> jax.Array:
         places = _two_ways(KERNEL, _entries(_some(kernel, start)))
@@ -56,7 +56,7 @@ conv_winograd.defvjp(_forward, _backward)
 
 
 def _convolved(x: jax.Array, places: Grid, contracted: tuple[int, int]) -> jax.Array:
-    """One part of the pictures with a transformed kernel, of which one axis is summed over."""
+    """Some pictures convolved with a transformed kernel, summed over `contracted` axes of both."""
     n, height, width, _ = x.shape
     tiles = _two_ways(DATA, _tiles(x))
     dims = (((contracted[0],), (contracted[1],)), ((), ()))
@@ -71,7 +71,7 @@ def _convolved(x: jax.Array, places: Grid, contracted: tuple[int, int]) -> jax.A
 
 
 def _correlated(x: jax.Array, grad: jax.Array) -> jax.Array:
-    """The gradient of the kernel: the way of `_convolved` back, summed over all tiles."""
+    """The gradient [3,3,C,F] of the kernel, by the transposed transforms, summed over all tiles."""
     channels, features = x.shape[-1], grad.shape[-1]
 
     def add(sums: Grid, part: tuple[jax.Array, jax.Array]) -> tuple[Grid, None]:
@@ -90,20 +90,20 @@ def _correlated(x: jax.Array, grad: jax.Array) -> jax.Array:
 
 
 def _parts(x: jax.Array, channels: int, features: int) -> jax.Array:
-    """Pictures in groups of as many as there is room for: [groups,n,H,W,C]."""
+    """Pictures in equal groups whose tiles fit TILES_CHUNK: [groups,n,H,W,C]."""
     n, height, width, _ = x.shape
-    pictures = at_a_time(n, ROOM * 4 // (height * width * (channels + features)))
+    pictures = at_a_time(n, TILES_CHUNK * 4 // (height * width * (channels + features)))
     return x.reshape(-1, pictures, *x.shape[1:])
 
 
 def _starts(kernel: jax.Array) -> jax.Array:
-    """The first features of each part of `kernel`, see `_some`."""
-    return jnp.arange(0, kernel.shape[-1], math.gcd(kernel.shape[-1], FEATURES))
+    """The first feature of each part of `kernel`, see `_some`."""
+    return jnp.arange(0, kernel.shape[-1], math.gcd(kernel.shape[-1], FEATURES_CHUNK))
 
 
 def _some(x: jax.Array, start: jax.Array) -> jax.Array:
-    """The part of the features that begins at `start`."""
-    return lax.dynamic_slice_in_dim(x, start, math.gcd(x.shape[-1], FEATURES), axis=-1)
+    """The part of the last axis, features, that begins at `start`."""
+    return lax.dynamic_slice_in_dim(x, start, math.gcd(x.shape[-1], FEATURES_CHUNK), axis=-1)
 
 
 def _joined(parts: jax.Array) -> jax.Array:
@@ -113,7 +113,7 @@ def _joined(parts: jax.Array) -> jax.Array:
 
 
 def _tiles(x: jax.Array) -> Grid:
-    """The four by four pixels that each two by two outputs see: [N,H/2,W/2,C] each."""
+    """The four by four pixels that each two by two outputs read: [N,H/2,W/2,C] each."""
     height, width = x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return [

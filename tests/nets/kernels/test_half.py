@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from odfs_jax.nets.kernels import conv, half
-from odfs_jax.nets.ops import Dense
+from odfs_jax.nets.kernels import dispatch, gradients, half
+from odfs_jax.nets.layers import Dense
 
 ROUNDED = 2**-8  # how far apart a number and its bfloat16 are at most, as a share
 
@@ -43,7 +43,7 @@ def test_conv_half_is_the_convolution(shape, size, stride):
 
 @pytest.mark.parametrize("columns", [1, 2000, 1 << 30])
 def test_it_takes_its_pictures_in_any_parts(monkeypatch, columns):
-    monkeypatch.setattr(half, "COLUMNS", columns)
+    monkeypatch.setattr(half, "COLUMNS_CHUNK", columns)
     x, kernel = arrays(8, 6, 3, pictures=6)
     assert_rounded(half.conv_half(x, kernel, 2), exact_conv(x, kernel, 2))
 
@@ -68,9 +68,11 @@ def test_layers_of_a_cpu_take_it_and_have_gradients(monkeypatch, size, stride, f
     if jax.default_backend() != "cpu":
         pytest.skip("a CPU's ways")
     taken = []
-    monkeypatch.setattr(conv, "conv_half", lambda *args: taken.append(1) or half.conv_half(*args))
+    monkeypatch.setattr(
+        gradients, "conv_half", lambda *args: taken.append(1) or half.conv_half(*args)
+    )
     x, kernel = arrays(12, 12, size, (6, features))
-    found, back = jax.vjp(lambda *args: conv.conv_same(*args, stride), x, kernel)
+    found, back = jax.vjp(lambda *args: dispatch.conv(*args, stride, "auto"), x, kernel)
     exact, exact_back = jax.vjp(
         lambda *args: exact_conv(*args, stride), x.astype(jnp.float32), kernel.astype(jnp.float32)
     )
@@ -79,7 +81,9 @@ def test_layers_of_a_cpu_take_it_and_have_gradients(monkeypatch, size, stride, f
     for ours, theirs in zip(back(weights), exact_back(weights.astype(jnp.float32)), strict=True):
         ours = np.asarray(ours, np.float64)
         assert np.linalg.norm(ours - theirs) < ROUNDED * np.linalg.norm(theirs)
-    assert bool(taken) == (features > conv.FEW or stride == 2)  # pictures go by `conv_to_few`
+    assert bool(taken) == (
+        features > dispatch.JOIN_MAX_FEATURES or stride == 2
+    )  # pictures go by `conv_to_few`
 
 
 def test_a_dense_layer_has_float32s_gradients():

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 from scipy.signal import correlate
 
-from odfs_jax.nets.kernels import conv, winograd
+from odfs_jax.nets.kernels import dispatch, winograd
 
 
 def arrays(height, width, channels, features, pictures=2):
@@ -60,8 +60,8 @@ def test_values_and_gradients_are_xlas(shape, widths):
 @pytest.mark.parametrize("room", [1, 300, 1 << 30])
 @pytest.mark.parametrize("features", [2, 4, 512])
 def test_pictures_and_features_go_in_any_parts(monkeypatch, room, features):
-    monkeypatch.setattr(winograd, "ROOM", room)
-    monkeypatch.setattr(winograd, "FEATURES", features)
+    monkeypatch.setattr(winograd, "TILES_CHUNK", room)
+    monkeypatch.setattr(winograd, "FEATURES_CHUNK", features)
     assert_xla_agrees(*arrays(4, 6, 3, 8, pictures=6))
 
 
@@ -80,8 +80,8 @@ def test_wide_layers_of_a_cpu_take_it(monkeypatch, shape, widths, dtype, suits):
     if jax.default_backend() != "cpu":
         pytest.skip("a CPU's ways")
     taken = []
-    monkeypatch.setattr(conv, "conv_winograd", lambda *args: taken.append(1) or lax_conv(*args))
+    monkeypatch.setattr(dispatch, "conv_winograd", lambda *args: taken.append(1) or lax_conv(*args))
     x = jax.ShapeDtypeStruct((*shape, widths[0]), dtype)
     kernel = jax.ShapeDtypeStruct((3, 3, *widths), dtype)
-    jax.eval_shape(lambda x, kernel: conv.conv_same(x, kernel, 1), x, kernel)
+    jax.eval_shape(lambda x, kernel: dispatch.conv(x, kernel, 1, "auto"), x, kernel)
     assert bool(taken) == suits
