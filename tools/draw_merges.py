@@ -2,8 +2,8 @@
 
     python tools/draw_merges.py WORKSPACE docs
 
-Each picture shows one frame converted with each merge mode, colour transfer, mask or finish; the
-table (printed) says how much the mean colour of the face changes from frame to frame.
+Each picture shows one frame converted with each merge mode, color transfer, mask or finish; the
+table (printed) says how much the mean color of the face changes from frame to frame.
 """
 
 import sys
@@ -43,7 +43,7 @@ def main(workspace: Path, docs: Path) -> None:
     dst = frames_of(workspace / "dst.mp4")
     points = landmarks(workspace)
     modes = {name: (f"merge={name}",) for name in MODES}
-    colours = {name: (f"merge.color={name}",) for name in TRANSFERS}
+    colors = {name: (f"merge.color={name}",) for name in TRANSFERS}
     masks = {name: (f"merge.mask={name}", "merge.color=light") for name in MASKS}
     finishes = {name: (*changes, "merge.color=light") for name, changes in FINISHES.items()}
     for title, choices in (("modes", modes), ("masks", masks), ("finishes", finishes)):
@@ -52,13 +52,13 @@ def main(workspace: Path, docs: Path) -> None:
         draw(docs / f"merge_{title}.jpg", cells, points[SHOWN])
     cells, source = {"dst": dst[SHOWN]}, flicker(dst, points)
     rows = [f"| dst itself | {source:.3f} | |"]
-    for name, chosen in colours.items():
+    for name, chosen in colors.items():
         steady = swapped(workspace, *chosen)
         alone = swapped(workspace, *chosen, "merge.color_smoothing=0")
         cells[name] = steady[SHOWN]
         values = flicker(steady, points), flicker(alone, points)
         rows.append(f"| `{name}` | {values[0]:.3f} | {values[1]:.3f} |")
-    draw(docs / "merge_colours.jpg", cells, points[SHOWN])
+    draw(docs / "merge_colors.jpg", cells, points[SHOWN])
     sys.stdout.write("| | averaged | `color_smoothing=0` |\n| --- | --- | --- |\n")
     sys.stdout.write("\n".join(rows) + "\n")
 
@@ -114,9 +114,9 @@ def draw(path: Path, cells: dict[str, np.ndarray], points: np.ndarray) -> None:
 
 def _cell(name: str, image: np.ndarray) -> np.ndarray:
     cell = cv2.resize(image, (CELL, CELL), interpolation=cv2.INTER_AREA)
-    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+    for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
         place = (6, CELL - 8)
-        cv2.putText(cell, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, width, cv2.LINE_AA)
+        cv2.putText(cell, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, width, cv2.LINE_AA)
     return cell
 
 
