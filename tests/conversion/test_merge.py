@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from odfs_jax.config import DegradeConfig, MergeConfig
+from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.face_region import face_region, read_region, write_region
 from odfs_jax.conversion.masks import outline_masks
 from odfs_jax.conversion.merge import Merged, Placement, build_merge, mask_settings
 from odfs_jax.conversion.modes import MODES, build_mode
+from odfs_jax.conversion.modes.base import Mode
 from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
@@ -131,6 +133,49 @@ def test_the_users_modifiers_are_added_to_the_models(identity_swapper):
     swapper = identity_swapper(RESOLUTION, erode_modifier=30.0, blur_modifier=5.0, border=0.04)
     mask = mask_settings(swapper, settings(erode=-50, blur=20, feather="smooth"))
     assert (mask.erode, mask.blur, mask.border, mask.smooth) == (-20, 25, 0.04, True)
+
+
+def test_statistics_go_by_name(identity_swapper, face_points, smooth_picture, monkeypatch):
+    """A mode may apply its statistics in another order than it measured them, and not all of them.
+
+    Each of the two has another target, so an exchange would show.
+    """
+    hist = TRANSFERS["hist"]
+
+    def measure(faces, masks, dst, _paste):
+        everywhere = jnp.ones_like(masks, bool)
+        names = {"unused": 0 * dst, "dark": 0.25 * dst, "dst": dst}
+        return {name: hist.measure(faces, target, everywhere) for name, target in names.items()}
+
+    def mode(first: str, second: str) -> Mode:
+        def recolor(faces, stats):
+            both = (hist.apply(faces, stats[name]) for name in (first, second))
+            return sum(share * picture for share, picture in zip((0.75, 0.25), both, strict=True))
+
+        return Mode(measure=measure, recolor=recolor)
+
+    frame, points = smooth_picture(200, 200), face_points((100, 100), 60)
+    middle = {}
+    for names in (("dst", "dark"), ("dark", "dst")):
+        monkeypatch.setitem(MODES, "overlay", lambda names=names: mode(*names))
+        result = merged(identity_swapper(RESOLUTION), settings(color="rct"), frame, points)
+        middle[names] = result[100, 100] / frame[100, 100]
+    np.testing.assert_allclose(middle["dst", "dark"], 0.75 + 0.25 * 0.25, atol=0.02)
+    np.testing.assert_allclose(middle["dark", "dst"], 0.75 * 0.25 + 0.25, atol=0.02)
+
+
+def test_a_mode_that_did_not_measure_what_it_applies_fails(
+    identity_swapper, face_points, smooth_picture, monkeypatch
+):
+    forgetful = Mode(recolor=lambda faces, stats: TRANSFERS["hist"].apply(faces, stats["hist"]))
+    monkeypatch.setitem(MODES, "overlay", lambda: forgetful)
+    with pytest.raises(KeyError, match="hist"):
+        merged(
+            identity_swapper(RESOLUTION),
+            settings(),
+            smooth_picture(200, 200),
+            face_points((100, 100), 60),
+        )
 
 
 @pytest.mark.parametrize("own", [True, False])
