@@ -1,4 +1,4 @@
-"""Merge settings that change from a frame on: `dst.shots.yaml` beside the clip, or `shots=PATH`.
+"""Merge settings for parts of a clip: `dst.shots.yaml` beside the clip, or `shots=PATH`.
 
 - from: 120        # the frame, counted from 0 (of a folder: the position by name)
   mode: seamless   # what differs from the command's own settings, which hold before the first shot
@@ -25,19 +25,22 @@ MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Shot:
-    """How faces are merged from frame `start` on."""
+    """The merge settings from frame `start` on."""
 
     start: int
     merge: DictConfig  # a `MergeConfig`
 
     @property
     def settings(self) -> str:
-        """The same text for the same settings."""
+        """`merge` as YAML, to compare settings."""
         return OmegaConf.to_yaml(self.merge)
 
 
 def find_shots(configured: str | None, clip: Path) -> Path | None:
-    """The file of shots: as configured, else that beside `clip`, if there is one. UserError."""
+    """The file of shots: as configured, else the one beside `clip`; None: there is none.
+
+    Raises UserError when the configured file does not exist.
+    """
     if configured is None:
         stem = clip.name if clip.is_dir() else clip.stem
         beside = clip.with_name(stem + SUFFIX)
@@ -49,15 +52,20 @@ def find_shots(configured: str | None, clip: Path) -> Path | None:
 
 
 def read_shots(path: Path | None, base: DictConfig) -> list[Shot]:
-    """`base` from frame 0 and the shots of the file at `path`, in order. Raises UserError.
+    """The shots of the file at `path`, in order, after `base` from frame 0 on.
 
-    What a setting may be is checked by `build_merge`, as for the command's own.
+    Each shot is `base` with the changes of its entry; `path` None: the only shot is `base`. Raises
+    UserError when the file cannot be read as shots. Ranges of settings are checked by
+    `build_merge`.
     """
     return parse_shots(path, [] if path is None else read_entries(path), base)
 
 
 def parse_shots(path: Path | None, entries: list[dict[str, Any]], base: DictConfig) -> list[Shot]:
-    """The shots that `entries`, as `path` has them, stand for. Raises UserError."""
+    """The shots of `entries`, which `path` contains, after `base` from frame 0 on.
+
+    Raises UserError that names `path`, for an entry that is no shot and for wrong order.
+    """
     first = Shot(0, base)
     shots = [_shot(path, entry, base) for entry in entries]
     for before, after in pairwise(shots):
@@ -70,13 +78,16 @@ def parse_shots(path: Path | None, entries: list[dict[str, Any]], base: DictConf
 
 
 def write_shots(path: Path, entries: list[dict[str, Any]], base: DictConfig) -> None:
-    """Replaces the file at `path` by `entries`. Raises UserError, and leaves it, for bad ones."""
+    """Replaces the file at `path` by `entries`.
+
+    Raises UserError, before the file is changed, for entries that are no shots.
+    """
     parse_shots(path, entries, base)
     atomic.write_text(path, yaml.safe_dump(entries, sort_keys=False))
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
-    """What the file at `path` says of each shot. Raises UserError when it is no list of shots."""
+    """The entries of the file at `path`. Raises UserError when it is no list of shots."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path}: larger than {MAX_BYTES} bytes")

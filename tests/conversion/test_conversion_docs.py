@@ -81,7 +81,7 @@ def test_the_tables_list_every_choice():
         return re.findall(r"^\| `([a-z_]+)` \|", section, re.MULTILINE)
 
     assert first_cells("Merge modes") == list(MODES)
-    colours = first_cells("Colours")
-    assert set(colours) == {"none", *TRANSFERS}
+    colors = first_cells("Colors")
+    assert set(colors) == {"none", *TRANSFERS}
     (masks,) = re.findall(r"^\| `merge.mask` \| (.*) \|$", DOC, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", masks)) == set(MASKS)

@@ -103,7 +103,7 @@ def test_a_face_wholly_outside_is_named(convert):
         ("bgr0", (121, 201)),
     ],
 )
-def test_grey_and_deep_and_odd_clips_keep_their_format(convert, tmp_path, layout, size):
+def test_gray_and_deep_and_odd_clips_keep_their_format(convert, tmp_path, layout, size):
     before, after, summary = convert([((100, 60), 60)], size, layout)
     assert "1 faces swapped" in summary
     result = read_video(tmp_path / "result.mkv")[0]
