@@ -117,7 +117,7 @@ def build_merge(
 ) -> Merge:
     """The merge of `swapper`'s faces with the settings `config`.
 
-    `dst_from_src` [2, 3] maps pixels of the new face to pixels of the dst face that it is laid on,
+    `dst_from_src` [2, 3] maps pixels of the new face to pixels of the dst face that it replaces,
     both as the model has them; None: the identity. Raises UserError for a setting out of range.
     """
     check_merge(config)
@@ -151,7 +151,7 @@ def build_merge(
             )
         return Prediction(faces, masks, stats)
 
-    # ---- Both: the colors of `merge.color`; faces and masks pasted into the regions ----
+    # ---- Both calls: the colors of `merge.color`; faces and masks pasted into the regions ----
 
     def apply_transfer(faces: jax.Array, stats: Stats) -> jax.Array:
         return faces if transfer is None else transfer.apply(faces, stats["color"])
@@ -159,36 +159,35 @@ def build_merge(
     def paste(
         regions: jax.Array, placement: Placement, faces: jax.Array, masks: jax.Array
     ) -> BlendInputs:
-        side = regions.shape[1]
+        side, percent = regions.shape[1], config.degrade
         faces = sharpen(faces, config.sharpen / 100, config.sharpen_by)
         layers = jnp.concatenate([faces, masks], axis=-1)
         face_from_region = to_src(placement.model_from_region)
+
+        def exposure(time: jax.Array) -> jax.Array:
+            moved = placement.model_from_region + time * placement.motion
+            return _paste(layers, to_src(moved), side)
+
         if config.motion_blur and placement.motion is not None:
             times = jnp.linspace(-config.motion_blur / 2, config.motion_blur / 2, EXPOSURES)
-            layers = jax.lax.map(
-                lambda time: _paste(
-                    layers, to_src(placement.model_from_region + time * placement.motion), side
-                ),
-                times,
-            ).mean(0)
+            pasted = jax.lax.map(exposure, times).mean(0)
         else:
-            layers = _paste(layers, face_from_region, side)
-        percent = config.degrade
-        faces = degrade(
-            layers[..., :3], percent.bicubic / 100, percent.denoise / 100, percent.jpeg / 100
+            pasted = _paste(layers, face_from_region, side)
+        new_faces = degrade(
+            pasted[..., :3], percent.bicubic / 100, percent.denoise / 100, percent.jpeg / 100
         )
-        masks, unkept = chosen_masks(layers[..., 3], placement)
-        mask = blend_mask(masks, face_from_region, resolution, masking)
+        new_masks, unkept = choose_masks(pasted[..., 3], placement)
+        mask = blend_mask(new_masks, face_from_region, resolution, masking)
         mask = mask._replace(alpha=mask.alpha * unkept)
-        return BlendInputs(regions.astype(jnp.float32) / 255, faces, face_from_region, mask)
+        return BlendInputs(regions.astype(jnp.float32) / 255, new_faces, face_from_region, mask)
 
     def to_src(model_from_region: jax.Array) -> jax.Array:
-        """Region pixels to the new face's pixels instead of the dst face's."""
-        return (
-            model_from_region if src_from_dst is None else _compose(src_from_dst, model_from_region)
-        )
+        """The matrices from region pixels to the new face's pixels, not to the dst face's."""
+        if src_from_dst is None:
+            return model_from_region
+        return _compose(src_from_dst, model_from_region)
 
-    def chosen_masks(
+    def choose_masks(
         predicted: jax.Array, placement: Placement
     ) -> tuple[jax.Array, jax.Array | float]:
         """(the masks that `merge.mask` asks for, the share that `merge.keep` leaves) [N, S, S]."""
@@ -248,13 +247,13 @@ def build_merge(
         return {f"{number:02d} {name}": picture for number, (name, picture) in enumerate(pictures)}
 
     return Merge(
-        jax.jit(predict),
-        jax.jit(composite),
-        jax.jit(show),
-        config,
-        region_scale(dst_from_src, resolution),
-        mode.black_background,
-        config.color_smoothing if transfer or mode.measure else 0,
+        predict=jax.jit(predict),
+        composite=jax.jit(composite),
+        show=jax.jit(show),
+        config=config,
+        region_scale=region_scale(dst_from_src, resolution),
+        black_background=mode.black_background,
+        smoothing=config.color_smoothing if transfer or mode.measure else 0,
     )
 
 
