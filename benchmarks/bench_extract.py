@@ -41,7 +41,7 @@ from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.extraction import pipeline
 from odfs_jax.extraction.extract import build_finders
 from odfs_jax.extraction.filters import build_filters, keep_all_of
-from odfs_jax.extraction.weights import dlib68_path
+from odfs_jax.extraction.landmarkers.dlib_trees import dlib68_path
 
 FRAMES, ROUNDS = int(os.environ.get("BENCH_FRAMES", "96")), 3
 FULL_HD = (1920, 1080)

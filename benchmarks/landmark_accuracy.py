@@ -23,8 +23,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection, Detector
 from odfs_jax.extraction.filters import build_filters, keep_all_of
 from odfs_jax.extraction.registry import build_detector, build_landmarker
-from odfs_jax.extraction.smoothing import build_smoother
-from odfs_jax.extraction.tracking import smoothed
+from odfs_jax.extraction.smoothing import build_smoother, smoothed
 from odfs_jax.faces import affine, align, pose
 from odfs_jax.faces.landmarks68 import CHIN, JAW, NOSE_TIP
 from odfs_jax.faces.types import FaceType

@@ -14,7 +14,7 @@ import numpy as np
 
 from odfs_jax.data import atomic
 from odfs_jax.errors import UserError
-from odfs_jax.extraction.torch_weights import read_torch
+from odfs_jax.extraction.weights import read_torch
 
 
 def main(source: Path, target: Path) -> None:

@@ -44,7 +44,7 @@ def suppress(
 
 
 def square(boxes: np.ndarray) -> np.ndarray:
-    """Squares [n, 4] around the same centres, with the longer side of each box."""
+    """Squares [n, 4] around the same centers, with the longer side of each box."""
     size = boxes[:, 2:] - boxes[:, :2]
     side = size.max(axis=1, keepdims=True)
     corner = boxes[:, :2] + size * 0.5 - side * 0.5

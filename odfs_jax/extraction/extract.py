@@ -22,8 +22,7 @@ from odfs_jax.extraction.pipeline import FaceWriter, Finder, extract_frames
 from odfs_jax.extraction.registry import build_detector, build_landmarker
 from odfs_jax.extraction.reports import debug_folder, write_lists
 from odfs_jax.extraction.resume import check_same, prepare
-from odfs_jax.extraction.smoothing import build_smoother
-from odfs_jax.extraction.tracking import reach
+from odfs_jax.extraction.smoothing import build_smoother, reach
 from odfs_jax.extraction.writing import MANUAL
 from odfs_jax.faces.types import FaceType
 from odfs_jax.frame_ranges import parse_frame_ranges

@@ -29,7 +29,7 @@ Filter = Callable[[Frame, list[Detection]], Kept]
 
 @dataclass(frozen=True)
 class PlausibilityFilter:
-    """What `filters` of configs/extract.yaml sets; the meanings stand there."""
+    """Keeps what looks like a face, by the limits under `filters` in configs/extract.yaml."""
 
     min_score: float
     min_size: float
@@ -39,13 +39,13 @@ class PlausibilityFilter:
     max_roll: float | None
 
     def __call__(self, frame: Frame, faces: list[Detection]) -> Kept:
-        """(the faces that look like one, the others with the reason). Landmarks must be there."""
+        """The faces kept, and the others with the reason. Their landmarks must be known."""
         reasons = [self.reason(face) for face in faces]
         kept = [face for face, reason in zip(faces, reasons, strict=True) if reason is None]
         return kept, [drop(f, r) for f, r in zip(faces, reasons, strict=True) if r is not None]
 
     def reason(self, face: Detection) -> str | None:
-        """Why `face` is not taken for one, None when it is."""
+        """Why `face` is left out, None when it is kept."""
         if face.score < self.min_score:
             return f"score {face.score:.2f} below {self.min_score}"
         try:
@@ -100,7 +100,10 @@ def keep_all_of(filters: Sequence[Filter], frame: Frame, faces: list[Detection])
 
 
 def build_filters(config: Mapping[str, Any], max_faces: int | None) -> list[Filter]:
-    """The filters of a `FiltersConfig` and `max_faces`, to be applied in turn. Raises UserError."""
+    """The filters of the settings `filters` and `max_faces`, to be applied in this order.
+
+    Raises UserError for a number out of its range.
+    """
     check_values(FiltersConfig, "filters", config)
     filters: list[Filter] = [PlausibilityFilter(**config)]
     if max_faces is not None:

@@ -59,12 +59,12 @@ class Done:
 
 
 def frame_key(file: str, frame: int, pts: int | None) -> Key:
-    """A picture is known by its name, a frame of a clip by its number."""
+    """The key of a frame: the name of a picture, the number of a frame of a clip (`pts` given)."""
     return file if pts is None else frame
 
 
 def key_of(face: FaceData) -> Key:
-    """`frame_key` of the frame that `face` came from."""
+    """The key of the frame that `face` came from: a name or a number, see `frame_key`."""
     return frame_key(face.source.file, face.source.frame, face.source.pts)
 
 
@@ -91,16 +91,16 @@ class ExtractionJournal:
         *lines, _ = path.read_bytes().split(b"\n")  # what follows the last end is half a line
         try:
             for line in lines:
-                journal._take(json.loads(line))
+                journal._replay(json.loads(line))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             reason = f"not a journal of this program ({error}); delete it, no face depends on it"
             raise BadFileError(path, reason) from error
         return journal
 
     def start(self, settings: dict[str, Any], again: Iterable[Key] | None = None) -> None:
-        """Begins a run with `settings`, or goes on with the last one.
+        """Begins a run with `settings`; without `again` the last run, if there is one, goes on.
 
-        With `again` it is always a new run, which replaces the faces of the frames of these keys.
+        `again` are the keys of the frames whose faces the new run replaces.
         """
         if again is None and self.run is not None:
             return
@@ -111,7 +111,7 @@ class ExtractionJournal:
         self._rewrite()
 
     def add(self, done: Done) -> None:
-        """Notes a finished frame; faces of a frame that is known already are added to its own."""
+        """Writes down a finished frame; if it was known, its faces are added to the known ones."""
         known = self.frames.get(done.key)
         if known is not None:
             done = replace(
@@ -124,7 +124,7 @@ class ExtractionJournal:
         self.frames[done.key], self.runs[done.key] = done, self.run
 
     def end_replacing(self) -> None:
-        """Notes that the older faces are gone."""
+        """Writes down that the faces to be replaced are deleted."""
         self.replacing = False
         self._append({"replaced": True})
 
@@ -133,10 +133,10 @@ class ExtractionJournal:
         return sorted((d for d in self.frames.values() if d.doubtful), key=lambda d: d.frame)
 
     def sync(self) -> None:
-        """Has the disk keep the lines."""
+        """Waits until the journal is on the disk."""
         atomic.sync(self.folder / JOURNAL)
 
-    def _take(self, line: dict[str, Any]) -> None:
+    def _replay(self, line: dict[str, Any]) -> None:
         if "run" in line:
             if line["version"] != VERSION:
                 raise ValueError(f"version {line['version']}")
@@ -178,7 +178,7 @@ def _done(line: dict[str, Any]) -> Done:
 
 
 def _drop_half_line(file: Any) -> None:
-    """A run that was killed while it wrote may have left half a line."""
+    """Removes an incomplete last line, which a run that was killed while it wrote may leave."""
     size = file.seek(0, os.SEEK_END)
     if not size:
         return

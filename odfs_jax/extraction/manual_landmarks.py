@@ -31,34 +31,34 @@ class SquareLandmarks:
         self._params = jax.device_put(mtcnn_params()["onet"])
         self._onet = jax.jit(ONet().apply)
 
-    def __call__(self, image: np.ndarray, centre: np.ndarray, side: float) -> np.ndarray:
-        """Points [68,2] of the face in the square around `centre` [2], in pixels of `image`.
+    def __call__(self, image: np.ndarray, center: np.ndarray, side: float) -> np.ndarray:
+        """Points [68,2] of the face in the square around `center` [2], in pixels of `image`.
 
         `image` is uint8 RGB [H,W,3]; the square, `side` pixels wide, reaches from the brows to the
         chin. Raises ValueError when the landmarker finds no face there.
         """
-        box = np.concatenate([centre - side / 2, centre + side / 2])
-        face = Detection(box, self._five(image, centre, side), 1.0)
+        box = np.concatenate([center - side / 2, center + side / 2])
+        face = Detection(box, self._five_points(image, center, side), 1.0)
         points = self.landmarker([image], [face])[0]
         if not np.isfinite(points).all():
             raise ValueError("no face in this square")
         return points
 
-    def _five(self, image: np.ndarray, centre: np.ndarray, side: float) -> np.ndarray:
+    def _five_points(self, image: np.ndarray, center: np.ndarray, side: float) -> np.ndarray:
         """The five points [5,2] of the face in or near the square."""
         sides = np.array([side * size for _, _, size in SQUARES])
         shifts = np.array([shift for *shift, _ in SQUARES]) * side
-        lows = centre + shifts - sides[:, None] / 2
-        crops = [_cut(image, low, width) for low, width in zip(lows, sides, strict=True)]
+        lows = center + shifts - sides[:, None] / 2
+        crops = [_crop_square(image, low, width) for low, width in zip(lows, sides, strict=True)]
         pixels = (np.stack(crops).astype(np.float32) - 127.5) * 0.0078125
         scores, _, points = jax.device_get(self._onet(self._params, pixels))
         best = scores.argmax()
         if scores[best] < SURE:
-            return (FIVE - 0.5) * side + centre
+            return (FIVE - 0.5) * side + center
         return lows[best] + points[best] * sides[best]
 
 
-def _cut(image: np.ndarray, low: np.ndarray, width: float) -> np.ndarray:
+def _crop_square(image: np.ndarray, low: np.ndarray, width: float) -> np.ndarray:
     """uint8 [ONET_SIZE, ONET_SIZE, 3] of the square whose first corner is `low`."""
     scale = ONET_SIZE / width
     shift = -scale * low

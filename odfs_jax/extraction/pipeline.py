@@ -24,8 +24,7 @@ from odfs_jax.extraction.filters import Filter, keep_all_of
 from odfs_jax.extraction.journal import RUN, Dropped
 from odfs_jax.extraction.reports import write_debug_picture
 from odfs_jax.extraction.resume import ResumePlan
-from odfs_jax.extraction.smoothing import Smoother
-from odfs_jax.extraction.tracking import smoothed
+from odfs_jax.extraction.smoothing import Smoother, smoothed
 from odfs_jax.extraction.writing import write_faces
 from odfs_jax.faces.types import FaceType
 

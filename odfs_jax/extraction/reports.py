@@ -27,7 +27,7 @@ MAX_SIDE = 1920  # pixels of the longer side of a debug picture
 
 @dataclass(frozen=True)
 class Lists:
-    """How many frames have no face, and where that and the faces left out are listed."""
+    """How many frames have no face, and where these and the faces left out are listed."""
 
     count: int
     path: Path
@@ -76,7 +76,7 @@ def debug_folder(aligned: Path) -> Path:
 def write_debug_picture(
     folder: Path, frame: Frame, faces: list[Detection], dropped: list[Dropped], face_type: FaceType
 ) -> None:
-    """Writes `<frame>.jpg`: see `debug_picture`."""
+    """Writes `<frame>.jpg` into `folder`: the frame with its faces and those `dropped` drawn in."""
     picture = debug_picture(frame.image, faces, dropped, face_type)
     _, content = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
     atomic.write_bytes(folder / f"{frame.index:05d}.jpg", content.tobytes())
@@ -127,5 +127,5 @@ def _label(picture: np.ndarray, corner: np.ndarray, text: str, color: tuple, pen
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
-    """Coordinates as OpenCV draws them between pixels; far outside ones are brought nearer."""
+    """`points` as OpenCV's fixed-point integers; those far outside the picture are clipped."""
     return np.rint(np.clip(points, -30_000, 30_000) * (1 << SUBPIXEL)).astype(np.int32)

@@ -15,7 +15,7 @@ from odfs_jax.frame_ranges import FrameRanges
 
 @dataclass
 class ResumePlan:
-    """What is left to do in one clip or folder, and the PNGs that are in the way of it.
+    """What is left to do in one clip or folder, and which PNGs are there already.
 
     `count` frames are there, as far as known. `margin`: frames to either side of an unfinished one
     that must be read to find its faces and to smooth their points.
@@ -27,8 +27,8 @@ class ResumePlan:
     count: int | None
     margin: int
     stale: set[Path]  # faces that this run replaces: deleted when it has come to its end
-    halves: dict[Key, set[Path]]  # faces of frames that were left half way, made again
-    taken: frozenset[str]  # names of all PNGs but the stale ones
+    interrupted: dict[Key, set[Path]]  # faces of frames that an earlier run left half way
+    used_names: frozenset[str]  # names of all PNGs but the stale ones
 
     def reads(self, file: str, index: int) -> bool:
         """True when the frame must be read."""
@@ -46,25 +46,25 @@ class ResumePlan:
         return frame_key(frame.file, frame.index, frame.pts) not in self.journal.frames
 
     def avoid(self, frame: Frame) -> frozenset[str]:
-        """Names that faces of `frame` must not get."""
-        return self.taken - {path.name for path in self._halves(frame)}
+        """File names that new faces of `frame` must not get."""
+        return self.used_names - {path.name for path in self._interrupted_faces(frame)}
 
     def finish(self, frame: Frame, written: list[Path]) -> None:
-        """Takes `written` for the faces of `frame`, deletes what an interrupted run left of it."""
+        """Accepts `written` as the faces of `frame`, deletes others from an interrupted run."""
         self.stale.difference_update(written)
-        for path in self._halves(frame) - set(written):
+        for path in self._interrupted_faces(frame) - set(written):
             path.unlink(missing_ok=True)
 
     def end(self) -> None:
-        """Deletes the faces that this run replaced; the disk has all journal lines after it."""
+        """Deletes the faces that this run replaced, and waits until the journal is on the disk."""
         for path in self.stale:
             path.unlink(missing_ok=True)
         if self.journal.replacing:
             self.journal.end_replacing()
         self.journal.sync()
 
-    def _halves(self, frame: Frame) -> set[Path]:
-        return self.halves.get(frame_key(frame.file, frame.index, frame.pts), set())
+    def _interrupted_faces(self, frame: Frame) -> set[Path]:
+        return self.interrupted.get(frame_key(frame.file, frame.index, frame.pts), set())
 
 
 def prepare(
@@ -89,18 +89,25 @@ def prepare(
         if chosen.is_all:
             again = list(journal.frames)
     journal.start(settings, again)
-    stale, halves, taken = set(), defaultdict(set), set()
+    stale, interrupted, taken = set(), defaultdict(set), set()
     for path, face in faces.items():
         key, own = key_of(face), face.extra.get(RUN) == journal.run
         unfinished = key not in journal.frames
         if own and unfinished:
-            halves[key].add(path)
+            interrupted[key].add(path)
         elif not own and journal.replacing and (unfinished or journal.runs[key] == journal.run):
             stale.add(path)
             continue
         taken.add(path.name)
     return ResumePlan(
-        chosen, journal, source.is_folder, source.count, margin, stale, halves, frozenset(taken)
+        chosen,
+        journal,
+        source.is_folder,
+        source.count,
+        margin,
+        stale,
+        interrupted,
+        frozenset(taken),
     )
 
 
@@ -124,7 +131,7 @@ def check_same(
 
 
 def _adopt(journal: ExtractionJournal, faces: dict[Path, FaceData], clip: str | None) -> None:
-    """Notes the frames of `faces`; those of other clips than `clip` do not count."""
+    """Writes the frames of `faces` into the journal as finished, but for those of other clips."""
     found: dict[Key, list[FaceData]] = defaultdict(list)
     for face in faces.values():
         if face.source.pts is not None and face.source.file != clip:

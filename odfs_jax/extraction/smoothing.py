@@ -1,20 +1,27 @@
-"""Steadying the points of a face over time. Extraction is offline: a smoother sees both ways.
+"""Steadier points over time: faces are followed from frame to frame, and their points smoothed.
 
-A smoother gets the points of one face in the frames around a frame, and gives that frame's. It has
-no state, so a run that goes on where another stopped gives the same points.
+Extraction is offline, so a smoother sees both ways. It gets the points of one face in the frames
+around a frame, and gives that frame's. It has no state, so a run that goes on where another stopped
+gives the same points. Memory is bounded: only the frames that a smoother looks ahead wait, and of
+those behind it the points alone are kept.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Optional, Protocol
 
 import numpy as np
 
 from odfs_jax.config import within
 from odfs_jax.errors import UserError
+from odfs_jax.extraction.boxes import union_overlap
+from odfs_jax.extraction.detection import Detection
 from odfs_jax.faces import align
 
+GAP = 2  # frames that a face may be missing from, and is still followed
+MIN_OVERLAP = 0.3  # of the points' boxes (intersection over union), for one face in two frames
 ORDER = 2  # of the polynomials: a face that speeds up or slows down evenly is left as it is
 NARROWEST = ORDER  # frames to either side: the narrowest window that smooths at all
 # A wider window is taken as long as what it gives lies within so many standard deviations of what
@@ -56,7 +63,7 @@ class Polynomial:
         return 2 * self.frames  # the noise is estimated from more frames than are averaged
 
     def __call__(self, times: np.ndarray, points: np.ndarray, index: int) -> np.ndarray:
-        shapes, places = _taken_apart(points)
+        shapes, places = _split_shape_and_place(points)
         time = times - times[index]
         shape = shapes[index].copy()
         for part, signal, limit in (
@@ -67,7 +74,7 @@ class Polynomial:
             weights = self._weights(time, signal.reshape(len(points), -1), limit)
             shape[part] = np.tensordot(weights, shapes[:, part], 1)
         weights = self._weights(time, places.reshape(len(points), -1), STEADY)
-        return _put_together(shape, np.tensordot(weights, places, 1))
+        return _join_shape_and_place(shape, np.tensordot(weights, places, 1))
 
     def _weights(self, time: np.ndarray, signal: np.ndarray, limit: float) -> np.ndarray:
         """Weights [n] of the frames that give the smoothed value at time 0, from `signal` [n,d]."""
@@ -114,17 +121,19 @@ class OneEuro:
         value, speed = points[0], np.zeros_like(points[0])
         for i in range(1, len(points)):
             step = float(times[i] - times[i - 1])
-            now = (points[i] - value) / (step * size)
-            speed = speed + _share(self.speed_cutoff, step) * (now - speed)
+            latest = (points[i] - value) / (step * size)
+            speed = speed + _pass_share(self.speed_cutoff, step) * (latest - speed)
             pace = np.linalg.norm(speed, axis=-1, keepdims=True)
-            value = value + _share(self.min_cutoff + self.beta * pace, step) * (points[i] - value)
+            value = value + _pass_share(self.min_cutoff + self.beta * pace, step) * (
+                points[i] - value
+            )
         return value
 
 
-def _taken_apart(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shapes [n,68,2] of `points` [n,68,2] laid on the mean face, and where they lay [n,2,2].
+def _split_shape_and_place(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Splits `points` [n,68,2] into shapes [n,68,2] aligned to the mean face, and places [n,2,2].
 
-    A place is the image of the mean face's centre, and of the step from there to its right edge.
+    A place is the image of the mean face's center, and of the step from there to its right edge.
     Least squares by complex numbers, which is `align.umeyama` without its decomposition.
     """
     inner, mean = _complex(points[:, align.INNER]), _complex(align.MEAN_FACE)
@@ -137,10 +146,10 @@ def _taken_apart(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return _pairs(shapes), _pairs(places)
 
 
-def _put_together(shape: np.ndarray, place: np.ndarray) -> np.ndarray:
+def _join_shape_and_place(shape: np.ndarray, place: np.ndarray) -> np.ndarray:
     """The points [68,2] of a `shape` [68,2] at a `place` [2,2]."""
-    centre, step = _complex(place)
-    return _pairs(centre + (_complex(shape) - (0.5 + 0.5j)) * 2 * step)
+    center, step = _complex(place)
+    return _pairs(center + (_complex(shape) - (0.5 + 0.5j)) * 2 * step)
 
 
 def _complex(pairs: np.ndarray) -> np.ndarray:
@@ -179,8 +188,11 @@ def mouth_open(shapes: np.ndarray) -> np.ndarray:
     return np.linalg.norm(shapes[:, [61, 62, 63]] - shapes[:, [67, 66, 65]], axis=-1).mean(axis=-1)
 
 
-def _share(cutoff: float | np.ndarray, step: float) -> float | np.ndarray:
-    """How far a low-pass filter of that cut-off goes towards a new value after `step` frames."""
+def _pass_share(cutoff: float | np.ndarray, step: float) -> float | np.ndarray:
+    """The share of the way to a new value that a low-pass filter goes in `step` frames.
+
+    `cutoff` is its cut-off frequency in cycles a frame.
+    """
     return 1 / (1 + 1 / (2 * np.pi * cutoff * step))
 
 
@@ -188,7 +200,10 @@ SMOOTHERS: dict[str, Callable[..., Smoother]] = {"polynomial": Polynomial, "one_
 
 
 def build_smoother(config: Mapping[str, Any]) -> Smoother | None:
-    """The smoother of a `SmoothingConfig`, None for `none`. Raises UserError."""
+    """The smoother that `smoothing` of an extract configuration names; None for `none`.
+
+    Raises UserError naming the key of a name, argument or value that there is not.
+    """
     name, args = config["name"], config["args"]
     if name == "none":
         return None
@@ -203,3 +218,83 @@ def build_smoother(config: Mapping[str, Any]) -> Smoother | None:
         if type(value) not in (int, float) or not low <= value <= high:
             raise UserError(f"smoothing.args.{key}={value}: expected a number from {low} to {high}")
     return SMOOTHERS[name](**args)
+
+
+@dataclass
+class _TrackedFace:
+    """A face in one frame, linked to the same face in frames before and after."""
+
+    place: int  # of the frame in the sequence
+    time: int
+    points: np.ndarray
+    before: Optional["_TrackedFace"] = None
+    after: Optional["_TrackedFace"] = None
+
+    @property
+    def box(self) -> np.ndarray:
+        return np.concatenate([self.points.min(axis=0), self.points.max(axis=0)])
+
+
+def reach(smoother: Smoother) -> int:
+    """How many frames to either side have a say in the points of a frame."""
+    return smoother.radius + GAP + 1
+
+
+def smoothed(
+    frames: Iterable[tuple[int, list[Detection]]], smoother: Smoother
+) -> Iterator[list[Detection]]:
+    """The faces of each frame with smoothed landmarks, `smoother.radius` frames behind.
+
+    `frames` are (time, faces) in order. Whatever was before and after, the result of a frame
+    depends on the `reach(smoother)` frames to either side alone.
+    """
+    recent: deque[list[_TrackedFace]] = deque(maxlen=GAP + 1)
+    waiting: deque[tuple[list[Detection], list[_TrackedFace]]] = deque()
+    for place, (time, faces) in enumerate(frames):
+        seen = [_TrackedFace(place, time, face.landmarks) for face in faces]
+        for earlier in reversed(recent):
+            _link(earlier, seen)
+        recent.append(seen)
+        waiting.append((faces, seen))
+        if len(waiting) > smoother.radius:
+            yield _smooth(*waiting.popleft(), smoother)
+    while waiting:
+        yield _smooth(*waiting.popleft(), smoother)
+
+
+def _link(earlier: list[_TrackedFace], current: list[_TrackedFace]) -> None:
+    """Links the `earlier` faces without a successor to the `current` ones, best overlap first."""
+    ends = [seen for seen in earlier if seen.after is None]
+    starts = [seen for seen in current if seen.before is None]
+    if not ends or not starts:
+        return
+    boxes = np.stack([seen.box for seen in starts])
+    overlap = np.stack([union_overlap(seen.box, boxes) for seen in ends])
+    while overlap.max() >= MIN_OVERLAP:
+        i, j = np.unravel_index(overlap.argmax(), overlap.shape)
+        ends[i].after, starts[j].before = starts[j], ends[i]
+        overlap[i], overlap[:, j] = -1, -1
+
+
+def _smooth(
+    faces: list[Detection], seen: list[_TrackedFace], smoother: Smoother
+) -> list[Detection]:
+    return [
+        replace(face, landmarks=_smoothed_points(one, smoother))
+        for face, one in zip(faces, seen, strict=True)
+    ]
+
+
+def _smoothed_points(seen: _TrackedFace, smoother: Smoother) -> np.ndarray:
+    track, index = [seen], 0
+    first = seen
+    while (first := first.before) is not None and seen.place - first.place <= smoother.radius:
+        track.insert(0, first)
+        index += 1
+    if first is not None:
+        first.after.before = None  # lets go of what no later frame looks at
+    last = seen
+    while (last := last.after) is not None and last.place - seen.place <= smoother.radius:
+        track.append(last)
+    times = np.array([one.time for one in track])
+    return smoother(times, np.stack([one.points for one in track]), index)

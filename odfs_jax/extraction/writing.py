@@ -1,4 +1,7 @@
-"""How faces enter an aligned folder, automatic and manual ones: cropped, named, written, noted."""
+"""Writes faces into an aligned folder: crops them, names the files, keeps the journal.
+
+Automatic and manual extraction both come here.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -79,11 +82,11 @@ def write_faces(
     replaced. Raises ValueError for points that are no face.
     """
     paths: list[Path] = []
-    cuts = [
+    crops = [
         aligned_face(frame, face, face_type, size, detector, extra | face.extra) for face in faces
     ]
     number = 0
-    for image, data in cuts:
+    for image, data in crops:
         while (name := f"{frame.index:05d}_{number}.png") in avoid:
             number += 1
         number += 1
@@ -102,12 +105,13 @@ def accept_faces(
 ) -> list[Path]:
     """Adds what a person accepted in `frame` to the aligned `folder`; the PNGs written.
 
-    THE way for a manual extractor: `landmarks` are [68,2] a face, in pixels of `frame.image` (as
-    everywhere, 0 is the centre of the first pixel), found by `landmarker` or dragged by hand. The
-    same code cuts and writes them as in automatic extraction; they carry `detector: manual`,
-    score 1 and the points' own box. No PNG in the folder is replaced. The frame, also with an
-    empty list, is noted as finished and seen: it is no longer doubtful, and no later run of
-    `extract.py` without overwrite=true touches it. Nothing is lost if the process is killed.
+    Manual extraction goes through this function. `landmarks` are [68,2] a face, in pixels of
+    `frame.image` (as everywhere, 0 is the center of the first pixel), found by `landmarker` or
+    dragged by hand. The faces are cropped and written as in automatic extraction; they carry
+    `detector: manual`, score 1 and the points' own box. No PNG in the folder is replaced. The
+    frame, also with an empty list, is noted as finished and seen: it is no longer doubtful, and no
+    later run of `extract.py` without overwrite=true touches it. Nothing is lost if the process is
+    killed.
 
     Raises ValueError, with nothing written, when points coincide or are not finite; BadFileError
     when the folder's journal is damaged; OSError.

@@ -46,7 +46,7 @@ def test_suppression_of_nothing():
     assert len(boxes.suppress(np.zeros((0, 4)), np.zeros(0), 0.5)) == 0
 
 
-def test_square_keeps_centre_and_longer_side():
+def test_square_keeps_center_and_longer_side():
     found = random_boxes(20)
     squares = boxes.square(found)
     np.testing.assert_allclose(squares[:, :2] + squares[:, 2:], found[:, :2] + found[:, 2:], 1e-5)

@@ -20,7 +20,7 @@ from odfs_jax.faces import affine, align
 from odfs_jax.faces.landmarks68 import MEAN_HEAD
 from odfs_jax.faces.types import FaceType
 
-GREY = np.full((400, 600, 3), 90, np.uint8)
+GRAY = np.full((400, 600, 3), 90, np.uint8)
 LANDMARKS = MEAN_HEAD[:, :2] * (60, -60) + (400, 200)
 FACE = Detection(np.array([300.0, 90, 500, 330]), None, 0.87, LANDMARKS, "dlib68")
 DROPPED = Dropped("score 0.30, below 0.6", (40.0, 150.0, 140.0, 260.0), 0.3)
@@ -34,8 +34,8 @@ def near(picture, point, color):
 
 
 def test_box_points_square_and_what_was_left_out():
-    picture = debug_picture(GREY, [FACE], [DROPPED], FaceType.FULL)
-    assert picture.shape == GREY.shape and (GREY == 90).all()
+    picture = debug_picture(GRAY, [FACE], [DROPPED], FaceType.FULL)
+    assert picture.shape == GRAY.shape and (GRAY == 90).all()
     assert all(near(picture, point, POINTS_COLOR) for point in LANDMARKS)
     assert near(picture, (300, 320), BOX_COLOR) and near(picture, (500, 320), BOX_COLOR)
     back = affine.invert(align.alignment_matrix(LANDMARKS, FaceType.FULL, 1))
@@ -44,16 +44,16 @@ def test_box_points_square_and_what_was_left_out():
     inside = [c for c in edges if (c > 3).all() and (c < (596, 396)).all()]
     assert len(inside) >= 3 and all(near(picture, corner, SQUARE_COLOR) for corner in inside)
     assert near(picture, (40, 200), DROPPED_COLOR) and near(picture, (140, 200), DROPPED_COLOR)
-    bare = debug_picture(GREY, [], [], FaceType.FULL)
-    assert (bare == GREY).all()
-    label = debug_picture(GREY, [], [DROPPED], FaceType.FULL)[120:150, 40:300]
+    bare = debug_picture(GRAY, [], [], FaceType.FULL)
+    assert (bare == GRAY).all()
+    label = debug_picture(GRAY, [], [DROPPED], FaceType.FULL)[120:150, 40:300]
     assert (
         np.abs(label.astype(int) - DROPPED_COLOR).max(-1) < 60
     ).sum() > 100  # the reason is written
 
 
 def test_no_square_where_no_face_is_cut():
-    picture = debug_picture(GREY, [FACE], [], FaceType.MARK_ONLY)
+    picture = debug_picture(GRAY, [FACE], [], FaceType.MARK_ONLY)
     assert not (np.abs(picture.astype(int) - SQUARE_COLOR).max(-1) < 40).any()
 
 

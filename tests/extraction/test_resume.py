@@ -15,7 +15,7 @@ from odfs_jax.extraction import extract as extraction
 from odfs_jax.extraction import pipeline
 from odfs_jax.extraction.detection import Detection, Detector
 from odfs_jax.extraction.journal import JOURNAL, RUN, ExtractionJournal
-from odfs_jax.extraction.tracking import GAP
+from odfs_jax.extraction.smoothing import GAP
 from odfs_jax.extraction.writing import accept_faces
 from odfs_jax.faces.landmarks68 import MEAN_HEAD
 from odfs_jax.faces.types import FaceType

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.smoothing import Polynomial
-from odfs_jax.extraction.tracking import GAP, reach, smoothed
+from odfs_jax.extraction.smoothing import GAP, Polynomial, reach, smoothed
 from odfs_jax.faces.landmarks68 import MEAN_HEAD
 
 

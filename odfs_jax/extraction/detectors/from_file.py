@@ -1,4 +1,4 @@
-"""Faces that a user gives: boxes or 68 points for each frame, in a JSON file.
+"""Faces from a JSON file: boxes or 68 points for each frame.
 
 {"version": 1,
  "frames": {"0": [{"box": [10, 20, 110, 140]}],
@@ -6,8 +6,8 @@
             "photo.png": []}}
 
 A frame is named by its number in the clip, from 0, or by its picture's file name. A face has `box`
-(left, top, right, bottom), `landmarks` (68 pairs x, y) or both, in pixels, 0 at the centre of the
-first one; `score` (0 to 1) is 1 unless given. Frames that are not named have no face.
+(left, top, right, bottom), `landmarks` (68 pairs x, y) or both, in pixels, 0 at the center of the
+first one; `score` (0 to 1) is 1 by default. Frames that are not named have no face.
 """
 
 import json
@@ -62,7 +62,9 @@ class FileDetector(Detector):
 def read_faces(path: Path) -> dict[str, list[Detection]]:
     """The faces in the file at `path` by frame. Raises BadFileError naming what does not fit."""
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_refuse, object_pairs_hook=_once)
+        content = json.loads(
+            path.read_bytes(), parse_constant=_refuse, object_pairs_hook=_unique_keys
+        )
     except OSError as error:
         raise BadFileError(path, error.strerror or "cannot be read") from error
     except (ValueError, RecursionError) as error:
@@ -132,7 +134,7 @@ def _list(value: Any, name: str) -> list[Any]:
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of `pairs`; a second value of a key would replace the first unseen."""
     result = dict(pairs)
     if len(result) < len(pairs):

@@ -2,7 +2,7 @@
 
 A rectangle of h x w pixels reduced to n x m cells: cell (i, j) is the mean of the rows from
 floor(i h / n) to ceil((i+1) h / n) and of the columns likewise (PyTorch's adaptive average pooling;
-neighbours may share a row). Four reads a cell whatever the reduction, so a whole pyramid costs
+neighbors may share a row). Four reads a cell whatever the reduction, so a whole pyramid costs
 little more than its output. Sums are exact: in the integral image of a frame above 8 Mpx int32 may
 wrap, but differences come out right all the same as long as one cell's own sum fits.
 """
@@ -30,25 +30,25 @@ def integral_images(frames: Sequence[np.ndarray], count: int) -> jax.Array:
     missing = [np.zeros_like(frames[0])] * (count - len(frames))
     if jax.default_backend() == "cpu":
         height, width, channels = frames[0].shape
-        sums = _room((count, height + 1, width + 1, channels))
+        sums = _reusable_array((count, height + 1, width + 1, channels))
         for frame, place in zip([*frames, *missing], sums, strict=True):
             cv2.integral(frame, sum=place)  # in place: a copy takes as long as the sums
         return jax.device_put(sums)
     return summed(tuple(jax.device_put([*frames, *missing])))
 
 
-def _room(shape: tuple[int, ...]) -> np.ndarray:
-    """int32 of `shape` that XLA:CPU takes as it is; it copies what begins elsewhere.
+def _reusable_array(shape: tuple[int, ...]) -> np.ndarray:
+    """An int32 array of `shape` that this thread writes again and again, whatever is in it.
 
-    The copy takes three times as long as the sums of 1920x1080. The thread's last one, with what is
-    in it, where that had this shape.
+    It begins where XLA:CPU takes arrays without a copy, which would take three times as long as the
+    sums of 1920x1080.
     """
-    last = getattr(_LAST, "room", None)
+    last = getattr(_LAST, "sums", None)
     if last is None or last.shape != shape:
         size = math.prod(shape) * np.dtype(np.int32).itemsize
         memory = np.empty(size + ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % ALIGNMENT
-        _LAST.room = last = memory[start : start + size].view(np.int32).reshape(shape)
+        _LAST.sums = last = memory[start : start + size].view(np.int32).reshape(shape)
     return last
 
 

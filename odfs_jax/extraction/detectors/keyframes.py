@@ -2,7 +2,7 @@
 
 A face is near where it was a moment ago, and where it is a moment later. So of frames that follow
 each other every `stride`-th is searched all over, and in those between the detector looks only
-where their neighbours have faces.
+where their neighbors have faces.
 """
 
 from collections.abc import Generator, Iterable, Sequence
@@ -51,7 +51,7 @@ class KeyframeDetector(Detector):
     """`inner` on every `stride`-th frame of a clip, and between them near the faces found there.
 
     Searched all over are also pictures of a folder, the ends of a clip and of a gap in it, frames
-    unlike both searched neighbours, and those in which a face of a neighbour is lost. What is found
+    unlike both searched neighbors, and those in which a face of a neighbor is lost. What is found
     in a frame depends on the frames around it, not on where a run began.
     """
 
@@ -85,7 +85,7 @@ class KeyframeDetector(Detector):
         faces = self._inner.search(loaded, places, at_once)
         between = [gap for gap in between if gap.faces_beside(faces)]
         if between:
-            near = self._inner.refine(loaded, *candidates_from_neighbours(between, faces))
+            near = self._inner.refine(loaded, *candidates_from_neighbors(between, faces))
             lost = [gap.place for gap in between if len(near[gap.place]) < gap.faces_beside(faces)]
             if lost:
                 again = self._inner.search(loaded, np.array(lost), at_once)
@@ -126,7 +126,7 @@ class Gap:
         return np.concatenate([before, after, np.reshape(moved, (-1, 4)).astype(np.float32)])
 
 
-def candidates_from_neighbours(
+def candidates_from_neighbors(
     between: Sequence[Gap], faces: Sequence[Sequence[Detection]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(Place int [m], box float32 [m,4]) of all candidates of the frames `between` key frames."""
@@ -140,7 +140,7 @@ def searched(frames: Sequence[Frame], stride: int) -> np.ndarray:
 
     All pictures of a folder; of a clip the first and the last frame, those whose number is a
     multiple of `stride`, both sides of a gap in the numbers, and what is unlike both searched
-    neighbours.
+    neighbors.
     """
     if stride == 1 or any(frame.pts is None for frame in frames):
         return np.arange(len(frames))

@@ -207,7 +207,7 @@ class MtcnnDetector(Detector):
             size = int(height * scale + 1), int(width * scale + 1)
             reduce = functools.partial(integral.reduce_frame, height=size[0], width=size[1])
             picture = jax.vmap(reduce, (None, 0))(integrals, places)
-            pictures.append(_normalise(picture))
+            pictures.append(_normalize(picture))
 
         def look(*pictures: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
             return [nets.PNet().apply(params, picture) for picture in pictures]
@@ -260,10 +260,10 @@ def _on_rects(
 ) -> tuple[jax.Array, ...]:  # fmt: skip
     """`net` on the rectangles `rect` [k,4] of the frames number `frame` [k]."""
     crops = jax.vmap(lambda f, r: integral.reduce_rect(integrals[f], r, size))(frame, rect)
-    return map_in_groups(functools.partial(net.apply, params), at_once, _normalise(crops))
+    return map_in_groups(functools.partial(net.apply, params), at_once, _normalize(crops))
 
 
-def _normalise(pixels: jax.Array) -> jax.Array:
+def _normalize(pixels: jax.Array) -> jax.Array:
     return (pixels - 127.5) * 0.0078125
 
 

@@ -1,4 +1,4 @@
-"""Faces that lie on their side or stand on their head: any detector, on turned frames as well."""
+"""Faces that lie on their side or upside down: any detector, on turned frames as well."""
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
@@ -10,13 +10,13 @@ from odfs_jax.extraction import boxes
 from odfs_jax.extraction.detection import Detection, Detector, FrameBatch, largest_first
 from odfs_jax.faces import affine
 
-SAME = 0.5  # overlap, as a share of the smaller box, above which two finds are one face
+SAME = 0.5  # overlap, as a share of the smaller box, above which two detections are one face
 
 
 class RotatedDetector(Detector):
     """`inner` on the frames as they are and turned by each of `degrees` (90, 180, 270).
 
-    Of finds that overlap the most certain one stays.
+    Of detections that overlap, the one with the highest score stays.
     """
 
     def __init__(self, inner: Detector, degrees: Sequence[int]) -> None:
@@ -39,10 +39,10 @@ class RotatedDetector(Detector):
         found: list[list[Detection]] = [[] for _ in frames]
         for degrees in self._degrees:
             turned = [turn(frame, degrees) for frame in frames]
-            back = affine.invert(turn_matrix(degrees, height, width))
+            back = affine.invert(turned_from_frame(degrees, height, width))
             for faces, new in zip(found, self._inner(turned), strict=True):
                 faces += [_turned_back(face, degrees, back) for face in new]
-        return [largest_first(_once(faces)) for faces in found]
+        return [largest_first(_without_duplicates(faces)) for faces in found]
 
 
 def turn(frame: Frame, degrees: int) -> Frame:
@@ -50,11 +50,11 @@ def turn(frame: Frame, degrees: int) -> Frame:
     return replace(frame, image=np.ascontiguousarray(np.rot90(frame.image, degrees // 90)))
 
 
-def turn_matrix(degrees: int, height: int, width: int) -> np.ndarray:
+def turned_from_frame(degrees: int, height: int, width: int) -> np.ndarray:
     """Matrix [2,3] from points of a frame of `height` x `width` to those of the turned frame."""
     cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
     linear = np.array([[cos, sin], [-sin, cos]], np.float64)
-    edge = np.array([[0, width - 1], [0, height - 1]], np.float64)  # of the pixel centres
+    edge = np.array([[0, width - 1], [0, height - 1]], np.float64)  # of the pixel centers
     start = (linear @ edge).min(axis=1, keepdims=True)  # what must come to lie at 0
     return np.concatenate([linear, -start], axis=1)
 
@@ -66,7 +66,7 @@ def _turned_back(face: Detection, degrees: int, back: np.ndarray) -> Detection:
     return replace(face, box=box, points=points, turned=degrees)
 
 
-def _once(faces: list[Detection]) -> list[Detection]:
+def _without_duplicates(faces: list[Detection]) -> list[Detection]:
     if not faces:
         return []
     found = np.stack([face.box for face in faces]).astype(np.float32)

@@ -17,7 +17,7 @@ from odfs_jax.config import within
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import boxes
 from odfs_jax.extraction.detection import Detection, Detector, largest_first, reduced
-from odfs_jax.extraction.torch_weights import SFD, find, load_variables
+from odfs_jax.extraction.weights import SFD, find_weights, load_variables
 from odfs_jax.nets.detectors import s3fd as nets
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class S3fdDetector(Detector):
     def __init__(self, settings: S3fdSettings, batch_size: int) -> None:
         self.settings = settings
         self.batch_size = batch_size
-        path = find(SFD, settings.weights)
+        path = find_weights(SFD, settings.weights)
         self.variables = jax.device_put(sfd_variables(path))
         self._run = jax.jit(functools.partial(best_boxes, count=settings.candidates))
 

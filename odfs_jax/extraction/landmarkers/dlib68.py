@@ -12,7 +12,7 @@ import numpy as np
 
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.landmarkers.dlib_trees import read_trees
-from odfs_jax.extraction.landmarkers.orientation import axis_of, axis_of_points, centred_crop
+from odfs_jax.extraction.landmarkers.orientation import axis_of, axis_of_points, crop_from_frame
 from odfs_jax.faces import affine
 from odfs_jax.faces.align import INNER
 from odfs_jax.faces.crop import crop_face_fast
@@ -21,7 +21,7 @@ from odfs_jax.nets.detectors.regression_trees import Stages, placed, refine
 # dlib's predictor starts from a box and was trained on boxes of dlib's own detector, so what is
 # known of a face is turned into a square of that kind. The constants gave the least error over all
 # frames of the synthetic actors (docs/accuracy.md).
-BOX_PER_FACE = 1.65  # side of the box / distance from the eyes' to the mouth's centre
+BOX_PER_FACE = 1.65  # side of the box / distance from the eyes' to the mouth's center
 AGAINST_NOSE = 0.25  # share by which the box moves back from the nose of a turned head
 # The same for the eyes and mouth of landmarks, when they are looked for a second time.
 BOX_PER_LANDMARKS = 2.4
@@ -52,8 +52,8 @@ class Crop(NamedTuple):
     """An upright picture of a face, and the boxes in it that the predictor starts from."""
 
     face: int  # which one
-    pixels: np.ndarray  # uint8 [CROP, CROP], grey
-    matrix: np.ndarray  # [2, 3]: from the frame
+    pixels: np.ndarray  # uint8 [CROP, CROP], gray
+    crop_from_frame: np.ndarray  # float64 [2, 3]
     squares: np.ndarray  # float32 [M, 3]: left, top and side of each box
 
 
@@ -65,7 +65,7 @@ class Trees(NamedTuple):
     late: Stages
 
 
-CutOut = Callable[[int, np.ndarray, Detection], list[Crop]]  # of a face's number, frame and data
+FindCrops = Callable[[int, np.ndarray, Detection], list[Crop]]  # of a face's number, frame and data
 Find = Callable[[Trees, np.ndarray, np.ndarray], jax.Array]  # in pixels and squares: [N,k,68,2]
 
 
@@ -92,11 +92,15 @@ class Dlib68Landmarker:
         return points
 
     def _shapes(
-        self, find: Find, cut_out: CutOut, images: Sequence[np.ndarray], faces: Sequence[Detection]
+        self,
+        find: Find,
+        find_crops: FindCrops,
+        images: Sequence[np.ndarray],
+        faces: Sequence[Detection],
     ) -> Iterator[tuple[int, np.ndarray]]:
         """(its number, [k,68,2] that `find` gives, in pixels of its image) of each face cut out."""
         pairs = zip(images, faces, strict=True)
-        crops = [crop for i, pair in enumerate(pairs) for crop in cut_out(i, *pair)]
+        crops = [crop for i, pair in enumerate(pairs) for crop in find_crops(i, *pair)]
         running, done = [], 0
         while done < len(crops):
             size = next((size for size in SIZES if size >= len(crops) - done), SIZES[-1])
@@ -110,20 +114,29 @@ class Dlib68Landmarker:
         for face, own in groupby(zip(crops, found, strict=True), lambda pair: pair[0].face):
             yield (
                 face,
-                np.concatenate([affine.transform(affine.invert(c.matrix), s) for c, s in own]),
+                np.concatenate(
+                    [affine.transform(affine.invert(c.crop_from_frame), s) for c, s in own]
+                ),
             )
 
 
 @jax.jit
 def all_starts(trees: Trees, pictures: jax.Array, squares: jax.Array) -> jax.Array:
-    """Where all starts end: float32 [N,M,68,2] of `pictures` [N,H,W] and `squares` [N,M,3]."""
+    """Refined points float32 [N,M,68,2], in pixels, from every start.
+
+    `pictures` are uint8 [N,H,W], `squares` float32 [N,M,3] (left, top, side): the starts in each.
+    """
     shapes = _refined(trees.early, trees.mean, None, pictures, squares)
     return _in_pixels(_refined(trees.late, trees.mean, shapes, pictures, squares), squares)
 
 
 @jax.jit
 def two_that_agree(trees: Trees, pictures: jax.Array, squares: jax.Array) -> jax.Array:
-    """The same [N,2,68,2] for the two starts of each picture that agree best on the way."""
+    """Refined points float32 [N,2,68,2], in pixels, from two starts of each picture.
+
+    They are the two whose points lie nearest to each other after the early stages. `pictures` are
+    uint8 [N,H,W], `squares` float32 [N,M,3] (left, top, side): the starts in each.
+    """
     shapes = _refined(trees.early, trees.mean, None, pictures, squares)
     best = jax.vmap(lambda own: agreeing(own, 2))(_in_pixels(shapes, squares))
     count, starts, _ = squares.shape
@@ -172,7 +185,7 @@ def upright_crops(number: int, image: np.ndarray, face: Detection) -> list[Crop]
         return []
     middle = (CROP - 1) / 2
     squares = [_square(eyes + (middle - eyes) * size, BOX * size) for size in BOX_SIZES]
-    return [Crop(number, _grey(image, matrix), matrix, np.stack(squares))]
+    return [Crop(number, _gray(image, matrix), matrix, np.stack(squares))]
 
 
 def tilted_crops(number: int, image: np.ndarray, face: Detection) -> list[Crop]:
@@ -180,24 +193,24 @@ def tilted_crops(number: int, image: np.ndarray, face: Detection) -> list[Crop]:
     side = float((face.box[2:] - face.box[:2]).mean())
     if face.points is not None or face.landmarks is not None or not side > 1:
         return []
-    centre, axis = (face.box[:2] + face.box[2:]).astype(np.float64) / 2, axis_of(face)
+    center, axis = (face.box[:2] + face.box[2:]).astype(np.float64) / 2, axis_of(face)
     middles = [(CROP - 1) / 2 + np.array([shift, BELOW]) * BOX for shift in BOX_SHIFTS]
     squares = np.stack([_square(m, BOX * size) for m in middles for size in TILTED_SIZES])
     crops = []
     for tilt in np.radians(BOX_TILTS):
         tilted = np.cos(tilt) * axis + np.sin(tilt) * np.array([-axis[1], axis[0]])
-        matrix = centred_crop(centre, tilted, BOX / side, CROP)
-        crops.append(Crop(number, _grey(image, matrix), matrix, squares))
+        matrix = crop_from_frame(center, tilted, BOX / side, CROP)
+        crops.append(Crop(number, _gray(image, matrix), matrix, squares))
     return crops
 
 
-def _square(centre: np.ndarray, side: float) -> np.ndarray:
+def _square(center: np.ndarray, side: float) -> np.ndarray:
     """float32 (left, top, side) of a box; dlib's reach from its first to its last pixel."""
-    return np.array([*(centre - (side - 1) / 2), side - 1], np.float32)
+    return np.array([*(center - (side - 1) / 2), side - 1], np.float32)
 
 
-def _grey(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The upright square uint8 [CROP, CROP] in dlib's grey, the mean of the three colours."""
+def _gray(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The upright square uint8 [CROP, CROP] in dlib's gray, the mean of the three colors."""
     return cv2.transform(crop_face_fast(image, matrix, CROP), np.full((1, 3), 1 / 3))
 
 
@@ -213,9 +226,9 @@ def start(face: Detection) -> tuple[np.ndarray, np.ndarray]:
     left, right, nose, *mouth = five
     eyes, mouth = (left + right) / 2, np.mean(mouth, axis=0)
     nose_offset = (nose - (eyes + mouth) / 2) @ axis
-    centre = five.mean(axis=0) - AGAINST_NOSE * nose_offset * axis
+    center = five.mean(axis=0) - AGAINST_NOSE * nose_offset * axis
     per_face = BOX_PER_LANDMARKS if known else BOX_PER_FACE
-    matrix = centred_crop(centre, axis, BOX / (per_face * np.linalg.norm(mouth - eyes)), CROP)
+    matrix = crop_from_frame(center, axis, BOX / (per_face * np.linalg.norm(mouth - eyes)), CROP)
     return matrix, affine.transform(matrix, eyes)
 
 

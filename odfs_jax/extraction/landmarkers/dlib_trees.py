@@ -15,8 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from odfs_jax.data import atomic
-from odfs_jax.extraction.weights import dlib68_path
-from odfs_jax.faces.packaged_weights import verified
+from odfs_jax.faces.packaged_weights import package_file, verified
 from odfs_jax.nets.detectors.regression_trees import Stages
 
 T = TypeVar("T")
@@ -28,6 +27,11 @@ SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
 CACHE = Path("~/.cache/odfs_jax")  # reading the file takes seconds, what was read a tenth of one
 BYTES = (3, 1, 2, 0, 4, 5, 6, 7, 8)  # that may follow in a packed integer, the usual ones first
 NUMBER = b"(?:" + b"|".join(b"[\\x%02x\\x%02x]%s" % (n, 128 | n, b"." * n) for n in BYTES) + b")"
+
+
+def dlib68_path() -> Path:
+    """dlib's 68-point shape predictor, inside `face-recognition-models`."""
+    return package_file("face_recognition_models", "models/shape_predictor_68_face_landmarks.dat")
 
 
 def read_trees(folder: Path = CACHE) -> tuple[np.ndarray, Stages]:

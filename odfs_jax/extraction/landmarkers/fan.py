@@ -13,8 +13,8 @@ import numpy as np
 
 from odfs_jax.config import within
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.landmarkers.orientation import axis_of, centred_crop
-from odfs_jax.extraction.torch_weights import FAN, find, load_variables
+from odfs_jax.extraction.landmarkers.orientation import axis_of, crop_from_frame
+from odfs_jax.extraction.weights import FAN, find_weights, load_variables
 from odfs_jax.faces import affine
 from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.landmarks68 import MIRROR
@@ -40,7 +40,7 @@ class FanLandmarker:
 
     def __init__(self, settings: FanSettings) -> None:
         self.settings = settings
-        self.variables = jax.device_put(fan_variables(find(FAN, settings.weights)))
+        self.variables = jax.device_put(fan_variables(find_weights(FAN, settings.weights)))
         self._run = jax.jit(points_of, static_argnames="flip")
 
     def __call__(
@@ -92,12 +92,12 @@ def crop(face: Detection) -> np.ndarray | None:
     down = np.array([-axis[1], axis[0]])
     if face.landmarks is None:
         low, high = face.box[:2].astype(np.float64), face.box[2:].astype(np.float64)
-        centre, (width, height) = (low + high) / 2, high - low
+        center, (width, height) = (low + high) / 2, high - low
     else:
         along = face.landmarks @ np.stack([axis, down], axis=1)
         low, high = along.min(axis=0), along.max(axis=0)
-        centre, (width, height) = np.array([axis, down]).T @ ((low + high) / 2), high - low
+        center, (width, height) = np.array([axis, down]).T @ ((low + high) / 2), high - low
     if not min(width, height) > 1:
         return None
     scale = nets.INPUT / (SIDE * (width + height))
-    return centred_crop(centre - ABOVE * height * down, axis, scale, nets.INPUT)
+    return crop_from_frame(center - ABOVE * height * down, axis, scale, nets.INPUT)

@@ -8,9 +8,10 @@ from odfs_jax.faces.align import INNER, MEAN_FACE
 
 
 def axis_of_points(points: np.ndarray) -> np.ndarray:
-    """Unit vector [2] from the picture's left to its right of an upright face with five `points`.
+    """Unit vector [2] from left to right of a face with five `points` [5,2], if it stood upright.
 
-    Raises ValueError when eyes and mouth coincide.
+    The points are both eyes, the nose and both corners of the mouth, the left ones first. Raises
+    ValueError when eyes and mouth coincide.
     """
     left, right, _, *mouth = points.astype(np.float64)
     across, down = right - left, np.mean(mouth, axis=0) - (left + right) / 2
@@ -23,9 +24,10 @@ def axis_of_points(points: np.ndarray) -> np.ndarray:
 
 
 def axis_of(face: Detection) -> np.ndarray:
-    """The same unit vector for any `face`: of its landmarks, else its points, else its turn.
+    """Unit vector [2] of the frame from the left to the right of `face` if it stood upright.
 
-    Raises ValueError when the points coincide.
+    From its landmarks if it has them, else from its five points, else from how far the picture was
+    turned. Raises ValueError when the points coincide.
     """
     if face.landmarks is not None:
         axis = align.umeyama(MEAN_FACE, face.landmarks[INNER])[:, 0]
@@ -36,11 +38,11 @@ def axis_of(face: Detection) -> np.ndarray:
     return np.array([np.cos(angle), np.sin(angle)])
 
 
-def centred_crop(centre: np.ndarray, axis: np.ndarray, scale: float, size: int) -> np.ndarray:
-    """Matrix [2,3] that brings `centre` to the middle of a square of `size` pixels.
+def crop_from_frame(center: np.ndarray, axis: np.ndarray, scale: float, size: int) -> np.ndarray:
+    """Matrix [2,3] that brings `center` to the middle of a square of `size` pixels.
 
     `axis` (a unit vector of the frame) comes to lie along the square's rows; `scale` is pixels of
     the square per pixel of the frame.
     """
     linear = scale * np.array([axis, [-axis[1], axis[0]]])
-    return np.concatenate([linear, ((size - 1) / 2 - linear @ centre)[:, None]], axis=1)
+    return np.concatenate([linear, ((size - 1) / 2 - linear @ center)[:, None]], axis=1)

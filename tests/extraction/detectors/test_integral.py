@@ -56,7 +56,7 @@ def test_a_cpu_shares_the_sums_memory():
     if jax.default_backend() != "cpu":
         pytest.skip("a CPU's way")
     for width in range(20, 30):
-        sums = integral._room((2, 31, width, 3))
+        sums = integral._reusable_array((2, 31, width, 3))
         assert jax.device_put(sums).unsafe_buffer_pointer() == sums.ctypes.data
 
 

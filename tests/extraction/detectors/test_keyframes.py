@@ -13,12 +13,12 @@ from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.detectors.keyframes import Gap, KeyframeDetector, gaps, searched
 from odfs_jax.extraction.registry import build_detector
 
-GREY = np.full((40, 60, 3), 128, np.uint8)
+GRAY = np.full((40, 60, 3), 128, np.uint8)
 STRIDE = 5
 
 
 def clip(numbers, images=None):
-    images = images or [GREY] * len(numbers)
+    images = images or [GRAY] * len(numbers)
     return [Frame("c.mp4", n, n, image) for n, image in zip(numbers, images, strict=True)]
 
 
@@ -28,7 +28,7 @@ def clip(numbers, images=None):
         (range(16), [0, 5, 10, 15]),
         (range(3, 14), [0, 2, 7, 10]),  # multiples of five, and both ends
         ([1, 2, 3, 4, 8, 9, 11, 12, 13, 14], [0, 3, 4, 5, 6, 9]),  # both sides of a gap
-        (range(0, 20, 2), list(range(10))),  # no frame has a neighbour
+        (range(0, 20, 2), list(range(10))),  # no frame has a neighbor
         ([7], [0]),
     ],
 )
@@ -36,14 +36,14 @@ def test_what_is_searched_depends_on_the_numbers(numbers, places):
     assert searched(clip(numbers), STRIDE).tolist() == places
 
 
-def test_pictures_and_what_is_unlike_both_neighbours_are_searched():
-    pictures = [Frame(f"{i}.png", i, None, GREY) for i in range(9)]
+def test_pictures_and_what_is_unlike_both_neighbors_are_searched():
+    pictures = [Frame(f"{i}.png", i, None, GRAY) for i in range(9)]
     assert searched(pictures, STRIDE).tolist() == list(range(9))
     assert searched(clip(range(9)), 1).tolist() == list(range(9))
-    white = np.full_like(GREY, 255)
-    flash = clip(range(11), [white if i == 3 else GREY for i in range(11)])
+    white = np.full_like(GRAY, 255)
+    flash = clip(range(11), [white if i == 3 else GRAY for i in range(11)])
     assert searched(flash, STRIDE).tolist() == [0, 3, 5, 10]
-    cut = clip(range(11), [white if i < 3 else GREY for i in range(11)])  # each side is like an end
+    cut = clip(range(11), [white if i < 3 else GRAY for i in range(11)])  # each side is like an end
     assert searched(cut, STRIDE).tolist() == [0, 5, 10]
 
 
@@ -156,7 +156,7 @@ def test_a_face_lost_between_is_searched_for(strides, moving, monkeypatch):
     monkeypatch.setattr(Gap, "candidates", lambda self, faces: np.zeros((1, 4), np.float32))
     few = found(strides[1], moving)
     every = found(strides[0], moving)
-    after = 10  # from there on, a searched neighbour has the face
+    after = 10  # from there on, a searched neighbor has the face
     assert [len(faces) for faces in few[after:]] == [1] * (len(moving) - after)
     for ours, theirs in zip(few[after:], every[after:], strict=True):
         np.testing.assert_array_equal(ours[0].box, theirs[0].box)

@@ -73,7 +73,7 @@ def test_networks_equal_facenet_pytorch(name, shape, facenet):
         np.testing.assert_allclose(ours[2], five.reshape(-1, 2, 5).transpose(0, 2, 1), atol=3e-6)
 
 
-def test_a_face_of_a_batch_does_not_depend_on_its_neighbours(frames, detector):
+def test_a_face_of_a_batch_does_not_depend_on_its_neighbors(frames, detector):
     alone = detect(detector, [frames["ada_000.jpg"]])[0]
     beside = detect(detector, [frames["ben_010.jpg"], frames["ada_000.jpg"]])[1]
     np.testing.assert_array_equal(alone[0].box, beside[0].box)

@@ -6,7 +6,7 @@ import pytest
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection, Detector
-from odfs_jax.extraction.detectors.rotated import RotatedDetector, turn, turn_matrix
+from odfs_jax.extraction.detectors.rotated import RotatedDetector, turn, turned_from_frame
 from odfs_jax.extraction.registry import build_detector
 from odfs_jax.faces import affine
 
@@ -15,7 +15,7 @@ from odfs_jax.faces import affine
 def test_points_follow_the_turned_picture(degrees):
     image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
     turned = turn(Frame("x", 0, None, image), degrees).image
-    matrix = turn_matrix(degrees, 5, 7)
+    matrix = turned_from_frame(degrees, 5, 7)
     for x in range(7):
         for y in range(5):
             to_x, to_y = affine.transform(matrix, np.array([x, y], np.float64)).astype(int)
@@ -30,7 +30,7 @@ def test_a_lying_face_is_found_with_its_points(frames, detector, landmarker, deg
     ((expected,),) = detector([upright])
     (faces,) = RotatedDetector(detector, (90, 180, 270))([Frame("x", 0, None, lying)])
     assert len(faces) == 1 and faces[0].turned == degrees
-    back = affine.invert(turn_matrix(degrees, *lying.shape[:2]))
+    back = affine.invert(turned_from_frame(degrees, *lying.shape[:2]))
     np.testing.assert_allclose(faces[0].points, affine.transform(back, expected.points), atol=0.1)
     found, straight = landmarker([lying, image], [faces[0], expected])
     error = np.linalg.norm(found - affine.transform(back, straight), axis=1)

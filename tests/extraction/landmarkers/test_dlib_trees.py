@@ -9,8 +9,7 @@ import pytest
 
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.landmarkers import dlib68, dlib_trees
-from odfs_jax.extraction.landmarkers.dlib_trees import parse, read_trees
-from odfs_jax.extraction.weights import dlib68_path
+from odfs_jax.extraction.landmarkers.dlib_trees import dlib68_path, parse, read_trees
 from odfs_jax.faces.crop import crop_face_fast
 from tests.extraction.landmarkers.test_dlib68 import TRUTH, detection
 
@@ -40,13 +39,13 @@ def test_points_are_dlibs_but_for_rounding(frames, landmarker):
     reference, off = dlib.shape_predictor(str(dlib68_path())), []
     for name in sorted(TRUTH):
         (crop,) = dlib68.upright_crops(0, frames[name], detection(name))
-        colours = crop_face_fast(frames[name], crop.matrix, dlib68.CROP)
-        grey = (colours.sum(axis=-1, dtype=np.uint16) // 3).astype(np.uint8)  # as dlib makes it
+        colors = crop_face_fast(frames[name], crop.crop_from_frame, dlib68.CROP)
+        gray = (colors.sum(axis=-1, dtype=np.uint16) // 3).astype(np.uint8)  # as dlib makes it
         squares = np.rint(crop.squares)
-        found = np.asarray(dlib68.all_starts(landmarker.trees, grey[None], squares[None]))[0]
+        found = np.asarray(dlib68.all_starts(landmarker.trees, gray[None], squares[None]))[0]
         for (left, top, side), points in zip(squares.astype(int).tolist(), found, strict=True):
             box = dlib.rectangle(left, top, left + side, top + side)
-            parts = [(p.x, p.y) for p in reference(colours, box).parts()]
+            parts = [(p.x, p.y) for p in reference(colors, box).parts()]
             off.append(np.abs(points - np.array(parts)).max())
     assert np.median(off) < 0.51 and np.max(off) < 2.5
 

@@ -34,7 +34,7 @@ def landmarker():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nets, "FanNet", functools.partial(nets.FanNet, stacks=1))
         patch.setattr(nets, "INPUT", 64)
-        patch.setattr(fan, "find", lambda *_: None)
+        patch.setattr(fan, "find_weights", lambda *_: None)
         patch.setattr(fan, "fan_variables", lambda _: variables)
         yield fan.FanLandmarker(fan.FanSettings(weights=None, flip=True, batch_size=2))
 
@@ -68,10 +68,10 @@ def test_the_mirrored_picture_gives_the_mirrored_points(frames, landmarker):
 def test_the_crop_holds_the_face_where_face_alignment_has_it():
     box = np.array([100.0, 50.0, 200.0, 170.0])  # 100 wide, 120 high
     matrix = fan.crop(Detection(box, None, 1.0))
-    centre = np.array([150.0, 110.0 - 0.12 * 120])
-    np.testing.assert_allclose(affine.transform(matrix, centre), (nets.INPUT - 1) / 2)
+    center = np.array([150.0, 110.0 - 0.12 * 120])
+    np.testing.assert_allclose(affine.transform(matrix, center), (nets.INPUT - 1) / 2)
     side = 200 * (100 + 120) / 195
-    corner = affine.transform(matrix, centre + side / 2)
+    corner = affine.transform(matrix, center + side / 2)
     np.testing.assert_allclose(corner, nets.INPUT - 0.5)
 
 

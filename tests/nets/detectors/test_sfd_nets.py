@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from odfs_jax.extraction.torch_weights import from_torch
+from odfs_jax.extraction.weights import from_torch
 from odfs_jax.nets.detectors import s3fd
 
 

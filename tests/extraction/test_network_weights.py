@@ -12,7 +12,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.extraction import torch_weights
+from odfs_jax.extraction import weights
 from odfs_jax.extraction.registry import build_detector, build_landmarker
 from odfs_jax.nets.detectors import fan, s3fd
 
@@ -45,7 +45,7 @@ def state():
 
 def test_an_npz_comes_back_leaf_by_leaf(tmp_path, state):
     np.savez(tmp_path / "s3fd.npz", **state)
-    params = torch_weights.load_variables(s3fd.S3fdNet(), (1, 64, 64, 3), tmp_path / "s3fd.npz")
+    params = weights.load_variables(s3fd.S3fdNet(), (1, 64, 64, 3), tmp_path / "s3fd.npz")
     kernel = params["params"]["conv1_1"]["kernel"]
     np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), state["conv1_1.weight"])
     weight = params["params"]["conv3_3_norm"]["weight"]
@@ -56,13 +56,13 @@ def test_weights_of_another_network_are_named(tmp_path, state):
     path = tmp_path / "weights.npz"
     np.savez(path, **state)
     with pytest.raises(BadFileError, match=r"not weights of Fan: it lacks batch_stats/bn1/mean"):
-        torch_weights.load_variables(fan.FanNet(), (1, 64, 64, 3), path)
+        weights.load_variables(fan.FanNet(), (1, 64, 64, 3), path)
     np.savez(path, **state | {"extra.bias": np.zeros(3)})
     with pytest.raises(BadFileError, match="has besides params/extra/bias"):
-        torch_weights.load_variables(s3fd.S3fdNet(), (1, 64, 64, 3), path)
+        weights.load_variables(s3fd.S3fdNet(), (1, 64, 64, 3), path)
     np.savez(path, **state | {"fc7.bias": np.zeros(3)})
     with pytest.raises(BadFileError, match=r"params/fc7/bias has shape \(3,\), expected \(1024,\)"):
-        torch_weights.load_variables(s3fd.S3fdNet(), (1, 64, 64, 3), path)
+        weights.load_variables(s3fd.S3fdNet(), (1, 64, 64, 3), path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"\x93NUMPY", b"text"])
@@ -70,19 +70,19 @@ def test_foreign_bytes_are_named(tmp_path, content):
     path = tmp_path / "weights.npz"
     path.write_bytes(content)
     with pytest.raises(BadFileError, match=r"weights\.npz: no \.npz of arrays"):
-        torch_weights.read_npz(path)
+        weights.read_npz(path)
 
 
 def test_objects_in_files_are_never_unpickled(tmp_path):
     mark, path = tmp_path / "PWNED", tmp_path / "weights.npz"
     np.savez(path, a=np.array([Evil(mark)], object))
     with pytest.raises(BadFileError, match=r"no \.npz of arrays"):
-        torch_weights.read_npz(path)
+        weights.read_npz(path)
     pytest.importorskip("torch")
     for content in (pickle.dumps({"a": Evil(mark)}), saved_by_torch({"a": Evil(mark)})):
         (tmp_path / "weights.pth").write_bytes(content)
         with pytest.raises(BadFileError, match="no state dict of tensors"):
-            torch_weights.read_torch(tmp_path / "weights.pth")
+            weights.read_torch(tmp_path / "weights.pth")
     assert not mark.exists()
 
 
@@ -99,13 +99,13 @@ def test_the_script_makes_an_npz_of_a_state_dict(tmp_path):
     torch.save({"a.weight": torch.ones(2, 3)}, tmp_path / "net.pth")
     script = [sys.executable, ROOT / "scripts" / "convert_weights.py"]
     subprocess.run([*script, tmp_path / "net.pth", tmp_path / "net.npz"], check=True, cwd=tmp_path)
-    arrays = torch_weights.read_npz(tmp_path / "net.npz")
+    arrays = weights.read_npz(tmp_path / "net.npz")
     np.testing.assert_array_equal(arrays["a.weight"], np.ones((2, 3)))
 
 
 def test_missing_weights_say_where_to_put_them(tmp_path, monkeypatch, configure):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch_weights.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError) as error:
         build_landmarker(configure("landmarks=fan").landmarks)
     message = str(error.value)
@@ -123,7 +123,7 @@ def test_a_failed_fetch_and_a_changed_file_are_named(tmp_path, monkeypatch, conf
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
     def fail(url, path, sha256, progress):
-        assert url == torch_weights.SITE + "s3fd-619a316812.pth" and sha256 == "619a316812"
+        assert url == weights.SITE + "s3fd-619a316812.pth" and sha256 == "619a316812"
         raise OSError("no route to host")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
