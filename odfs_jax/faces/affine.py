@@ -9,6 +9,7 @@ coordinates are pixel centers, as OpenCV has them. What a and b can be:
     face    an aligned face as its PNG holds it
     store   an aligned face as training keeps it on the device
     model   a face in pixels of a network's input or output
+    crop    the part of a picture that a detector or landmarker reads
 """
 
 import jax

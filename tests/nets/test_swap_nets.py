@@ -83,8 +83,8 @@ def test_parameter_counts_of_the_spec(name, count):
     assert {leaf.dtype for leaf in shapes} == {jnp.dtype("float32")}
 
 
-def channels(view):
-    return 1 if view.gray else 3
+def channels(spec):
+    return 1 if spec.gray else 3
 
 
 @pytest.mark.parametrize("resolution", [32, 96])
@@ -93,39 +93,39 @@ def test_outputs_are_as_declared_at_any_resolution(name, resolution):
     net = build_net(tiny_model(name) | {"resolution": resolution})
     counts = {"src": 2, "dst": 3}
     faces = {
-        side: jax.ShapeDtypeStruct((counts[side], view.resolution, view.resolution, 3), jnp.float32)
-        for side, view in net.input_specs.items()
+        side: jax.ShapeDtypeStruct((counts[side], spec.resolution, spec.resolution, 3), jnp.float32)
+        for side, spec in net.input_specs.items()
     }
     variables = {"params": shapes_of(net)}
     rebuilt = jax.eval_shape(net.apply, variables, faces["src"], faces["dst"])
     swap = jax.eval_shape(lambda v, x: net.apply(v, x, method="swap"), variables, faces["dst"])
     declared = [
-        (rebuilt[name], counts[side], view)
-        for side, views in net.target_specs.items()
-        for name, view in views.items()
+        (rebuilt[name], counts[side], spec)
+        for side, specs in net.target_specs.items()
+        for name, spec in specs.items()
     ]
     codes = rebuilt.pop("codes")
     assert codes["src"].shape == (2, *codes["dst"].shape[1:]) and codes["dst"].shape[0] == 3
     assert len(declared) == len(rebuilt)
-    for (face, mask), count, view in (*declared, (swap, 3, net.output_spec)):
-        assert face.shape == (count, view.resolution, view.resolution, channels(view))
-        assert mask.shape == (count, view.resolution, view.resolution, 1)
+    for (face, mask), count, spec in (*declared, (swap, 3, net.output_spec)):
+        assert face.shape == (count, spec.resolution, spec.resolution, channels(spec))
+        assert mask.shape == (count, spec.resolution, spec.resolution, 1)
         assert face.dtype == mask.dtype == jnp.float32
     assert net.output_spec.resolution == resolution
 
 
 def test_what_each_model_declares():
     half, full = FaceType.HALF, FaceType.FULL
-    for name, view in (
+    for name, spec in (
         ("h64", FaceSpec(half, 64)),
         ("h128_reduced", FaceSpec(half, 128)),
         ("df", FaceSpec(full, 128)),
         ("liaef128", FaceSpec(full, 128)),
     ):
         net = build_net(model(name))
-        assert net.input_specs == {"src": view, "dst": view}
-        assert net.target_specs == {"src": {"src": view}, "dst": {"dst": view}}
-        assert net.output_spec == view
+        assert net.input_specs == {"src": spec, "dst": spec}
+        assert net.target_specs == {"src": {"src": spec}, "dst": {"dst": spec}}
+        assert net.output_spec == spec
     miaef, colour, grey = (
         build_net(model("miaef128")),
         FaceSpec(full, 128),
@@ -259,8 +259,8 @@ def test_sizes_that_do_not_fit_are_said(name, args, message):
         build_net(wanted | {"args": wanted["args"] | args})
 
 
-def losses(net, faces):
-    """(parameters -> all outputs of a training step's forward pass and of a swap)."""
+def outputs_of(net, faces):
+    """A function of the parameters: all outputs of a training step's forward pass and of a swap."""
     return lambda params: (
         net.apply({"params": params}, *faces),
         net.apply({"params": params}, faces[1], method="swap"),
@@ -274,9 +274,8 @@ def test_xla_convolutions_give_the_same_faces_and_gradients(tiny):
 
     def outputs_and_gradients(net):
         def loss(params):
-            outputs = losses(net, faces)(params)
-            leaves = [x for x in jax.tree.leaves(outputs)]
-            return sum(jnp.mean(x**2) for x in leaves), outputs
+            outputs = outputs_of(net, faces)(params)
+            return sum(jnp.mean(x**2) for x in jax.tree.leaves(outputs)), outputs
 
         (_, outputs), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
         return outputs, grads
@@ -292,7 +291,7 @@ def test_xla_convolutions_give_the_same_faces_and_gradients(tiny):
 def test_only_auto_convolutions_have_gradients_of_their_own(tiny, remat):
     net, params, *faces = tiny
     texts = {
-        impl: str(jax.make_jaxpr(losses(net.clone(conv_impl=impl, remat=remat), faces))(params))
+        impl: str(jax.make_jaxpr(outputs_of(net.clone(conv_impl=impl, remat=remat), faces))(params))
         for impl in ("auto", "xla")
     }
     assert "custom_vjp" in texts["auto"] and "custom_vjp" not in texts["xla"]
@@ -301,7 +300,7 @@ def test_only_auto_convolutions_have_gradients_of_their_own(tiny, remat):
 def test_forward_mode_needs_xla_convolutions(tiny):
     """A directional derivative is the change of the outputs along it, to first order."""
     net, params, *faces = tiny
-    outputs = losses(net.clone(conv_impl="xla"), faces)
+    outputs = outputs_of(net.clone(conv_impl="xla"), faces)
     direction = jax.tree.map(lambda a: np.sign(a) * np.float32(0.1), params)
     values, tangents = jax.jit(lambda p, d: jax.jvp(outputs, (p,), (d,)))(params, direction)
     step = jax.jit(outputs)(jax.tree.map(lambda a, d: a + np.float32(1e-3) * d, params, direction))
@@ -309,7 +308,7 @@ def test_forward_mode_needs_xla_convolutions(tiny):
         change = (np.asarray(moved, np.float64) - value) / 1e-3
         assert np.linalg.norm(change - tangent) < 0.05 * np.linalg.norm(tangent) + 1e-3
     with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(losses(net, faces), (params,), (direction,))
+        jax.jvp(outputs_of(net, faces), (params,), (direction,))
 
 
 def test_conv_impl_is_checked():
