@@ -1,4 +1,4 @@
-"""Face specs: the same face in other pixels, in colour and grey."""
+"""Face specs: the same face in other pixels, in color and gray."""
 
 import cv2
 import numpy as np
@@ -40,12 +40,12 @@ def test_a_spec_and_itself_differ_in_nothing():
         np.testing.assert_array_equal(spec.matrix_from(spec), np.eye(2, 3))
 
 
-def test_grey_is_opencvs(picture):
+def test_gray_is_opencvs(picture):
     expected = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in picture])[..., None]
     np.testing.assert_allclose(to_gray(picture), expected, atol=1e-6)
 
 
-def test_grey_goes_in_with_three_channels_and_comes_out_with_one(picture):
+def test_gray_goes_in_with_three_channels_and_comes_out_with_one(picture):
     plain, luma = FaceSpec(FaceType.HALF, 8), FaceSpec(FaceType.HALF, 8, gray=True)
     np.testing.assert_array_equal(plain.to_input(picture), picture)
     np.testing.assert_array_equal(plain.to_target(picture), picture)

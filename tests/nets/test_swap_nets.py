@@ -126,13 +126,13 @@ def test_what_each_model_declares():
         assert net.input_specs == {"src": spec, "dst": spec}
         assert net.target_specs == {"src": {"src": spec}, "dst": {"dst": spec}}
         assert net.output_spec == spec
-    miaef, colour, grey = (
+    miaef, color, gray = (
         build_net(model("miaef128")),
         FaceSpec(full, 128),
         FaceSpec(full, 128, gray=True),
     )
-    assert miaef.input_specs == {"src": grey, "dst": colour} and miaef.output_spec == colour
-    assert miaef.target_specs == {"src": {"src": grey}, "dst": {"dst": colour}}
+    assert miaef.input_specs == {"src": gray, "dst": color} and miaef.output_spec == color
+    assert miaef.target_specs == {"src": {"src": gray}, "dst": {"dst": color}}
     avatar, small, large = (
         build_net(model("avatar")),
         FaceSpec(half, 64, gray=True),
@@ -143,7 +143,7 @@ def test_what_each_model_declares():
 
 
 def test_rebuilding_src_is_the_swap_of_src(tiny):
-    """The swap path is the src path, whoever the face belongs to; MIAEF's is in dst's colour."""
+    """The swap path is the src path, whoever the face belongs to; MIAEF's is in dst's color."""
     net, params, src, dst = tiny
     rebuilt = jax.jit(net.apply)({"params": params}, src, dst)
     swap = jax.jit(lambda faces: net.apply({"params": params}, faces, method="swap"))

@@ -13,7 +13,7 @@ SIDE = 64
 
 
 def blob(rng):
-    """A grey picture [SIDE,SIDE] of a tilted bright bar, the box around it, its ends and middle."""
+    """A gray picture [SIDE,SIDE] of a tilted bright bar, the box around it, its ends and middle."""
     centre, angle = rng.uniform(26, 38, 2), rng.uniform(-0.5, 0.5)
     along = 14 * np.array([np.cos(angle), np.sin(angle)])
     y, x = np.mgrid[:SIDE, :SIDE]
