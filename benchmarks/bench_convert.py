@@ -32,7 +32,7 @@ from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.target_faces import TargetFaces
 from odfs_jax.data.aligned_png import Source
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.evaluation import frames_at, load_truth
+from odfs_jax.evaluation.truth import frames_at, load_truth
 from odfs_jax.faces.align import alignment_matrix
 from odfs_jax.faces.hull import face_mask
 from odfs_jax.inference import Swapper, make_swapper

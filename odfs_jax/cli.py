@@ -101,6 +101,14 @@ def faceset(config: DictConfig) -> None:
 
 
 @command
+def evaluate(config: DictConfig) -> None:
+    """Measures a swapped clip, with or without truth."""
+    from odfs_jax.evaluation.evaluate import evaluate
+
+    evaluate(config)
+
+
+@command
 def studio(config: DictConfig) -> None:
     """Serves the browser studio until Ctrl-C."""
     from odfs_jax.studio.server import studio

@@ -289,6 +289,16 @@ class FacesetConfig:
 
 
 @dataclass
+class EvaluateConfig:
+    workspace: str = MISSING
+    result: str | None = None
+    truth: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    debug: bool = False
+
+
+@dataclass
 class StudioConfig:
     workspace: str = MISSING
     size: int = MISSING
@@ -305,6 +315,7 @@ SCHEMAS = {
     "convert": ConvertConfig,
     "sort": SortConfig,
     "faceset": FacesetConfig,
+    "evaluate": EvaluateConfig,
     "studio": StudioConfig,
 }
 
