@@ -31,7 +31,7 @@ def folder(tmp_path, write_faceset):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run_faceset(tmp_path):
     """Runs the command on the workspace."""
 
     def go(*overrides):
@@ -47,9 +47,9 @@ def damage(path):
     path.write_bytes(content)
 
 
-def test_summary(run, folder, tmp_path, capsys, caplog):
+def test_summary(run_faceset, folder, tmp_path, capsys, caplog):
     damage(folder / "00003_0.png")
-    run()
+    run_faceset()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(folder) and lines[1] == "faces        5, 1 files that are not faces"
     assert lines[2] == "kinds        5 half 64x64" and lines[3].endswith("5 clip.mp4")
@@ -87,13 +87,13 @@ def test_the_picture_of_poses(folder):
     assert shown[-10, -10] == 60 < shown[30, 10] < 255 and rows < columns
 
 
-def test_verify_names_every_bad_file(run, folder, capsys):
-    run("action=verify")
+def test_verify_names_every_bad_file(run_faceset, folder, capsys):
+    run_faceset("action=verify")
     assert capsys.readouterr().out == f"{folder}: 6 faces, all whole\n"
     damage(folder / "00001_0.png")
     (folder / "00004_0.png").write_text("letter")
     with pytest.raises(UserError, match="2 of 6 PNG files are not whole faces"):
-        run("action=verify")
+        run_faceset("action=verify")
     out = capsys.readouterr().out
     assert "bad: " in out and "00001_0.png: damaged PNG" in out and "00004_0.png: not a PNG" in out
 
@@ -108,29 +108,29 @@ def test_the_real_command_ends_with_2_when_a_file_is_bad(folder, tmp_path):
     assert done.stderr == f"odfs-faceset: {folder}: 1 of 6 PNG files are not whole faces\n"
 
 
-def test_packed_and_unpacked_is_the_same(run, folder, tmp_path, capsys, caplog):
+def test_packed_and_unpacked_is_the_same(run_faceset, folder, tmp_path, capsys, caplog):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / ".odfs_sort.json").write_text("{}")
     (folder / "letter.png").write_text("no face")
-    run("action=pack")
-    run("action=unpack", f"data.src.aligned={tmp_path}/copy")
+    run_faceset("action=pack")
+    run_faceset("action=unpack", f"data.src.aligned={tmp_path}/copy")
     assert {p.name: p.read_bytes() for p in (tmp_path / "copy").iterdir()} == before
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith(f"{tmp_path}/src_faces.zip: 6 faces, ")
     assert out[1] == f"{tmp_path}/copy: 6 faces, 0 members of {tmp_path}/src_faces.zip left out"
     assert "not packed: " in caplog.text and "letter.png: not a PNG" in caplog.text
     again = tmp_path / "again.zip"
-    run("action=pack", f"data.src.aligned={tmp_path}/copy", f"file={again}")
+    run_faceset("action=pack", f"data.src.aligned={tmp_path}/copy", f"file={again}")
     assert again.read_bytes() == (tmp_path / "src_faces.zip").read_bytes()  # no dates in it
 
 
-def test_nothing_is_overwritten(run, folder, tmp_path):
-    run("action=pack")
+def test_nothing_is_overwritten(run_faceset, folder, tmp_path):
+    run_faceset("action=pack")
     packed = (tmp_path / "src_faces.zip").read_bytes()
     with pytest.raises(UserError, match=r"src_faces.zip: exists already"):
-        run("action=pack")
+        run_faceset("action=pack")
     with pytest.raises(UserError, match="aligned: not empty"):
-        run("action=unpack")
+        run_faceset("action=unpack")
     assert (tmp_path / "src_faces.zip").read_bytes() == packed and len(list(folder.iterdir())) == 6
 
 
@@ -174,7 +174,7 @@ def test_members_that_are_no_faces_are_left_out(folder, tmp_path):
         assert reason in reasons
 
 
-def test_an_archive_that_is_none(run, folder, tmp_path):
+def test_an_archive_that_is_none(run_faceset, folder, tmp_path):
     shutil.rmtree(folder)
     (tmp_path / "letter.zip").write_text("hello")
     member(tmp_path / "empty.zip", "a.png", b"")
@@ -184,7 +184,7 @@ def test_an_archive_that_is_none(run, folder, tmp_path):
         ("gone.zip", "gone.zip: no such file"),
     ):
         with pytest.raises(UserError, match=message):
-            run("action=unpack", f"file={tmp_path}/{file}")
+            run_faceset("action=unpack", f"file={tmp_path}/{file}")
     assert not folder.exists() and not list(folder.parent.iterdir())
 
 
@@ -232,12 +232,12 @@ def test_mistakes_give_one_line_and_exit_code_2(
     assert exit_.value.code == 2 and message in error and len(error.splitlines()) == 1
 
 
-def test_a_folder_of_no_faces(run, folder):
+def test_a_folder_of_no_faces(run_faceset, folder):
     for path in folder.iterdir():
         path.write_text("letter")
     for action in ("summary", "pack"):
         with pytest.raises(UserError, match="none of its 6 PNG files is a"):
-            run(f"action={action}")
+            run_faceset(f"action={action}")
     assert not list(folder.parent.parent.glob("*.zip"))
 
 

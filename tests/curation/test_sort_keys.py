@@ -17,7 +17,7 @@ from odfs_jax.data.aligned_png import read_face, read_image_and_face
 
 
 @pytest.fixture(scope="module")
-def read(many):
+def loaded(many):
     """(pictures BGR, data) of `many`, read by OpenCV."""
     return [cv2.imread(str(path)) for path in many], [read_face(path) for path in many]
 
@@ -74,17 +74,17 @@ def window_ssim(a, b):
 
 
 @pytest.fixture(scope="module")
-def by_histogram(read):
-    return histogram_distances(read[0])
+def by_histogram(loaded):
+    return histogram_distances(loaded[0])
 
 
 @pytest.fixture(scope="module")
-def by_shape(read):
-    return pairs([f.landmarks / f.size for f in read[1]], lambda a, b: np.abs(a - b).sum())
+def by_shape(loaded):
+    return pairs([f.landmarks / f.size for f in loaded[1]], lambda a, b: np.abs(a - b).sum())
 
 
-def expected(key, read, request):
-    images, faces = read
+def expected(key, loaded, request):
+    images, faces = loaded
     hsv = [cv2.cvtColor(image, cv2.COLOR_BGR2HSV) for image in images]
     rects = [face.source.rect for face in faces]
     table = request.getfixturevalue
@@ -160,14 +160,14 @@ def plain_dissimilarity(a, b):
 
 
 @pytest.mark.parametrize("key", sorted(sort_keys.SORT_KEYS.keys() - {"identity"}))
-def test_order_of_200_faces(key, many, read, request):
+def test_order_of_200_faces(key, many, loaded, request):
     found, bad = sort_faces(many, sort_keys.SORT_KEYS[key], "test")
     assert not bad and sorted(found) == many
-    assert [many.index(path) for path in found] == expected(key, read, request)
+    assert [many.index(path) for path in found] == expected(key, loaded, request)
 
 
-def test_ssim_is_that_of_scikit_image(read):
-    images = [cv2.resize(gray(im), (35, 35), interpolation=cv2.INTER_AREA) for im in read[0][:8]]
+def test_ssim_is_that_of_scikit_image(loaded):
+    images = [cv2.resize(gray(im), (35, 35), interpolation=cv2.INTER_AREA) for im in loaded[0][:8]]
     for one in images:
         for other in images:
             ours = plain_dissimilarity(tiles(one / 255), tiles(other / 255))
@@ -215,6 +215,6 @@ def test_motion_and_defocus_lower_their_measures():
     )
 
 
-def test_pictures_are_read_as_other_programs_see_them(many, read):
+def test_pictures_are_read_as_other_programs_see_them(many, loaded):
     image, _ = read_image_and_face(many[3])
-    np.testing.assert_array_equal(image[..., ::-1], read[0][3])
+    np.testing.assert_array_equal(image[..., ::-1], loaded[0][3])

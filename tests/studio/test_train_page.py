@@ -24,7 +24,7 @@ def steps(folder):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, write_faceset):
+def training(tmp_path_factory, write_faceset):
     """(model's folder, process of a run, function that starts another)."""
     workspace = tmp_path_factory.mktemp("trained")
     for side, seed in (("src", 0), ("dst", 1)):
@@ -75,9 +75,9 @@ def assert_facts(page):
     assert "cpu" in facts["device"] and "GB" in facts["memory"]
 
 
-def test_the_page_steers_a_run_that_does_not_need_it(run, visit):
+def test_the_page_steers_a_run_that_does_not_need_it(training, visit):
     """Buttons and keys; the studio is killed half way and the run goes on; stop can be resumed."""
-    folder, process, start = run
+    folder, process, start = training
     workspace = folder.parents[1]
     with started(workspace, workspace.parent / "studio.log") as first:
         page = visit(f"{first.url}/train")

@@ -92,22 +92,22 @@ class FrameSource(ABC):
     clip: ClipFormat | None  # None for a folder
     bad: list[BadFileError]  # filled while iterating: unreadable pictures, damage in a clip
 
-    _wanted: Callable[[str, int], bool] | None = None
+    _predicate: Callable[[str, int], bool] | None = None
     _stop: int | None = None
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
 
-    def select(self, wanted: Callable[[str, int], bool], stop: int | None = None) -> None:
-        """Restricts the iteration to frames with `wanted(file, index)`, of numbers below `stop`.
+    def select(self, predicate: Callable[[str, int], bool], stop: int | None = None) -> None:
+        """Restricts the iteration to frames with `predicate(file, index)`, of numbers below `stop`.
 
-        To be called before iterating. A frame that is not wanted costs little, but a clip still
+        To be called before iterating. A frame that is left out costs little, but a clip still
         decodes it.
         """
-        self._wanted, self._stop = wanted, stop
+        self._predicate, self._stop = predicate, stop
 
     def _is_skipped(self, file: str, index: int) -> bool:
-        return self._wanted is not None and not self._wanted(file, index)
+        return self._predicate is not None and not self._predicate(file, index)
 
     @abstractmethod
     def close(self) -> None:
