@@ -25,8 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import compose
-from odfs_jax.training.loop import train
-from odfs_jax.training.setup import Setup
+from odfs_jax.training.train import train
 
 BLOCK = 10  # iterations, as many as from one line of the log to the next
 PAIRS = int(os.environ.get("BENCH_PAIRS", "7"))
@@ -36,7 +35,7 @@ class Timed:
     """A step; after each BLOCK of the loop's calls it times as many of its own."""
 
     def __init__(self, step: Callable) -> None:
-        self._step, self.lower = step, step.lower
+        self._step = step
         self._calls, self._start = 0, 0.0
         self.loop: list[float] = []  # seconds of each block
         self.bare: list[float] = []
@@ -58,18 +57,16 @@ class Timed:
 
 def main(workspace: Path, overrides: list[str]) -> None:
     use_huge_pages()
-    made: list[Timed] = []
-    original = Setup.step
+    timed: list[Timed] = []
 
-    def step(setup: Setup, devices: list[jax.Device]) -> Timed:
-        made.append(Timed(original(setup, devices)))
-        return made[-1]
+    def wrap(step: Callable) -> Timed:
+        timed.append(Timed(step))
+        return timed[-1]
 
-    Setup.step = step
     with tempfile.TemporaryDirectory() as folder:
         config = settings(workspace, folder, overrides)
-        train(config)
-    loop, bare = made[0].loop[1:], made[0].bare[1:]  # the first of each finds cold caches
+        train(config, wrap_step=wrap)
+    loop, bare = timed[0].loop[1:], timed[0].bare[1:]  # the first of each finds cold caches
     device = jax.local_devices()[0].device_kind
     write(f"loop_{config.model.name}_batch{config.batch_size}", {
         "device": device,

@@ -19,8 +19,9 @@ from omegaconf import OmegaConf
 
 from odfs_jax.config import compose
 from odfs_jax.data.faceset import OVERSAMPLING, Faceset
-from odfs_jax.training.plan import Need, Planner
-from odfs_jax.training.setup import Setup, make_setup
+from odfs_jax.training.memory import MemoryPlanner, Need
+from odfs_jax.training.objectives import make_objective
+from odfs_jax.training.objectives.base import Objective
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "performance.md"
@@ -44,35 +45,36 @@ def main() -> None:
 def measure(model: str, overrides: list[str]) -> Need:
     """What a step of `model` takes of one device."""
     config = compose("train", [f"model={model}", *overrides, f"batch_size={BATCH}"])
-    setup = make_setup(OmegaConf.to_container(config, resolve=True))
+    objective = make_objective(OmegaConf.to_container(config, resolve=True))
     devices = jax.local_devices()[:1]
-    planner = Planner(setup, {s: one_face(setup, s) for s in ("src", "dst")}, devices, free=0)
-    return planner.need(setup.step(devices), BATCH)
+    facesets = {side: one_face(objective, side) for side in objective.sides}
+    planner = MemoryPlanner(objective, facesets, devices, free=0)
+    return planner.need(objective.make_step(devices), BATCH)
 
 
-def one_face(setup: Setup, side: str) -> Faceset:
+def one_face(objective: Objective, side: str) -> Faceset:
     """A faceset as training would hold it, but for its number of faces."""
-    net = setup.net
-    views = (net.input_specs[side], *net.target_specs[side].values())
-    size = OVERSAMPLING * max(view.resolution for view in views)
+    specs = (objective.input_specs[side], *objective.target_specs[side].values())
+    size = OVERSAMPLING * max(spec.resolution for spec in specs)
     return Faceset(
-        np.zeros((1, size, size, 4), np.uint8),
+        np.zeros((1, size, size, 3 + len(objective.masks)), np.uint8),
         np.zeros((1, 2, 3), np.float32),
         np.zeros(1, np.float32),
-        net.input_specs[side],
+        objective.input_specs[side],
+        objective.masks,
     )
 
 
 def write_table(found: dict) -> None:
     """Puts the table between its two marks in the page."""
     lines = [
-        f"| GB at batch {BATCH} | parameters | optimiser | the step itself | default | lean |",
+        f"| GB at batch {BATCH} | parameters | optimizer | the step itself | default | lean |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for model, needs in sorted(found.items()):
         default, lean = needs["default"], needs["lean"]
         parts = [
-            default[part] / 1e9 for part in ("parameters", "optimiser", "activations", "total")
+            default[part] / 1e9 for part in ("parameters", "optimizer", "activations", "total")
         ]
         cells = [*(f"{gb:.2f}" for gb in parts), f"{lean['total'] / 1e9:.2f}"]
         lines.append(f"| {model} | {' | '.join(cells)} |")

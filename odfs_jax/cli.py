@@ -63,7 +63,7 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
 @command
 def train(config: DictConfig) -> None:
     """Trains a model on two facesets."""
-    from odfs_jax.training.loop import train
+    from odfs_jax.training.train import train
 
     train(config)
 

@@ -100,6 +100,11 @@ class OptimizerConfig:
 
 
 @dataclass
+class ObjectiveConfig:
+    name: str = MISSING
+
+
+@dataclass
 class AugmentConfig:
     rotation: float = MISSING
     scale: float = MISSING
@@ -217,6 +222,7 @@ class TrainConfig:
     freeze: list[str] = field(default_factory=list)
     reset: list[str] = field(default_factory=list)
     model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -13,7 +13,7 @@ from omegaconf import MISSING, OmegaConf
 
 from odfs_jax.config import SCHEMAS, compose, config_dir, require_complete
 from odfs_jax.errors import UserError
-from odfs_jax.training.setup import make_setup
+from odfs_jax.training.objectives import make_objective
 
 ROOT = Path(config_dir())
 COMMANDS = sorted(SCHEMAS)
@@ -62,7 +62,9 @@ def test_every_choice_composes_and_builds(command, group, choice):
     require_complete(config)
     if command != "train":
         return
-    net = make_setup(OmegaConf.to_container(config)).net  # which checks what the network rebuilds
+    net = make_objective(
+        OmegaConf.to_container(config)
+    ).net  # which checks what the network rebuilds
     _, dst = net.blank()
     swap = partial(net.init_with_output, jax.random.key(0), method="swap")
     (face, mask), _ = jax.eval_shape(swap, dst)

@@ -32,7 +32,7 @@ from odfs_jax.inference import Swapper, make_swapper
 from odfs_jax.provenance.signing import make_marking
 from odfs_jax.runtime import devices
 from odfs_jax.runtime.progress import progress
-from odfs_jax.training.checkpoint import load_for_inference
+from odfs_jax.saved_model import load_model
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,8 @@ def convert(config: DictConfig) -> None:
         # ---- The faces to swap, and the model ----
 
         targets = find_target_faces(aligned, source, selection)
-        model, params, src_eyes = load_for_inference(model_dir)
-        swapper = make_swapper(model, params, config.precision)
+        model = load_model(model_dir)
+        swapper = make_swapper(model.config, model.params, config.precision)
         log.info("model: %s", model_dir)
 
         # ---- A merger for each shot; shots with the same settings share one ----
@@ -78,7 +78,7 @@ def convert(config: DictConfig) -> None:
         for shot in shots:
             if shot.settings in mergers:
                 continue
-            dst_from_src = find_anchor(shot.merge.anchor, src_eyes, aligned, swapper)
+            dst_from_src = find_anchor(shot.merge.anchor, model.src_eyes, aligned, swapper)
             try:
                 merge = build_merge(swapper, shot.merge, dst_from_src)
             except UserError as error:
@@ -96,7 +96,7 @@ def convert(config: DictConfig) -> None:
         settings = ""
         if not result.suffix:  # a folder of pictures; a clip always begins at its first frame
             weights = hashlib.sha256()
-            for leaf in jax.tree.leaves(params):
+            for leaf in jax.tree.leaves(model.params):
                 weights.update(np.asarray(leaf).tobytes())
             files = [clip] if clip.is_file() else image_files(clip)
             states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]

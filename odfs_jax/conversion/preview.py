@@ -18,7 +18,7 @@ from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.target_faces import TargetFaces, find_target_faces
 from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.inference import Params, make_swapper
-from odfs_jax.training.checkpoint import load_for_inference
+from odfs_jax.saved_model import load_model
 
 MAX_MERGES = 16  # settings whose programs stay compiled
 MAX_FACES = 64  # faces whose network output is kept
@@ -36,8 +36,8 @@ class FramePreviewer:
 
         Raises UserError when the model or the clip cannot be read.
         """
-        model, params, self._src_eyes = load_for_inference(model_dir)
-        self._swapper = make_swapper(model, params)
+        model = load_model(model_dir)
+        self._swapper, self._src_eyes = make_swapper(model.config, model.params), model.src_eyes
         self._network = build_merge(self._swapper, OmegaConf.structured(MergeConfig("overlay")))
         self._reader = FrameReader(clip)
         self._aligned = aligned

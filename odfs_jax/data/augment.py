@@ -1,14 +1,15 @@
-"""Training samples, made on the device: transform, warp and cut in one resampling.
+"""Training samples, made on the device: transform, warp and crop in one resampling.
 
 Source: docs/reference_2018.md section 6.
 
-Coordinates run from a view's pixels back to the stored picture: out of the cut, out of the
-transform, through the warp. For each picture the stored one is then read once, bilinearly. All
-views of a face get the same transform, mirroring and light. Keys come first.
+Coordinates run from the pixels that a network takes or gives back to those of the stored picture:
+by its crop, by the random transform, through the warp. For each picture the stored one is then read
+once, bilinearly. All pictures of a face get the same transform, mirroring and light. Keys come
+first.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,86 +26,103 @@ TRUNCATE = 2.5  # sigmas
 def sample(
     key: jax.Array,
     image: jax.Array,
-    cut: jax.Array,
+    store_from_model: jax.Array,
     *,
-    seen: FaceSpec,
-    rebuilt: Mapping[str, FaceSpec],
-    settings: Mapping,
-) -> tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]:
-    """One training sample of a stored face: what the network sees, and what it must give back.
+    input_spec: FaceSpec,
+    target_specs: Mapping[str, FaceSpec],
+    masks: Sequence[str],
+    augment_cfg: Mapping,
+) -> tuple[jax.Array, dict[str, dict[str, jax.Array]]]:
+    """One training sample of a stored face: the network's input, and what it must give back.
 
-    `image` is uint8 [S, S, 3 + M] (RGB and masks, the hull's first), `cut` [2, 3] maps the pixels
-    of `seen` to stored ones, `settings` is an `AugmentConfig`. Returns the warped face [R,R,3] as
-    `seen` and, by the names of `rebuilt`, the face as each view gives it out [R,R,C] with its masks
-    [R,R,M]; float32 in [0, 1].
+    Args:
+        key: decides everything that is random.
+        image: the stored face, uint8 [S, S, 3 + M]: RGB, then a channel for each of `masks`.
+        store_from_model: [2, 3], maps the pixels of `input_spec` to those of `image`.
+        input_spec: the picture that the network takes.
+        target_specs: the pictures that it must give back, by name.
+        masks: the names of the M masks, "mask" and "eyes_mouth" say.
+        augment_cfg: an `AugmentConfig` as `at` gives it.
+
+    Returns the warped face [R, R, 3], and for each name of `target_specs` the face that was not
+    warped, {"face": [R, R, 1 or 3], and each of `masks`: [R, R, 1]}; float32 in [0, 1].
     """
     size = image.shape[0]
     key_transform, key_warp, key_flip, key_light = jax.random.split(key, 4)
-    flip = jax.random.bernoulli(key_flip, settings["flip"])
-    cut = jnp.where(flip, mirrored(cut, seen.resolution), cut)
-    to_stored = jnp_compose(random_transform(key_transform, size, settings), cut)
-    grid = random_grid(key_warp, settings["warp"])
-    light = random_light(key_light, seen, settings)
+    flip = jax.random.bernoulli(key_flip, augment_cfg["flip"])
+    mirrored = mirror(store_from_model, input_spec.resolution)
+    store_from_model = jnp.where(flip, mirrored, store_from_model)
+    transform = random_transform(key_transform, size, augment_cfg)
+    store_from_model = jnp_compose(transform, store_from_model)
+    grid = random_grid(key_warp, augment_cfg["warp"])
+    light = random_light(key_light, input_spec, augment_cfg)
     picture = image.astype(jnp.float32) / 255
-    finest = max(view.face_side for view in (seen, *rebuilt.values()))
+    finest = max(spec.face_side for spec in (input_spec, *target_specs.values()))
 
-    def face(view: FaceSpec, warp: bool) -> tuple[jax.Array, jax.Array]:
-        """(RGB [R,R,3], masks [R,R,M]) of `view`, read once from the stored picture."""
-        reads = math.ceil(finest / view.face_side - 1e-6)  # coarse beside the finest: average
-        matrix = jnp_compose(to_stored, jnp.asarray(seen.matrix_from(view)))
-        places = affine_coordinates(matrix, view.resolution, view.resolution, reads)
+    def read(spec: FaceSpec, warp: bool) -> tuple[jax.Array, jax.Array]:
+        """(RGB [R, R, 3], masks [R, R, M], none with the warp), read once from the stored one."""
+        reads = math.ceil(finest / spec.face_side - 1e-6)  # coarse beside the finest: average
+        matrix = jnp_compose(store_from_model, jnp.asarray(input_spec.matrix_from(spec)))
+        places = affine_coordinates(matrix, spec.resolution, spec.resolution, reads)
         if warp:
             places = warp_coordinates(grid, *places, size)
         layers = pixel_means(bilinear(picture[..., :3] if warp else picture, *places), reads)
-        return jnp.minimum(layers[..., :3] * light(view), 1), layers[..., 3:]
+        return jnp.minimum(layers[..., :3] * light(spec), 1), layers[..., 3:]
 
-    shown = seen.to_input(face(seen, warp=True)[0])
-    true = {name: (view, *face(view, warp=False)) for name, view in rebuilt.items()}
-    return shown, {name: (view.to_target(rgb), masks) for name, (view, rgb, masks) in true.items()}
+    warped, _ = read(input_spec, warp=True)
+    targets = {}
+    for name, spec in target_specs.items():
+        face, areas = read(spec, warp=False)
+        layers = {mask: areas[..., i : i + 1] for i, mask in enumerate(masks)}
+        targets[name] = {"face": spec.to_target(face)} | layers
+    return input_spec.to_input(warped), targets
 
 
-def at(settings: Mapping, step: jax.Array) -> dict:
-    """`settings` (an `AugmentConfig`) as they are at iteration `step`, for `sample`.
+def at(augment_cfg: Mapping, step: jax.Array) -> dict:
+    """An `AugmentConfig` as it is at iteration `step`: without a warp from `warp_until` on.
 
     Where a warped face went is uncertain, and the network answers that with blur. Late in a run it
-    has learnt what the warp is for, and `warp_until` ends it.
+    has learned what the warp is for, and a run without it sharpens.
     """
-    until = settings["warp_until"]
-    warp = settings["warp"] if until is None else jnp.where(step < until, settings["warp"], 0.0)
-    return {**settings, "warp": warp}
+    until = augment_cfg["warp_until"]
+    warp = (
+        augment_cfg["warp"] if until is None else jnp.where(step < until, augment_cfg["warp"], 0.0)
+    )
+    return {**augment_cfg, "warp": warp}
 
 
 def random_light(
-    key: jax.Array, seen: FaceSpec, settings: Mapping
+    key: jax.Array, input_spec: FaceSpec, augment_cfg: Mapping
 ) -> Callable[[FaceSpec], jax.Array]:
-    """light(view): factors [R, R, 3] of a random tint and of light that falls off across `seen`.
+    """light(spec): factors [R, R, 3] of a random tint and of light that falls off over the face.
 
     Not in the 2018 program: where src and dst were filmed in different light, the encoder can tell
-    them apart by colour alone, and the swap suffers. `settings` gives `color` and `light`.
+    them apart by color alone, and the swap suffers. `color` and `light` of `augment_cfg` are the
+    strengths; the light runs from edge to edge of `input_spec`.
     """
     key_color, key_light = jax.random.split(key)
-    tint = jnp.exp(settings["color"] * jax.random.uniform(key_color, (1, 1, 3), minval=-1.0))
-    overall, fall_down, fall_right = settings["light"] * jax.random.uniform(
+    tint = jnp.exp(augment_cfg["color"] * jax.random.uniform(key_color, (1, 1, 3), minval=-1.0))
+    overall, fall_down, fall_right = augment_cfg["light"] * jax.random.uniform(
         key_light, (3,), minval=-1.0
     )
 
-    def light(view: FaceSpec) -> jax.Array:
-        to_seen = jnp.asarray(seen.matrix_from(view))
-        places = affine_coordinates(to_seen, view.resolution, view.resolution)
-        down, right = (2 * place / (seen.resolution - 1) - 1 for place in places)  # -1 to 1
+    def light(spec: FaceSpec) -> jax.Array:
+        input_from_spec = jnp.asarray(input_spec.matrix_from(spec))
+        places = affine_coordinates(input_from_spec, spec.resolution, spec.resolution)
+        down, right = (2 * place / (input_spec.resolution - 1) - 1 for place in places)  # -1 to 1
         return tint * jnp.exp(overall + fall_down * down + fall_right * right)[..., None]
 
     return light
 
 
-def random_transform(key: jax.Array, size: int, settings: Mapping) -> jax.Array:
+def random_transform(key: jax.Array, size: int, augment_cfg: Mapping) -> jax.Array:
     """Matrix [2, 3] of a random rotation, scale and shift about the middle of `size` pixels."""
     angle, scale, right, down = jax.random.uniform(key, (4,), minval=-1.0)
-    angle = jnp.deg2rad(settings["rotation"]) * angle
-    scale = 1 + settings["scale"] * scale
+    angle = jnp.deg2rad(augment_cfg["rotation"]) * angle
+    scale = 1 + augment_cfg["scale"] * scale
     cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
     middle = (size - 1) / 2
-    shift = settings["shift"] * size
+    shift = augment_cfg["shift"] * size
     x = middle - cos * middle - sin * middle + shift * right
     y = middle + sin * middle - cos * middle + shift * down
     return jnp.stack([jnp.stack([cos, sin, x]), jnp.stack([-sin, cos, y])])
@@ -135,9 +153,10 @@ def warp_coordinates(
     return rows + shift[..., 0], cols + shift[..., 1]
 
 
-def mirrored(cut: jax.Array, resolution: int) -> jax.Array:
-    """`cut` [2, 3] of a picture `resolution` pixels wide, read from right to left."""
-    return jnp.stack([-cut[:, 0], cut[:, 1], cut[:, 2] + (resolution - 1) * cut[:, 0]], axis=1)
+def mirror(store_from_model: jax.Array, resolution: int) -> jax.Array:
+    """The matrix [2, 3] that reads a picture `resolution` pixels wide from right to left."""
+    right, down, origin = store_from_model.T
+    return jnp.stack([-right, down, origin + (resolution - 1) * right], axis=1)
 
 
 def _enlarge(cells: int) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Getting the faces of a step's batch to the devices. Which they are: `sampling`."""
+"""The faces of a step's batch, brought to the devices; `data/sampling.py` says which they are."""
 
 import logging
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from odfs_jax.data.augment import mirrored
+from odfs_jax.data.augment import mirror
 from odfs_jax.data.faceset import Faceset
 from odfs_jax.data.sampling import SAMPLINGS, Draw, Faces
 
@@ -19,11 +19,12 @@ log = logging.getLogger(__name__)
 DEVICE_SHARE = 0.3  # of a device's memory that the facesets may take
 AHEAD = 2  # batches prepared in advance when the facesets stay on the host
 
+# side -> (images uint8 [..., S, S, 3 + M], store_from_model float32 [..., 2, 3]) as in `Faceset`
 Batch = dict[str, tuple[jax.Array, jax.Array]]
 
 
 def own_part(draws: jax.Array, devices: int) -> jax.Array:
-    """What this process, with its `devices`, gets of `draws` [steps, B]: [devices, steps, B/D].
+    """This process's part, on its `devices`, of `draws` [steps, B]: [devices, steps, B/D].
 
     D counts the devices of all processes, in their order. A single step has no axis of its own.
     """
@@ -41,26 +42,27 @@ def make_batches(
     steps: int = 1,
     sampling: str = "uniform",
 ) -> Callable[[int], Batch]:
-    """batch(step): the faces of `steps` steps from `step` on, laid out as `own_part` says.
+    """batch(step) -> the faces of `steps` steps from `step` on, [devices, steps, B/D, ...].
 
-    Their leading axis is split by `sharding`, over the devices of this process. `sampling` is one
-    of `SAMPLINGS`.
+    A single step has no axis of its own. The leading axis is split by `sharding` over the devices
+    of this process; D counts those of all processes. `sampling` is a key of SAMPLINGS.
+
     The facesets live on the devices when they fit into DEVICE_SHARE of the memory, else on the
     host, from where a thread sends batches ahead of time; the log says which.
     """
-    draw = SAMPLINGS[sampling]({side: f.yaws for side, f in facesets.items()}, batch_size)
+    draw = SAMPLINGS[sampling](facesets, batch_size)
     size, fits = stored_bytes(facesets, next(iter(sharding.device_set)))
     counts = ", ".join(f"{len(f)} {side}" for side, f in facesets.items())
     where = "on the device" if fits else "on the host, batches are prefetched"
     log.info("facesets: %s faces, %.0f MB, %s", counts, size / 1e6, where)
-    stores = {side: (f.images, _both_ways(f)) for side, f in facesets.items()}
+    stores = {side: (f.images, _with_mirrored(f)) for side, f in facesets.items()}
     make = _from_device if fits else _from_host
     return make(stores, draw, key, sharding, steps)
 
 
 def stored_bytes(facesets: dict[str, Faceset], device: jax.Device) -> tuple[int, bool]:
-    """(bytes of the facesets, whether they are to lie on `device`)."""
-    size = sum(f.images.nbytes + f.cuts.nbytes for f in facesets.values())
+    """(bytes of the facesets, True when they are to lie on `device`)."""
+    size = sum(f.images.nbytes + f.store_from_model.nbytes for f in facesets.values())
     limit = (device.memory_stats() or {}).get("bytes_limit")
     return size, limit is None or size <= DEVICE_SHARE * limit  # a CPU has no limit of its own
 
@@ -68,7 +70,7 @@ def stored_bytes(facesets: dict[str, Faceset], device: jax.Device) -> tuple[int,
 def batch_shapes(
     facesets: dict[str, Faceset], batch_size: int, sharding: NamedSharding, steps: int = 1
 ) -> Batch:
-    """What `make_batches` gives for one process, as shapes and types."""
+    """The shapes and types of the batches that `make_batches` makes in a single process."""
     devices = sharding.mesh.devices.size
     lead = (
         (devices, batch_size // devices) if steps == 1 else (devices, steps, batch_size // devices)
@@ -77,19 +79,20 @@ def batch_shapes(
     def shape(store: np.ndarray) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((*lead, *store.shape[1:]), store.dtype, sharding=sharding)
 
-    return {side: (shape(f.images), shape(f.cuts)) for side, f in facesets.items()}
+    return {side: (shape(f.images), shape(f.store_from_model)) for side, f in facesets.items()}
 
 
-def _both_ways(faceset: Faceset) -> np.ndarray:
-    """float32 [N, 2, 2, 3]: each cut as it is, and of the mirror image."""
-    flipped = jax.vmap(mirrored, (0, None))(faceset.cuts, faceset.seen.resolution)
-    return np.stack([faceset.cuts, np.asarray(flipped)], axis=1)
+def _with_mirrored(faceset: Faceset) -> np.ndarray:
+    """float32 [N, 2, 2, 3]: the matrix of each face as it is, and of its mirror image."""
+    matrices = faceset.store_from_model
+    mirrored = jax.vmap(mirror, (0, None))(matrices, faceset.input_spec.resolution)
+    return np.stack([matrices, np.asarray(mirrored)], axis=1)
 
 
 def _take(store: tuple, faces: Faces) -> tuple:
-    """(images, cuts) of `faces` out of a store, which may lie on the host or on a device."""
-    (images, cuts), (chosen, mirror) = store, faces
-    return images[chosen], cuts[chosen, mirror]
+    """(images, matrices) of `faces` out of a store, which may lie on the host or on a device."""
+    (images, matrices), (chosen, mirrored) = store, faces
+    return images[chosen], matrices[chosen, mirrored]
 
 
 def _from_device(stores, draw, key, sharding, steps=1) -> Callable[[int], Batch]:

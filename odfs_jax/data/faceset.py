@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,17 +24,18 @@ from odfs_jax.faces.types import FaceType
 log = logging.getLogger(__name__)
 
 OVERSAMPLING = 2  # stored pixels for a model pixel: fine enough to resample, coarse enough to fit
+MASKS = {"mask": face_mask, "eyes_mouth": eyes_mouth_mask}  # (landmarks, height, width) -> uint8
 
 
 @dataclass(frozen=True)
 class Faceset:
-    """Faces on the host. `cuts` map the pixels of `seen` to stored pixels."""
+    """Faces on the host."""
 
-    # uint8 [N, S, S, 4]: RGB and hull mask (0 or 255 before reduction); a fifth: eyes and mouth
-    images: np.ndarray
-    cuts: np.ndarray  # float32 [N, 2, 3]
+    images: np.ndarray  # uint8 [N, S, S, 3 + M]: RGB, then `masks`, 0 to 255
+    store_from_model: np.ndarray  # float32 [N, 2, 3]: pixels of `input_spec` to those of `images`
     yaws: np.ndarray  # float32 [N], degrees, > 0: towards the picture's right
-    seen: FaceSpec
+    input_spec: FaceSpec  # how the network takes the faces in
+    masks: tuple[str, ...] = ("mask",)  # the names of the M masks, keys of MASKS
 
     def __len__(self) -> int:
         return len(self.images)
@@ -43,20 +44,20 @@ class Faceset:
 def load_faceset(
     folder: Path,
     side: str,
-    seen: FaceSpec,
-    rebuilt: Collection[FaceSpec] = (),
-    eyes_mouth: bool = False,
+    input_spec: FaceSpec,
+    target_specs: Collection[FaceSpec] = (),
+    masks: Sequence[str] = ("mask",),
 ) -> Faceset:
-    """Reads the aligned faces of `side` for a model that sees them as `seen`.
+    """Reads the aligned faces of `side` for a network that takes them in as `input_spec`.
 
-    They are stored as finely as `seen` and what must be `rebuilt` of them need. With `eyes_mouth`
-    the pictures have the mask of eyes and mouth as a fifth channel.
+    They are stored as finely as `input_spec` and `target_specs`, what the network gives back of
+    them, need. `masks` are keys of MASKS, each a channel after RGB.
 
     A file that cannot be used is named, skipped and counted. Raises UserError when none is left,
     or when the model needs a larger face type than the files show.
     """
     files = aligned_files(folder, side)
-    load = partial(_load, views=(seen, *rebuilt), eyes_mouth=eyes_mouth)
+    load = partial(_load, views=(input_spec, *target_specs), masks=masks)
     read, bad = read_files(files, load, f"reading {side} faces")
     for error in bad:
         log.warning("skipped %s", error)
@@ -66,16 +67,16 @@ def load_faceset(
         log.warning("%s: %d of %d files skipped", folder, len(bad), len(files))
     faces = [face for _, face in read]
     size = max(image.shape[0] for image, _, _ in faces)
-    images, cuts = zip(*(_resized(image, cut, size) for image, cut, _ in faces), strict=True)
+    images, matrices = zip(*(_resized(*face[:2], size) for face in faces), strict=True)
     yaws = np.array([yaw for _, _, yaw in faces], np.float32)
-    return Faceset(np.stack(images), np.stack(cuts), yaws, seen)
+    return Faceset(np.stack(images), np.stack(matrices), yaws, input_spec, tuple(masks))
 
 
 def read_eyes(folder: Path, side: str, face_type: FaceType) -> np.ndarray:
-    """`frontal_eyes` [12, 2] of the faces of `side`, from what the files carry.
+    """`frontal_eyes` [12, 2] of the aligned faces of `side`, from what the files carry.
 
-    Files that cannot be used are passed over: whoever reads the faces themselves names them.
-    Raises UserError when none is left.
+    Files that cannot be used are left out without a word, for `load_faceset` names them. Raises
+    UserError when none is left.
     """
     landmarks, yaws = [], []
     for path in aligned_files(folder, side):
@@ -98,9 +99,9 @@ def stored_size(face: FaceData, views: Collection[FaceSpec]) -> int:
 
 
 def _load(
-    path: Path, views: tuple[FaceSpec, ...], eyes_mouth: bool
+    path: Path, views: tuple[FaceSpec, ...], masks: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """(uint8 [S, S, 4 or 5], cut float32 [2, 3] of the first view, yaw) of one file."""
+    """(image uint8 [S, S, 3 + M], store_from_model [2, 3] of the first view, yaw) of one file."""
     image, face = read_image_and_face(path)
     needed = max((view.face_type for view in views), key=lambda face_type: face_type.padding)
     if not face.face_type.contains(needed):
@@ -110,21 +111,19 @@ def _load(
         )
     try:
         if not face.face_type.turns:
-            image, face = _cut_out(image, face, needed, views)
-        to_model = alignment_matrix(face.landmarks, views[0].face_type, views[0].resolution)
+            image, face = _turned(image, face, needed, views)
+        model_from_image = alignment_matrix(face.landmarks, views[0].face_type, views[0].resolution)
     except ValueError as error:
         raise BadFileError(path, str(error)) from error
-    masks = [face_mask, eyes_mouth_mask] if eyes_mouth else [face_mask]
-    areas = [mask(face.landmarks, face.size, face.size) for mask in masks]
-    whole = np.concatenate([image, np.stack(areas, axis=-1)], axis=-1)
-    size = stored_size(face, views)
-    return *_resized(whole, invert(to_model), size), face.pose.yaw
+    areas = [MASKS[mask](face.landmarks, face.size, face.size) for mask in masks]
+    layers = np.concatenate([image, np.stack(areas, axis=-1)], axis=-1)
+    return *_resized(layers, invert(model_from_image), stored_size(face, views)), face.pose.yaw
 
 
-def _cut_out(
+def _turned(
     image: np.ndarray, face: FaceData, face_type: FaceType, views: Collection[FaceSpec]
 ) -> tuple[np.ndarray, FaceData]:
-    """The face as a picture of `face_type`, which turns with it, no finer than it is kept."""
+    """The face cropped as `face_type`, which turns with the head, no finer than it is kept."""
     unit = alignment_matrix(face.landmarks, face_type, 1)
     size = max(1, round(1 / math.sqrt(np.linalg.det(unit[:, :2]))))  # pixels that there are
     size = stored_size(replace(face, face_type=face_type, size=size), views)
@@ -134,16 +133,18 @@ def _cut_out(
     return crop.crop_face(image, matrix, size), changed
 
 
-def _resized(image: np.ndarray, cut: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The picture at `size` pixels and its `cut` in those pixels."""
+def _resized(
+    image: np.ndarray, store_from_model: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The picture at `size` pixels, and the matrix to its pixels."""
     old = image.shape[0]
     if old == size:
-        return image, cut.astype(np.float32)
+        return image, store_from_model.astype(np.float32)
     method = cv2.INTER_AREA if size < old else cv2.INTER_LINEAR
     factor = size / old
-    cut = cut * factor
-    cut[:, 2] += (factor - 1) / 2  # resizing keeps the picture's edges, not its pixel centres
+    matrix = store_from_model * factor
+    matrix[:, 2] += (factor - 1) / 2  # resizing keeps the picture's edges, not its pixel centers
     layers = [  # one by one, for OpenCV averages four channels at the most
         cv2.resize(layer, (size, size), interpolation=method) for layer in np.moveaxis(image, -1, 0)
     ]
-    return np.stack(layers, axis=-1), cut.astype(np.float32)
+    return np.stack(layers, axis=-1), matrix.astype(np.float32)

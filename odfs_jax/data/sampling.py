@@ -1,6 +1,7 @@
-"""Which faces make up a step's batch: `data.sampling`. Pure, on the device, from (key, step) only.
+"""Which faces make up a step's batch: the choices of `data.sampling`.
 
-A resumed run draws what an unbroken one would have.
+A draw is pure, runs on the device and depends on key and step only, so a resumed run draws what an
+unbroken one would have.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from odfs_jax.data.faceset import Faceset
+
 BINS = 64  # of the yaw, from -90 to 90 degrees: docs/reference_2018.md section 6
 
 Faces = tuple[jax.Array, jax.Array]  # int32 [B] each: which faces, and 1 where mirrored
@@ -16,29 +19,29 @@ Faces = tuple[jax.Array, jax.Array]  # int32 [B] each: which faces, and 1 where 
 Draw = Callable[[jax.Array, jax.Array], dict[str, Faces]]
 
 
-def uniform(yaws: Mapping[str, np.ndarray], batch_size: int) -> Draw:
+def uniform(facesets: Mapping[str, Faceset], batch_size: int) -> Draw:
     """Every face once an epoch, in a new random order each time; src and dst independently."""
 
     def draw(key: jax.Array, step: jax.Array) -> dict[str, Faces]:
         as_they_are = jnp.zeros(batch_size, jnp.int32)
         return {
             side: (
-                in_turn(jax.random.fold_in(key, i), step, len(yaws[side]), batch_size),
+                epoch_order(jax.random.fold_in(key, i), step, len(facesets[side]), batch_size),
                 as_they_are,
             )
-            for i, side in enumerate(sorted(yaws))
+            for i, side in enumerate(sorted(facesets))
         }
 
     return draw
 
 
-def yaw_matched(yaws: Mapping[str, np.ndarray], batch_size: int) -> Draw:
+def yaw_matched(facesets: Mapping[str, Faceset], batch_size: int) -> Draw:
     """src's head turned as dst's is: LIAEF128YAW of docs/reference_2018.md section 6.
 
     A yaw bin that dst has is drawn first, then a dst face of it and a src face of the nearest bin
     that src has; src's is mirrored where it is nearer so.
     """
-    bins = {side: bins_of(y) for side, y in yaws.items()}
+    bins = {side: yaw_bins(faceset.yaws) for side, faceset in facesets.items()}
     faces = {side: np.argsort(b, kind="stable") for side, b in bins.items()}  # bin after bin
     counts = {side: np.bincount(b, minlength=BINS) for side, b in bins.items()}
     firsts = {side: np.cumsum(count) - count for side, count in counts.items()}
@@ -62,14 +65,14 @@ def yaw_matched(yaws: Mapping[str, np.ndarray], batch_size: int) -> Draw:
     return draw
 
 
-SAMPLINGS: dict[str, Callable[[Mapping[str, np.ndarray], int], Draw]] = {
+SAMPLINGS: dict[str, Callable[[Mapping[str, Faceset], int], Draw]] = {
     "uniform": uniform,
     "yaw_matched": yaw_matched,
 }
 
 
-def in_turn(key: jax.Array, step: jax.Array, count: int, batch_size: int) -> jax.Array:
-    """The faces of step number `step`, one epoch after the other: int32 [batch_size] < count."""
+def epoch_order(key: jax.Array, step: jax.Array, count: int, batch_size: int) -> jax.Array:
+    """The faces of step number `step` of `count`, each once an epoch: int32 [batch_size]."""
     place = step * batch_size + jnp.arange(batch_size)
     first = step * batch_size // count
     epochs = first + jnp.arange((batch_size - 1) // count + 2)  # as many as a batch can touch
@@ -80,7 +83,7 @@ def in_turn(key: jax.Array, step: jax.Array, count: int, batch_size: int) -> jax
     return jax.vmap(order)(epochs)[place // count - first, place % count]
 
 
-def bins_of(yaws: np.ndarray) -> np.ndarray:
+def yaw_bins(yaws: np.ndarray) -> np.ndarray:
     """int [N] in 0..63: the bin of each yaw in degrees; the mirror image of bin b is 63 - b."""
     return np.clip(np.floor((yaws / 90 + 1) * (BINS / 2)), 0, BINS - 1).astype(int)
 

@@ -1,8 +1,16 @@
 """Loss functions: pure, batched, float32; pictures are [N, H, W, C] in [0, 1]."""
 
-from odfs_jax.losses.dssim import dssim
-from odfs_jax.losses.ms_ssim import ms_dssim
-from odfs_jax.losses.pixel import mae, mse
-from odfs_jax.losses.swap import FACE_LOSSES, MASK_LOSSES, make_loss
+from odfs_jax.losses.ssim import dssim, ms_dssim
+from odfs_jax.losses.swap import SwapLoss, make_loss
+from odfs_jax.losses.terms import FACE_LOSSES, MASK_LOSSES, mae, mse
 
-__all__ = ["FACE_LOSSES", "MASK_LOSSES", "dssim", "mae", "make_loss", "ms_dssim", "mse"]
+__all__ = [
+    "FACE_LOSSES",
+    "MASK_LOSSES",
+    "SwapLoss",
+    "dssim",
+    "mae",
+    "make_loss",
+    "ms_dssim",
+    "mse",
+]

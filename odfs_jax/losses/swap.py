@@ -1,79 +1,80 @@
-"""The training loss of a swap network: face and mask terms of both people.
+"""What a swap network minimizes: terms of the face and of its mask, for every picture it gives.
 
 Source: docs/reference_2018.md section 8.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from odfs_jax.errors import UserError
-from odfs_jax.losses.dssim import dssim
-from odfs_jax.losses.ms_ssim import ms_dssim
-from odfs_jax.losses.pixel import mae, mae_inside, mse
+from odfs_jax.losses.terms import FACE_LOSSES, MASK_LOSSES, mae_inside
 
-# (face [N,H,W,C], mask [N,H,W,1]); a target's mask has a second channel, eyes and mouth, where
-# loss.eyes_mouth asks for it.
-Pair = tuple[jax.Array, jax.Array]
-PairLoss = Callable[[jax.Array, jax.Array], jax.Array]
+Output = tuple[jax.Array, jax.Array]  # (face [N,H,W,C], mask [N,H,W,1]) of the network
+# "face" [N,H,W,C] and masks [N,H,W,1]: "mask", of the whole face, and "eyes_mouth" where it is read
+Target = dict[str, jax.Array]
+# What is compared, of a target or of an output: "face", "mask", "eyes_mouth" (targets only), and
+# "counted", the face where it counts and black elsewhere.
+Pictures = dict[str, jax.Array]
+Term = Callable[[Pictures, Pictures], jax.Array]  # (of the target, of the output) -> [N]
+Weight = float | Callable[[jax.Array], jax.Array]  # or a function of the iteration
 
-FACE_LOSSES: dict[str, PairLoss] = {"dssim": dssim, "ms_ssim": ms_dssim, "mae": mae, "mse": mse}
-MASK_LOSSES: dict[str, PairLoss] = {"mae": mae, "mse": mse}
 
+@dataclass(frozen=True, eq=False)  # jax.jit wants a hash of what it compiles
+class SwapLoss:
+    """A weighted sum of named terms.
 
-def make_loss(
-    config: Mapping[str, Any],
-) -> Callable[[Mapping[str, Pair], Mapping[str, Pair]], tuple[jax.Array, dict[str, jax.Array]]]:
-    """loss(outputs, targets) -> (scalar, metrics) of a `LossConfig`. Raises UserError.
-
-    `outputs` and `targets` hold a (face, mask) pair for each output that the network declares, most
-    often "src" and "dst". Every term is a mean over the batch, so that the mean over devices is the
-    loss of the whole batch. `metrics` holds the terms of each output: its face terms together, as
-    weighted, the others unweighted.
+    The face counts inside the mask grown by `margin` (a share of the width), or everywhere where it
+    is not `masked`. Terms named "face/..." make up the sum "face" of the log line.
     """
-    face_terms = _face_terms(config["face"])
-    _check(config)
-    mask_loss = MASK_LOSSES[config["mask"]]
 
-    def pair_loss(output: Pair, target: Pair) -> tuple[jax.Array, dict[str, jax.Array]]:
-        face, mask = output
-        true_face, true_mask = target[0], target[1][..., :1]
-        inside = (
-            dilate(true_mask, config["margin"]) if config["masked"] else jnp.ones_like(true_mask)
-        )
-        seen = true_face * inside, face * inside
-        terms = {
-            "face": sum(weight * term(*seen).mean() for term, weight in face_terms),
-            "mask": mask_loss(true_mask, mask).mean(),
-        }
-        total = terms["face"] + config["mask_weight"] * terms["mask"]
-        if config["eyes_mouth"]:
-            terms["eyes_mouth"] = mae_inside(true_face, face, target[1][..., 1:]).mean()
-            total += config["eyes_mouth"] * terms["eyes_mouth"]
-        return total, terms
+    terms: dict[str, tuple[Weight, Term]]
+    masks: tuple[str, ...]  # that the terms read of a target, by name
+    masked: bool
+    margin: float
 
-    def loss(outputs, targets):
-        total, metrics = 0.0, {}
-        for output in sorted(targets):
-            part, terms = pair_loss(outputs[output], targets[output])
-            total += part
-            metrics |= {f"{output}_{name}": term for name, term in terms.items()}
-        return total, metrics
+    def __call__(
+        self, outputs: Mapping[str, Output], targets: Mapping[str, Target], step: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """(loss, metrics) of a batch at iteration `step`; float32 scalars.
 
-    return loss
+        `outputs` and `targets` have an entry for each picture that the network declares, most often
+        "src" and "dst". Every term is a mean over the batch, so that the mean over devices is the
+        loss of the whole batch. The metrics of the output "src" are "src_face", the weighted sum of
+        its face terms, and unweighted every term: "src_mask", "src_eyes_mouth", "src_face/dssim".
+        """
+        loss, metrics = 0.0, {}
+        for name in sorted(targets):
+            part, terms = self._of_picture(outputs[name], targets[name], step)
+            loss += part
+            metrics |= {f"{name}_{term}": value for term, value in terms.items()}
+        return loss, metrics
+
+    def _of_picture(
+        self, output: Output, target: Target, step: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        (face, mask), true_mask = output, target["mask"]
+        area = dilate(true_mask, self.margin) if self.masked else jnp.ones_like(true_mask)
+        wanted = target | {"counted": target["face"] * area}
+        given = {"face": face, "mask": mask, "counted": face * area}
+        of_face, of_rest, metrics = 0.0, [], {}
+        for name, (weight, term) in self.terms.items():
+            value = term(wanted, given).mean()
+            weighted = (weight(step) if callable(weight) else weight) * value
+            metrics[name] = value
+            if name.startswith("face/"):
+                of_face += weighted
+            else:
+                of_rest.append(weighted)
+        return sum(of_rest, of_face), {"face": of_face} | metrics
 
 
-def dilate(masks: jax.Array, margin: float) -> jax.Array:
-    """`masks` [N, H, W, 1], grown to all sides by `margin` of the width."""
-    reach = 2 * round(margin * masks.shape[2]) + 1
-    for window in ((1, reach, 1, 1), (1, 1, reach, 1)):
-        masks = jax.lax.reduce_window(masks, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), "SAME")
-    return masks
-
-
-def _check(config: Mapping[str, Any]) -> None:
+def make_loss(config: Mapping[str, Any]) -> SwapLoss:
+    """The loss of a `LossConfig`. Raises UserError naming the key that does not fit."""
+    terms = _face_terms(config["face"])
     if config["mask"] not in MASK_LOSSES:
         expected = ", ".join(MASK_LOSSES)
         raise UserError(f"loss.mask={config['mask']}: expected one of {expected}")
@@ -81,12 +82,37 @@ def _check(config: Mapping[str, Any]) -> None:
         _check_weight(name, config[name])
     if not 0 <= config["margin"] <= 0.5:
         raise UserError(f"loss.margin={config['margin']}: expected a share of the width, 0 .. 0.5")
+    masks, mask_loss = ("mask",), MASK_LOSSES[config["mask"]]
+    terms["mask"] = (
+        config["mask_weight"],
+        lambda target, output: mask_loss(target["mask"], output["mask"]),
+    )
+    if config["eyes_mouth"]:
+        masks += ("eyes_mouth",)
+        terms["eyes_mouth"] = (
+            config["eyes_mouth"],
+            lambda target, output: mae_inside(target["face"], output["face"], target["eyes_mouth"]),
+        )
+    return SwapLoss(terms, masks, config["masked"], config["margin"])
 
 
-def _face_terms(weights: Mapping[str, float]) -> list[tuple[PairLoss, float]]:
+def dilate(masks: jax.Array, margin: float) -> jax.Array:
+    """`masks` [N, H, W, 1], grown to all sides by `margin`, a share of the width."""
+    size = 2 * round(margin * masks.shape[2]) + 1
+    for window in ((1, size, 1, 1), (1, 1, size, 1)):
+        masks = jax.lax.reduce_window(masks, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), "SAME")
+    return masks
+
+
+def _face_terms(weights: Mapping[str, float]) -> dict[str, tuple[Weight, Term]]:
     for name, weight in weights.items():
         _check_weight(f"face.{name}", weight)
-    terms = [(FACE_LOSSES[name], weight) for name, weight in weights.items() if weight]
+
+    def term(name: str) -> Term:
+        loss = FACE_LOSSES[name]
+        return lambda target, output: loss(target["counted"], output["counted"])
+
+    terms = {f"face/{name}": (weight, term(name)) for name, weight in weights.items() if weight}
     if not terms:
         names = ", ".join(f"loss.face.{name}" for name in FACE_LOSSES)
         raise UserError(f"loss.face: all weights are 0, expected one above: {names}")

@@ -1,25 +1,22 @@
-"""A model's folder: its checkpoints and what it is. The only file that knows orbax.
+"""The checkpoints of a run: written, and what a run starts from.
 
-<workspace>/models/<name>/
-    config.yaml            the settings of the last start, for people
-    checkpoints/<step>/    state, settings and loss history, written by orbax
+`odfs_jax/saved_model.py` says how they lie on the disk and reads them; orbax writes them, in the
+background.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from odfs_jax.config import ModelConfig
+from odfs_jax import saved_model
 from odfs_jax.errors import UserError
-from odfs_jax.nets import build_net
 from odfs_jax.runtime import distributed
-from odfs_jax.training.state import TrainState
+from odfs_jax.training.objectives.base import Objective
+from odfs_jax.training.partial import at_step, check_patterns, merge, patterns_of, reset
+from odfs_jax.training.state import NetState, TrainState
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +26,14 @@ IDENTITY = ("net", "face_type", "resolution", "width", "args")
 
 
 class Checkpoints:
-    """The checkpoints of one model folder. Saving goes on in the background."""
+    """The checkpoints of one model folder."""
 
     def __init__(self, folder: Path) -> None:
+        """Raises UserError when the folder cannot be written."""
         self.folder = folder
-        for name in ("absl", "asyncio"):  # orbax logs tracebacks of what it raises later anyway
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        saved_model.silence_orbax()
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, cleanup_tmp_directories=True)
-        names = ("state", "config", "history")
+        names = ("state", "config", "metadata", "history")
         try:
             self._manager = ocp.CheckpointManager(
                 (folder / "checkpoints").absolute(), options=options, item_names=names
@@ -48,10 +45,20 @@ class Checkpoints:
         """The last saved step, None when nothing was saved yet."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, config: dict, history: list) -> None:
-        """Copies `state` off the device and starts writing it; nothing to do when it stands.
+    @property
+    def latest_folder(self) -> Path:
+        """Where the last checkpoint lies."""
+        return self.folder / "checkpoints" / str(self.latest())
 
-        Raises UserError when this or the write before failed; finished checkpoints stay.
+    def save(
+        self, step: int, state: TrainState, config: dict, metadata: dict, history: list
+    ) -> None:
+        """Copies `state` off the device and starts writing it; does nothing when `step` is saved.
+
+        `config` is a `TrainConfig`; `metadata` is JSON, what `saved_model.SavedModel` tells beside
+        it; `history` has a row [step, {name: loss}] for each line of the log.
+
+        Raises UserError when this write or the one before it failed; finished checkpoints stay.
         """
         if self._manager.latest_step() == step:
             return
@@ -59,9 +66,10 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.PyTreeSave(distributed.as_one(state)),
+                    state=ocp.args.PyTreeSave(distributed.to_global(state)),
                     config=ocp.args.JsonSave(config),
-                    history=ocp.args.JsonSave({"rows": list(history)}),  # ours goes on growing
+                    metadata=ocp.args.JsonSave(metadata),
+                    history=ocp.args.JsonSave({"rows": list(history)}),  # the run's own grows on
                 ),
             )
         except Exception as error:  # orbax and tensorstore raise many kinds
@@ -75,45 +83,37 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def close(self) -> None:
-        """Gives up the folder. Raises UserError when a write that nobody waited for failed."""
+        """Ends the writing. Raises UserError when a write that nobody waited for failed."""
         try:
             self._manager.close()
         except Exception as error:
             raise self._failed(error) from error
 
-    def restore(self, like: Any) -> tuple[Any, dict, list]:
-        """(state, config, history) of the latest step; `like` gives shapes, types and devices.
+    def has_part(self, net: str, part: str, like: dict) -> bool:
+        """True when the last checkpoint holds "params", "opt" or "ema" of `net` as `like` is."""
+        return saved_model.has_part(self.latest_folder, net, part, like)
 
-        Parts of the saved state that `like` leaves out are not read.
+    def restore(self, like: dict) -> dict:
+        """The parts of the last state that `like` has, in its shapes, types and shardings.
+
+        `like` is {"nets": {name: {"params", "opt", "ema"}}, "key", "step"} or less of it.
         """
-        like = distributed.shapes_as_one(like)
-        how = ocp.checkpoint_utils.construct_restore_args(like)
-        state = ocp.args.PyTreeRestore(item=like, restore_args=how, partial_restore=True)
-        items = self._restore(state=state)
-        return distributed.as_own(items.state), items.config, items.history["rows"]
-
-    def holds(self, part: str, like: Any) -> bool:
-        """True when `part` of the latest state has the leaves of `like`, by name and shape."""
-        folder = self.folder.absolute() / "checkpoints" / str(self.latest()) / "state"
-        saved = ocp.PyTreeCheckpointer().metadata(folder).item_metadata
-        # None where it cannot be read: `restore` then says so.
-        return saved is not None and _shapes(saved.tree.get(part)) == _shapes(like)
+        like = distributed.to_global_shapes(like)
+        return distributed.to_local(saved_model.restore_state(self.latest_folder, like))
 
     def config(self) -> dict:
-        """The settings saved with the latest step."""
-        return self._restore().config
+        """The `TrainConfig` saved with the last checkpoint."""
+        return self._read_json("config")
 
-    def _restore(self, **state: ocp.args.PyTreeRestore) -> ocp.args.Composite:
-        notes = {"config": ocp.args.JsonRestore(), "history": ocp.args.JsonRestore()}
+    def history(self) -> list:
+        """The losses saved with the last checkpoint: a row [step, {name: loss}] a log line."""
+        return self._read_json("history")["rows"]
+
+    def _read_json(self, item: str) -> dict:
         try:
-            return self._manager.restore(self.latest(), args=ocp.args.Composite(**notes, **state))
-        except Exception as error:
-            where = self.folder / "checkpoints" / str(self.latest())
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"{where}: cannot be read ({reason}); remove this folder to go on from the "
-                "checkpoint before it"
-            ) from error
+            return saved_model.read_json(self.latest_folder, item)
+        except (OSError, ValueError) as error:
+            raise saved_model.damaged(self.latest_folder, error) from error
 
     def _failed(self, error: Exception) -> UserError:
         text = " ".join(str(error).split())
@@ -122,6 +122,17 @@ class Checkpoints:
         last = self._manager.latest_step()
         kept = "no checkpoint was made yet" if last is None else f"the checkpoint {last} is whole"
         return UserError(f"{self.folder}: the checkpoint was not written ({reason}); {kept}")
+
+
+def check_start(checkpoints: Checkpoints, objective: Objective) -> None:
+    """Raises UserError when the folder holds another model, or a pattern matches no parameter."""
+    for name, params in jax.eval_shape(objective.init_state).params.items():
+        for key in ("freeze", "reset"):
+            patterns = patterns_of(name, objective.config[key], objective.nets, objective.exported)
+            check_patterns(key, patterns, params)
+    if checkpoints.latest() is not None:
+        saved = checkpoints.config()["model"]
+        check_same_model(checkpoints.folder, saved, objective.config["model"])
 
 
 def check_same_model(folder: Path, saved: dict, wanted: dict) -> None:
@@ -134,70 +145,89 @@ def check_same_model(folder: Path, saved: dict, wanted: dict) -> None:
             )
 
 
-def load_for_inference(folder: Path) -> tuple[dict, dict, np.ndarray]:
-    """(ModelConfig as a dict, params on the first device, src's eyes [12, 2]) of a model folder.
+def start(
+    checkpoints: Checkpoints, objective: Objective, devices: list[jax.Device]
+) -> tuple[TrainState, list]:
+    """(state on `devices`, loss history) that a run begins with; `check_start` comes before it.
 
-    The eyes are `faces.align.frontal_eyes` of the faces it was trained on.
-
-    Raises UserError when the folder holds no checkpoint, or a damaged one.
+    The last checkpoint in the run's own folder, else the weights of another model (init_from),
+    else a new one. Then `reset`, in any of these.
     """
-    if not (folder / "checkpoints").is_dir():
-        raise UserError(f"{folder}: no trained model here; run: python train.py")
-    checkpoints = Checkpoints(folder)
-    try:
-        if checkpoints.latest() is None:
-            raise UserError(f"{folder}: no finished checkpoint; train a while longer")
-        saved = checkpoints.config()
-        model, eyes = _checked_model(folder, saved), _checked_eyes(folder, saved)
-        params = _restore_params(checkpoints, model)
-    finally:
-        checkpoints.close()
-    return model, params, eyes
+    config, copies = objective.config, distributed.replicated(devices)
+    fresh = jax.jit(objective.init_state, out_shardings=copies)
+    if checkpoints.latest() is None:
+        state, history = _begin(checkpoints.folder, objective, fresh(), copies), []
+    else:
+        state, history = _resume(checkpoints, objective, fresh, copies), checkpoints.history()
+    if config["reset"]:
+        patterns = {
+            name: patterns_of(name, config["reset"], objective.nets, objective.exported)
+            for name in objective.nets
+        }
+        reset_on_device = jax.jit(lambda *states: reset(*states, patterns), out_shardings=copies)
+        state = reset_on_device(state, fresh())
+        log.info("reset: %s; the optimiser begins anew", ", ".join(config["reset"]))
+    return state, history
 
 
-def _checked_model(folder: Path, saved: dict) -> dict:
-    """The model's settings, checked against the schema: the folder may be somebody else's."""
-    try:
-        model = OmegaConf.merge(OmegaConf.structured(ModelConfig), saved["model"])
-        return OmegaConf.to_container(model, throw_on_missing=True)
-    except (OmegaConfBaseException, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{folder}: its settings do not describe a model ({reason})") from error
+def _begin(
+    folder: Path, objective: Objective, state: TrainState, copies: jax.sharding.Sharding
+) -> TrainState:
+    """A new model, with the weights of another one where `init_from` names it."""
+    count = sum(p.size for p in jax.tree.leaves(state.params))
+    log.info("%s: a new model of %s parameters", folder, f"{count:,}")
+    if objective.config["init_from"] is None:
+        return state
+    other = Path(objective.config["init_from"])
+    net = state.nets[objective.exported]
+    params, lines = merge(net.params, saved_model.load_model(other).params)
+    total = len(jax.tree.leaves(params))
+    taken = total - sum(line.startswith("+") for line in lines)
+    rest = "".join(f"\n    {line}" for line in lines)
+    log.info("%s: %d of %d parameters taken over%s", other, taken, total, rest)
+    params = jax.device_put(params, copies)
+    ema = None if net.ema is None else jax.tree.map(jax.numpy.copy, params)
+    net = net.replace(params=params, ema=ema)
+    return state.replace(nets=state.nets | {objective.exported: net})
 
 
-def _checked_eyes(folder: Path, saved: dict) -> np.ndarray:
-    try:
-        eyes = np.array(saved["src_eyes"], np.float64)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}: its notes on src's eyes cannot be read") from error
-    if eyes.shape != (12, 2) or not np.isfinite(eyes).all():
-        raise UserError(f"{folder}: its notes on src's eyes are not 12 points")
-    return eyes
+def _resume(
+    checkpoints: Checkpoints,
+    objective: Objective,
+    fresh: Callable[[], TrainState],
+    copies: jax.sharding.Sharding,
+) -> TrainState:
+    """The saved state. What the settings ask for and the checkpoint lacks begins here."""
+    like = jax.eval_shape(objective.init_state)
+    saved: dict[str, dict] = {}  # network -> its parts that the checkpoint has
+    for name, net in like.nets.items():
+        # The exported network's parameters must be there: restoring them says what is wrong.
+        if name == objective.exported or checkpoints.has_part(name, "params", net.params):
+            saved[name] = {"params": net.params}
+            for part in ("opt", "ema"):
+                wanted = getattr(net, part)
+                if wanted is not None and checkpoints.has_part(name, part, wanted):
+                    saved[name][part] = wanted
+    parts = {"nets": saved, "key": like.key, "step": like.step}
+    found = checkpoints.restore(saved_model.on(copies, parts))
+    log.info("%s: resuming at iteration %d", checkpoints.folder, checkpoints.latest())
+    if objective.config["init_from"] is not None:
+        log.info("init_from=%s is for new models only: not read", objective.config["init_from"])
 
-
-def _restore_params(checkpoints: Checkpoints, model: dict) -> dict:
-    """Only the weights, their mean where there is one: the optimiser's moments are never read."""
-    net = build_net(model)
-    like = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
-    part = "ema" if checkpoints.holds("ema", like) else "params"
-    state, _, _ = checkpoints.restore({part: on(first_device(), like)})
-    return state[part]
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """{path: shape}, the same for a tree and for what orbax says of it."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-        for path, leaf in leaves
-    }
-
-
-def first_device() -> jax.sharding.Sharding:
-    """Where a single copy goes."""
-    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-
-def on(sharding: jax.sharding.Sharding, tree: Any) -> Any:
-    """`tree`'s shapes and types, to be restored under `sharding`."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+    step, nets = found["step"], {}
+    for name, net in like.nets.items():
+        label = "" if name == objective.exported else f"{name}: "
+        parts = found["nets"].get(name)
+        if parts is None:
+            log.info("%snot in the checkpoint, begins fresh", label)
+            new = fresh().nets[name]
+            nets[name] = new.replace(opt=at_step(new.opt, step))
+            continue
+        if "opt" not in parts:
+            log.info("%soptimizer or freeze has changed: the optimiser begins anew", label)
+            parts["opt"] = at_step(fresh().nets[name].opt, step)
+        if net.ema is not None and "ema" not in parts:
+            log.info("%sema: the mean of the weights begins here", label)
+            parts["ema"] = jax.tree.map(jax.numpy.copy, parts["params"])
+        nets[name] = NetState(**parts)
+    return TrainState(nets, found["key"], step)

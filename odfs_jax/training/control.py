@@ -1,72 +1,102 @@
-"""How a run is watched and steered from outside: files in `control/` of the model's folder.
+"""How a run is watched and steered from outside: a folder of files, signals, a window.
 
-status.json     written by the run every second: where it stands (`Control._status`)
-lock            held by the run as long as it lives, whatever kills it
-save, refresh, next, stop    empty files; whoever may write here asks for one by making it
+Files in `control/` of the model's folder:
+
+    status.json     written by the run every second: where it stands
+    lock            held by the run as long as it lives, whatever kills it
+    save, refresh, next, stop    empty files; whoever may write here asks for one by making it
 
 Nothing but the four names is taken, only from the run's own user, and no content is read. The run
-needs nobody who watches; a thread of its own does all of this, the loop looks at a set.
+needs nobody who watches; a thread of its own does all of this, and the loop looks at a set.
+
+`preview=window` shows the last preview and the losses in an OpenCV window, with the keys of
+docs/reference_2018.md section 9:
+
+    s save      p refresh      Space other faces      Enter save and stop      Esc close the window
+
+The window is a process of its own that knows the run by its folder only: the run neither waits for
+it nor ends with it.
 """
 
 import fcntl
 import json
+import logging
 import os
+import signal
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import cv2
+import numpy as np
 import psutil
 
 from odfs_jax.errors import UserError
+from odfs_jax.training.metrics import PREVIEW, loss_curves, read_losses
+
+log = logging.getLogger(__name__)
 
 COMMANDS = ("save", "refresh", "next", "stop")
 POLL = 0.2  # seconds between two looks at the folder
 STATUS = 1.0  # seconds between two writes of the status
-TRIES = 5  # to own the folder, POLL seconds apart
-WINDOW = 30  # statuses that the rate is measured over
+LOCK_TRIES = 5  # POLL seconds apart
+RATE_STATUSES = 30  # over which the rate is measured
 FOLDER = "control"
+
+PREVIEWS = ("none", "window")  # the choices of the setting `preview`
+KEYS = {ord("s"): "save", ord("p"): "refresh", ord(" "): "next", 13: "stop", 10: "stop"}
+CLOSE_KEY = 27  # Esc
+REDRAW = 100  # milliseconds between two looks of the window at the folder
+HELP = "s save   p refresh   space next   enter stop"
 
 
 class Control:
-    """The run's end. `asked` holds the commands that wait; the loop discards what it has done."""
+    """The run's end of `control/`.
+
+    `commands` holds those that wait; the loop discards what it has done. `step` is the loop's to
+    set.
+    """
 
     def __init__(
-        self, folder: Path, facts: dict[str, Any], memory: Callable[[], int], leads: bool = True
+        self, folder: Path, facts: dict[str, Any], memory: Callable[[], int], enabled: bool = True
     ) -> None:
-        """`facts` go into the status as they are; `memory` gives the bytes in use.
+        """`facts` go into the status as they are; `memory` returns the bytes in use.
 
-        Of several processes of a run only the one that `leads` has anything to do with files.
+        Of several processes of a run one is `enabled`; the others neither read nor write files.
         """
-        self._leads = leads
-        self.asked: set[str] = set()
-        self.step = facts["step"]  # the loop moves it
+        self._enabled = enabled
+        self.commands: set[str] = set()
+        self.step = facts["step"]
         self._folder = folder / FOLDER
         self._facts = facts | {"pid": os.getpid(), "started": time.time()}
         self._memory = memory
-        self._steps: deque = deque(maxlen=WINDOW)
+        self._steps: deque = deque(maxlen=RATE_STATUSES)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def __enter__(self) -> Self:
         """Raises UserError when another process trains the same model."""
-        if not self._leads:
+        if not self._enabled:
             return self
         self._folder.mkdir(parents=True, exist_ok=True)
         os.chmod(self._folder, 0o700)
         self._lock = (self._folder / "lock").open("w")
         self._own()
-        self._take()  # what was asked of an earlier run
-        self.asked.clear()
+        self._take()  # commands to an earlier run
+        self.commands.clear()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._leads:
+        if not self._enabled:
             return
         self._over.set()
         self._thread.join()
@@ -74,7 +104,7 @@ class Control:
         self._lock.close()
 
     def _own(self) -> None:
-        for _ in range(TRIES):
+        for _ in range(LOCK_TRIES):
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
@@ -93,6 +123,7 @@ class Control:
                 self._write("training")
 
     def _take(self) -> None:
+        """Moves the commands that lie in the folder to `commands`."""
         for name in COMMANDS:
             path = self._folder / name
             try:
@@ -101,7 +132,7 @@ class Control:
                 continue
             if stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid():
                 path.unlink(missing_ok=True)
-                self.asked.add(name)
+                self.commands.add(name)
 
     def _write(self, state: str) -> None:
         """A full disk must not end the run: whoever watches then sees an old status."""
@@ -125,7 +156,7 @@ class Control:
 
 
 def memory_in_use(devices: list) -> Callable[[], int]:
-    """Gives the bytes in use: of the first of JAX's `devices`, or of this process on a CPU."""
+    """A function that returns the bytes in use, of the first device or on a CPU of this process."""
     device, process = devices[0], psutil.Process()
     if device.platform == "cpu":
         return lambda: process.memory_info().rss
@@ -133,7 +164,7 @@ def memory_in_use(devices: list) -> Callable[[], int]:
 
 
 def send(folder: Path, command: str) -> None:
-    """Asks the run of the model in `folder` for one of COMMANDS. Raises UserError."""
+    """Sends one of COMMANDS to the run of the model in `folder`. Raises UserError."""
     if command not in COMMANDS:
         raise UserError(f"{command!r:.40}: expected one of {', '.join(COMMANDS)}")
     if not is_running(folder):
@@ -154,7 +185,7 @@ def is_running(folder: Path) -> bool:
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
-    """What the run said last, None when it never said anything that can be read."""
+    """The last status of the run in `folder`, None where there is none that can be read."""
     try:
         status = json.loads((folder / FOLDER / "status.json").read_text())
     except (OSError, ValueError):
@@ -163,8 +194,93 @@ def read_status(folder: Path) -> dict[str, Any] | None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Readers see the old or the new text; not synced to the disk, for it is old in a second."""
+    """Readers see the old or the new text. Not synced to the disk, since it is old in a second."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".status-")
     with os.fdopen(handle, "w") as file:
         file.write(text)
     os.replace(name, path)
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """A function that returns True once SIGINT or SIGTERM came. A second signal kills as usual."""
+    requested = False
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_signal(number: int, _frame: object) -> None:
+        nonlocal requested
+        requested = True
+        log.info("%s: saving, then stopping", signal.Signals(number).name)
+        for known, handler in before.items():
+            signal.signal(known, handler)
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield lambda: requested
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_preview(preview: str) -> None:
+    """Raises UserError when `preview` is no choice, or a window that cannot be shown here."""
+    if preview not in PREVIEWS:
+        raise UserError(f"preview={preview}: expected one of {', '.join(PREVIEWS)}")
+    screens = ("DISPLAY", "WAYLAND_DISPLAY")
+    if preview == "window" and sys.platform == "linux" and not any(map(os.environ.get, screens)):
+        raise UserError(
+            "preview=window: there is no display here (DISPLAY is not set); take preview=none and "
+            "watch with: python scripts/studio.py"
+        )
+
+
+@contextmanager
+def preview_window(folder: Path, preview: str) -> Iterator[None]:
+    """Shows the run in `folder` until the context ends, if `preview` asks for it."""
+    if preview != "window":
+        yield
+        return
+    process = subprocess.Popen([sys.executable, "-m", "odfs_jax.training.control", str(folder)])
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def press(folder: Path, key: int) -> bool:
+    """Sends the command of `key`, a value of `cv2.waitKey`; False when it closes the window."""
+    command = KEYS.get(key & 0xFF) if key >= 0 else None
+    if command and is_running(folder):
+        send(folder, command)
+    return key < 0 or key & 0xFF != CLOSE_KEY
+
+
+def window_picture(folder: Path) -> np.ndarray:
+    """The loss curves above the last preview, uint8 BGR [H, W, 3]."""
+    shown = cv2.imread(str(folder / PREVIEW))
+    if shown is None:
+        shown = np.full((64, 640, 3), 24, np.uint8)
+    scale = max(1, round(640 / shown.shape[1]))
+    shown = cv2.resize(shown, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    curves = loss_curves(read_losses(folder), shown.shape[1], 120)
+    status = read_status(folder) or {}
+    text = f"iteration {status.get('step', 0)}   {HELP}"
+    cv2.putText(curves, text, (6, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (220,) * 3, 1, cv2.LINE_AA)
+    return np.vstack([curves, shown])
+
+
+def main() -> None:
+    """Shows the run in the folder that the command line names, until it ends or Esc."""
+    folder = Path(sys.argv[1])
+    title = f"odfs-jax: {folder.name}"
+    cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE)
+    while is_running(folder):
+        cv2.imshow(title, window_picture(folder))
+        if not press(folder, cv2.waitKey(REDRAW)):
+            break
+
+
+if __name__ == "__main__":
+    main()

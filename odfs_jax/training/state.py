@@ -1,54 +1,59 @@
-"""What a training run is made of on the device, and how it lies on the devices."""
+"""What a training run keeps on the device: each network's parameters, optimizer state and mean."""
+
+from collections.abc import Mapping
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from odfs_jax.nets.base import SwapNet
 
-AXIS = "data"
+@flax.struct.dataclass
+class NetState:
+    """One network: its parameters, the state of its own optimizer, and the parameters' mean."""
+
+    params: dict
+    opt: optax.OptState
+    ema: dict | None = None  # running mean of `params`, where one is asked for
+
+    @property
+    def eval_params(self) -> dict:
+        """The parameters for previews and conversion: the mean where there is one."""
+        return self.params if self.ema is None else self.ema
 
 
 @flax.struct.dataclass
 class TrainState:
-    """One logical copy, equal on all devices. `key` never changes: draws are folded from `step`."""
+    """All of a run, one logical copy, equal on all devices."""
 
-    params: dict
-    opt: optax.OptState
-    key: jax.Array
-    step: jax.Array
-    ema: dict | None = None  # the running mean of `params`, where one is asked for
+    nets: dict[str, NetState]  # by name
+    key: jax.Array  # never changes: a step's draws come from it and the step's number
+    step: jax.Array  # int32, iterations done
 
     @property
-    def weights(self) -> dict:
-        """What previews and conversion use: the mean where there is one."""
-        return self.params if self.ema is None else self.ema
+    def params(self) -> dict[str, dict]:
+        """{name of a network: its parameters}."""
+        return {name: net.params for name, net in self.nets.items()}
+
+    @property
+    def eval_params(self) -> dict[str, dict]:
+        """{name of a network: its parameters for previews and conversion}."""
+        return {name: net.eval_params for name, net in self.nets.items()}
 
 
 def init_state(
-    net: SwapNet,
-    tx: optax.GradientTransformation,
-    seed: int,
-    averaged: bool = False,
+    params: Mapping[str, dict],
+    optimizers: Mapping[str, optax.GradientTransformation],
+    averaged: tuple[str, ...],
+    key: jax.Array,
 ) -> TrainState:
-    """A fresh state, with a mean of the weights when `averaged`; `jax.eval_shape` tells its shapes.
+    """The state of a run that begins with `params`; networks in `averaged` get a running mean.
 
-    The mean is a copy of its own, for the step gives its state's memory away.
+    `jax.eval_shape` of it tells its shapes.
     """
-    key = jax.random.key(seed)
-    params = net.init(jax.random.fold_in(key, 0), *net.blank())["params"]
-    ema = jax.tree.map(jnp.copy, params) if averaged else None
-    return TrainState(params, tx.init(params), jax.random.fold_in(key, 1), jnp.int32(0), ema)
-
-
-def replicated(devices: list[jax.Device]) -> NamedSharding:
-    """A full copy on each device, in the form that `make_step` returns its state in."""
-    return NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
-
-
-def split_over(devices: list[jax.Device]) -> NamedSharding:
-    """The leading axis split over the devices."""
-    return NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    nets = {}
+    for name, values in params.items():
+        # A copy of its own, since a step reuses the memory of its state.
+        ema = jax.tree.map(jnp.copy, values) if name in averaged else None
+        nets[name] = NetState(values, optimizers[name].init(values), ema)
+    return TrainState(nets, key, jnp.int32(0))

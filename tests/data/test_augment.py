@@ -32,9 +32,9 @@ def plain(image, cut):
 
 def sample_of(key, image, cut, *, settings):
     """(warped face, face, mask) of a network that rebuilds what it sees."""
-    views = {"seen": SEEN, "rebuilt": {"face": SEEN}}
-    warped, rebuilt = augment.sample(key, image, cut, settings=settings, **views)
-    return warped, *rebuilt["face"]
+    specs = {"input_spec": SEEN, "target_specs": {"face": SEEN}, "masks": ("mask",)}
+    warped, targets = augment.sample(key, image, cut, augment_cfg=settings, **specs)
+    return warped, targets["face"]["face"], targets["face"]["mask"]
 
 
 def sampler(**settings):
@@ -221,7 +221,11 @@ def test_a_batch_is_its_samples_one_by_one(image):
 
 SMALL = FaceSpec(FaceType.HALF, RESOLUTION, gray=True)
 LARGE = FaceSpec(FaceType.FULL, RESOLUTION * 5 // 2)
-TWO_VIEWS = {"seen": SMALL, "rebuilt": {"small": SMALL, "large": LARGE}}
+TWO_VIEWS = {
+    "input_spec": SMALL,
+    "target_specs": {"small": SMALL, "large": LARGE},
+    "masks": ("mask",),
+}
 
 
 def read_by_opencv(image, cut, view, reads):
@@ -238,32 +242,34 @@ def read_by_opencv(image, cut, view, reads):
 
 def test_views_of_other_sizes_and_kinds_are_opencvs(image):
     """The small grey half face is averaged from four reads, for the store suits the large face."""
-    draw = jax.jit(partial(augment.sample, settings=NONE, **TWO_VIEWS))
+    draw = jax.jit(partial(augment.sample, augment_cfg=NONE, **TWO_VIEWS))
     seen, rebuilt = draw(jax.random.key(0), image, CUT)
     tolerance = 2e-2 if cv2.__version__ < "5" else 1e-3
     for name, view, reads in (("small", SMALL, 2), ("large", LARGE, 1)):
         expected = read_by_opencv(image, CUT, view, reads)
-        face, mask = rebuilt[name]
+        face, mask = (rebuilt[name][part] for part in ("face", "mask"))
         colour = expected[..., :3]
         wanted = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)[..., None] if view.gray else colour
         np.testing.assert_allclose(face, wanted, atol=tolerance)
         np.testing.assert_allclose(mask, expected[..., 3:], atol=tolerance)
-    np.testing.assert_allclose(seen, np.repeat(rebuilt["small"][0], 3, -1), atol=1e-3)
+    np.testing.assert_allclose(seen, np.repeat(rebuilt["small"]["face"], 3, -1), atol=1e-3)
 
 
 def test_all_views_of_a_sample_are_moved_and_lit_alike(image):
     """The small face is the middle of the large one, whatever is drawn."""
     settings = USUAL | {"flip": 0.5, "light": 0.3, "color": 0.2}
-    draw = jax.jit(partial(augment.sample, settings=settings, **TWO_VIEWS))
+    draw = jax.jit(partial(augment.sample, augment_cfg=settings, **TWO_VIEWS))
     matrix = LARGE.matrix_from(SMALL).astype(np.float64) - [[0, 0, 0.5], [0, 0, 0.5]]
     right, flipped = [], []
     for key in jax.random.split(jax.random.key(8), 6):
         _, rebuilt = draw(key, image, CUT)
-        large = cv2.blur(np.concatenate(rebuilt["large"], axis=-1), (2, 2), anchor=(0, 0))
+        large = cv2.blur(
+            np.concatenate(list(rebuilt["large"].values()), axis=-1), (2, 2), anchor=(0, 0)
+        )
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         middle = cv2.warpAffine(large, matrix, (RESOLUTION, RESOLUTION), flags=flags)
         luma = cv2.cvtColor(np.ascontiguousarray(middle[..., :3]), cv2.COLOR_RGB2GRAY)
-        for found, wanted in zip(rebuilt["small"], (luma, middle[..., 3]), strict=True):
+        for found, wanted in zip(rebuilt["small"].values(), (luma, middle[..., 3]), strict=True):
             found, wanted = np.asarray(found)[1:-1, 1:-1, 0], wanted[1:-1, 1:-1]
             right.append(np.abs(found - wanted).mean())
             flipped.append(np.abs(found[:, ::-1] - wanted).mean())

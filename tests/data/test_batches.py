@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from odfs_jax.data import batches
-from odfs_jax.data.augment import mirrored
+from odfs_jax.data.augment import mirror
 from odfs_jax.data.faceset import Faceset
 from odfs_jax.data.sampling import SAMPLINGS
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
-from odfs_jax.training.state import split_over
+from odfs_jax.runtime.distributed import split_over
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def facesets():
     def faceset(count):
         images = rng.integers(0, 256, (count, 6, 6, 4), dtype=np.uint8)
         yaws = rng.uniform(-60, 60, count).astype(np.float32)
-        seen = FaceSpec(FaceType.HALF, 16)
-        return Faceset(images, rng.random((count, 2, 3), np.float32), yaws, seen)
+        matrices = rng.random((count, 2, 3), np.float32)
+        return Faceset(images, matrices, yaws, FaceSpec(FaceType.HALF, 16))
 
     return {"src": faceset(5), "dst": faceset(3)}
 
@@ -45,17 +45,17 @@ def test_device_and_host_give_the_faces_drawn(facesets, count, sampling):
     """The whole batch is also the same on any number of devices, merely cut into more parts."""
     device = made(facesets, "device", sampling, count)
     host = made(facesets, "host", sampling, count)
-    draw = jax.jit(SAMPLINGS[sampling]({side: f.yaws for side, f in facesets.items()}, 4))
+    draw = jax.jit(SAMPLINGS[sampling](facesets, 4))
     for step in (0, 1, 2, 3, 7):
         ours, theirs = device(step), host(step)
         faces = jax.device_get(draw(jax.random.key(0), np.int32(step)))
         for side, faceset in facesets.items():
-            chosen, mirror = faces[side]
-            cuts = faceset.cuts[chosen]
-            flipped = jax.vmap(mirrored, (0, None))(cuts, 16)
-            cuts = np.where(mirror[:, None, None] == 1, flipped, cuts)
+            chosen, mirrored = faces[side]
+            matrices = faceset.store_from_model[chosen]
+            flipped = jax.vmap(mirror, (0, None))(matrices, 16)
+            matrices = np.where(mirrored[:, None, None] == 1, flipped, matrices)
             for mine, other, expected in zip(
-                ours[side], theirs[side], (faceset.images[chosen], cuts), strict=True
+                ours[side], theirs[side], (faceset.images[chosen], matrices), strict=True
             ):
                 assert mine.shape == (count, 4 // count, *expected.shape[1:])
                 assert mine.sharding == other.sharding == split_over(jax.devices()[:count])

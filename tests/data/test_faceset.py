@@ -43,7 +43,9 @@ def test_faces_are_kept_at_twice_the_models_size(
     faceset = load_faceset(tmp_path, "src", FaceSpec(model, resolution))
     assert len(faceset) == 2
     assert faceset.images.shape == (2, expected, expected, 4) and faceset.images.dtype == np.uint8
-    assert faceset.cuts.shape == (2, 2, 3) and faceset.cuts.dtype == np.float32
+    assert (
+        faceset.store_from_model.shape == (2, 2, 3) and faceset.store_from_model.dtype == np.float32
+    )
 
 
 def test_the_finest_of_several_views_counts(tmp_path, write_faceset):
@@ -53,9 +55,9 @@ def test_the_finest_of_several_views_counts(tmp_path, write_faceset):
     small, large = FaceSpec(HALF, 64, gray=True), FaceSpec(FULL, 256)
     assert stored_size(face, [small]) == 205 and stored_size(face, [small, large]) == 512
     faceset = load_faceset(tmp_path, "src", small, [large])
-    assert faceset.images.shape == (1, 512, 512, 4) and faceset.seen == small
-    cut = faceset.cuts[0].astype(np.float64)
-    alone = load_faceset(tmp_path, "src", small).cuts[0]
+    assert faceset.images.shape == (1, 512, 512, 4) and faceset.input_spec == small
+    cut = faceset.store_from_model[0].astype(np.float64)
+    alone = load_faceset(tmp_path, "src", small).store_from_model[0]
     np.testing.assert_allclose(cut[:, :2] / alone[:, :2], 512 / 205, rtol=0.01)
 
 
@@ -91,7 +93,7 @@ def test_a_spot_is_found_where_the_model_should_see_it(
     write_face(path, np.repeat(np.rint(255 * bump)[..., None], 3, -1).astype(np.uint8), face)
 
     faceset = load_faceset(tmp_path, "src", FaceSpec(model, resolution))
-    image, cut = jnp.asarray(faceset.images[0]), jnp.asarray(faceset.cuts[0])
+    image, cut = jnp.asarray(faceset.images[0]), jnp.asarray(faceset.store_from_model[0])
     seen = np.asarray(warp_affine(image.astype(jnp.float32), cut, resolution, resolution))[..., 0]
     y, x = np.mgrid[:resolution, :resolution]
     found = (seen * x).sum() / seen.sum(), (seen * y).sum() / seen.sum()
@@ -114,7 +116,7 @@ def test_files_of_several_sizes_are_brought_to_one(tmp_path, write_faceset):
     (tmp_path / "more" / "00000_0.png").rename(tmp_path / "00001_0.png")
     faceset = load_faceset(tmp_path, "src", FaceSpec(HALF, 32))
     assert faceset.images.shape == (2, 64, 64, 4)
-    np.testing.assert_allclose(faceset.cuts[0], faceset.cuts[1], atol=0.3)
+    np.testing.assert_allclose(faceset.store_from_model[0], faceset.store_from_model[1], atol=0.3)
 
 
 @pytest.mark.parametrize("views", [[FaceSpec(FULL, 32)], [FaceSpec(HALF, 32), FaceSpec(FULL, 64)]])
@@ -167,14 +169,16 @@ def test_missing_and_empty_folders_name_the_command(tmp_path, make, message):
 def test_eyes_and_mouth_are_a_fifth_channel_on_request(tmp_path, write_faceset):
     write_faceset(tmp_path, 2, 64, HALF)
     plain = load_faceset(tmp_path, "src", FaceSpec(HALF, 32))
-    faceset = load_faceset(tmp_path, "src", FaceSpec(HALF, 32), eyes_mouth=True)
+    faceset = load_faceset(tmp_path, "src", FaceSpec(HALF, 32), masks=("mask", "eyes_mouth"))
     assert plain.images.shape == (2, 64, 64, 4)
     np.testing.assert_array_equal(faceset.images[..., :4], plain.images)
     _, face = read_image_and_face(tmp_path / "00000_0.png")
     expected = eyes_mouth_mask(face.landmarks, 64, 64)
     assert 100 < (expected > 0).sum() < 0.5 * (plain.images[0, ..., 3] > 0).sum()
     np.testing.assert_array_equal(faceset.images[0, ..., 4], expected)
-    smaller = load_faceset(tmp_path, "src", FaceSpec(HALF, 20), eyes_mouth=True)  # 64 to 40 pixels
+    smaller = load_faceset(
+        tmp_path, "src", FaceSpec(HALF, 20), masks=("mask", "eyes_mouth")
+    )  # 64 to 40 pixels
     assert smaller.images.shape == (2, 40, 40, 5)
 
 
@@ -194,6 +198,6 @@ def test_faces_of_every_type_give_what_a_model_sees(tmp_path, actor_faces, kind)
     for name in ("full", kind):
         faceset = load_faceset(tmp_path / name, "src", FaceSpec(HALF, 64))
         image = jnp.asarray(faceset.images[0], jnp.float32)
-        seen.append(warp_affine(image, jnp.asarray(faceset.cuts[0]), 64, 64))
+        seen.append(warp_affine(image, jnp.asarray(faceset.store_from_model[0]), 64, 64))
     difference = np.abs(np.asarray(seen[0] - seen[1]))
     assert difference[..., :3].mean() < 2 and (difference[..., 3] > 128).mean() < 0.02

@@ -7,9 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odfs_jax.data.sampling import BINS, SAMPLINGS, bins_of, in_turn, nearest_bins, yaw_matched
+from odfs_jax.data.faceset import Faceset
+from odfs_jax.data.sampling import (
+    BINS,
+    SAMPLINGS,
+    epoch_order,
+    nearest_bins,
+    yaw_bins,
+    yaw_matched,
+)
+from odfs_jax.faces.spec import FaceSpec
+from odfs_jax.faces.types import FaceType
 
-draw = jax.jit(in_turn, static_argnums=(2, 3))
+draw = jax.jit(epoch_order, static_argnums=(2, 3))
+
+
+def turned(yaws):
+    """A faceset of black faces whose heads are turned by `yaws`."""
+    images = np.zeros((len(yaws), 1, 1, 4), np.uint8)
+    matrices = np.zeros((len(yaws), 2, 3), np.float32)
+    return Faceset(images, matrices, np.asarray(yaws, np.float32), FaceSpec(FaceType.HALF, 16))
 
 
 def drawn(count, batch_size, steps, seed=0):
@@ -42,8 +59,8 @@ def test_a_step_depends_on_key_and_number_only():
 
 @pytest.mark.parametrize("sampling", sorted(SAMPLINGS))
 def test_both_people_are_drawn_apart_and_the_same_way_again(sampling):
-    yaws = {side: np.linspace(-50, 50, 40, dtype=np.float32) for side in ("src", "dst")}
-    choose = jax.jit(SAMPLINGS[sampling](yaws, 8))
+    faces = {side: turned(np.linspace(-50, 50, 40, dtype=np.float32)) for side in ("src", "dst")}
+    choose = jax.jit(SAMPLINGS[sampling](faces, 8))
     first, again = (choose(jax.random.key(0), np.int32(5)) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert (first["src"][0] != first["dst"][0]).any()
@@ -59,17 +76,17 @@ YAWS = st.floats(-90, 90, width=32)
 
 @given(YAWS)
 def test_bins_cover_the_half_turn_and_mirror_each_other(yaw):
-    (bin_,) = bins_of(np.array([yaw], np.float32))
+    (bin_,) = yaw_bins(np.array([yaw], np.float32))
     assert 0 <= bin_ < BINS
     low = -90 + 180 / BINS * bin_
     assert low - 1e-3 <= yaw <= low + 180 / BINS + 1e-3
-    (mirror,) = bins_of(np.array([-yaw], np.float32))
+    (mirror,) = yaw_bins(np.array([-yaw], np.float32))
     on_an_edge = abs(yaw * BINS / 180 - round(yaw * BINS / 180)) < 1e-4
     assert on_an_edge or bin_ + mirror == BINS - 1
 
 
 def test_heads_turned_too_far_fall_into_the_outer_bins():
-    assert bins_of(np.array([-170.0, -90.0, 90.0, 179.0])).tolist() == [0, 0, 63, 63]
+    assert yaw_bins(np.array([-170.0, -90.0, 90.0, 179.0])).tolist() == [0, 0, 63, 63]
 
 
 @given(st.sets(st.integers(0, BINS - 1), min_size=1))
@@ -87,9 +104,9 @@ def test_the_nearest_bin_by_brute_force(filled):
 @settings(max_examples=4, deadline=None)
 @given(st.lists(YAWS, min_size=9, max_size=9), st.lists(YAWS, min_size=12, max_size=12))
 def test_src_is_turned_as_dst_is_as_far_as_src_has_it(src, dst):
-    yaws = {"src": np.array(src, np.float32), "dst": np.array(dst, np.float32)}
-    bins = {side: bins_of(values) for side, values in yaws.items()}
-    choose = jax.jit(jax.vmap(yaw_matched(yaws, 16), (None, 0)))
+    faces = {"src": turned(src), "dst": turned(dst)}
+    bins = {side: yaw_bins(faceset.yaws) for side, faceset in faces.items()}
+    choose = jax.jit(jax.vmap(yaw_matched(faces, 16), (None, 0)))
     drawn = jax.device_get(choose(jax.random.key(0), jnp.arange(32)))
     (src_faces, mirror), (dst_faces, never) = drawn["src"], drawn["dst"]
     assert not never.any()
@@ -103,13 +120,13 @@ def test_src_is_turned_as_dst_is_as_far_as_src_has_it(src, dst):
 
 def test_bins_come_first_then_faces():
     """A bin of one face and one of nine are drawn as often; so are the nine among themselves."""
-    yaws = {"src": np.array([40.0, -1.0], np.float32), "dst": np.array([-40.0] + 9 * [1.0])}
-    choose = jax.jit(jax.vmap(yaw_matched(yaws, 50), (None, 0)))
+    facesets = {"src": turned([40.0, -1.0]), "dst": turned([-40.0] + 9 * [1.0])}
+    choose = jax.jit(jax.vmap(yaw_matched(facesets, 50), (None, 0)))
     drawn = jax.device_get(choose(jax.random.key(0), jnp.arange(40)))
     faces, counts = np.unique(drawn["dst"][0], return_counts=True)
     assert faces.tolist() == list(range(10))
     assert 900 < counts[0] < 1100  # of 2000
     assert counts[1:].min() > 70 and counts[1:].max() < 160
-    turned = drawn["dst"][0] == 0
-    np.testing.assert_array_equal(drawn["src"][0], np.where(turned, 0, 1))
+    first = drawn["dst"][0] == 0
+    np.testing.assert_array_equal(drawn["src"][0], np.where(first, 0, 1))
     assert drawn["src"][1].all()  # -40 is 40 mirrored, and 1 is -1

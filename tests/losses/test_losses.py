@@ -8,9 +8,8 @@ from scipy.ndimage import correlate1d
 from skimage.metrics import structural_similarity
 
 from odfs_jax.losses import dssim, mae, ms_dssim, mse
-from odfs_jax.losses.dssim import ssim
-from odfs_jax.losses.ms_ssim import WEIGHTS, ms_ssim, scales
-from odfs_jax.losses.pixel import mae_inside
+from odfs_jax.losses.ssim import MS_WEIGHTS, ms_ssim, scale_count, ssim
+from odfs_jax.losses.terms import mae_inside
 
 BORDER = 5  # pixels at which the window does not fit
 
@@ -134,7 +133,7 @@ def test_ms_ssim_is_the_papers(shape, closeness):
 def test_one_scale_of_ms_ssim_is_scikit_images_ssim():
     """A picture with room for one scale only: SSIM of each channel."""
     a, b = pictures(16, 21, 1), (0.7 * pictures(16, 21, 1) + 0.2).astype(np.float32)
-    assert scales(16) == 1
+    assert scale_count(16) == 1
     np.testing.assert_allclose(ms_ssim(a, b), reference(a, b), atol=2e-5)
 
 
@@ -142,7 +141,7 @@ def test_one_scale_of_ms_ssim_is_scikit_images_ssim():
     ("size", "count"), [(11, 1), (21, 1), (22, 2), (64, 3), (128, 4), (175, 4), (176, 5), (999, 5)]
 )
 def test_the_scales_that_fit_are_used(size, count):
-    assert scales(size) == count <= len(WEIGHTS)
+    assert scale_count(size) == count <= len(MS_WEIGHTS)
 
 
 def test_the_gradient_of_ms_ssim_is_finite_for_opposite_pictures():

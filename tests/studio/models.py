@@ -25,8 +25,8 @@ def write_model(folder: Path) -> None:
     params = jax.tree.map(lambda a: rng.normal(0, 0.05, a.shape).astype(np.float32), shapes)
     params["decoder_src"]["mask"]["out"]["conv"]["bias"] += 6.0
     checkpoints = Checkpoints(folder)
-    notes = {"model": OmegaConf.to_container(model), "src_eyes": [[0.5, 0.4]] * 12}
-    checkpoints.save(1, {"params": params}, notes, [])
+    config, metadata = {"model": OmegaConf.to_container(model)}, {"src_eyes": [[0.5, 0.4]] * 12}
+    checkpoints.save(1, {"nets": {"autoencoder": {"params": params}}}, config, metadata, [])
     checkpoints.finish()
     checkpoints.close()
     OmegaConf.save(OmegaConf.create({"model": model}), folder / "config.yaml")

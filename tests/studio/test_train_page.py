@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from studios import PATIENCE, ROOT, environment, started, wait_for
 
-from odfs_jax.training import control, record
+from odfs_jax.training import control, metrics
 from odfs_jax.training.checkpoint import Checkpoints
 
 TINY = (
@@ -37,7 +37,7 @@ def training(tmp_path_factory, write_faceset):
 
     process = start()
     folder = workspace / "models" / "h64"
-    wait_for(lambda: len(record.read_losses(folder)) > 1 or process.poll() is not None)
+    wait_for(lambda: len(metrics.read_losses(folder)) > 1 or process.poll() is not None)
     assert process.poll() is None, (workspace.parent / "train.log").read_text()
     yield folder, process, start
     process.kill()
@@ -48,7 +48,7 @@ def training(tmp_path_factory, write_faceset):
 def test_buttons_and_keys_reach_a_run(shared_studio, visit):
     """A run without a training: what it is asked for, and what it says of itself."""
     folder = shared_studio.workspace / "models" / "h64"
-    record.add_preview(folder, 5, np.full((64, 80, 3), 200, np.uint8))
+    metrics.add_preview(folder, 5, np.full((64, 80, 3), 200, np.uint8))
     (folder / "config.yaml").touch()
     facts = {"step": 5, "target": 40, "batch_size": 4, "device": "cpu", "memory_limit": 10}
     try:
@@ -56,10 +56,10 @@ def test_buttons_and_keys_reach_a_run(shared_studio, visit):
             page = visit(f"{shared_studio.url}/train?model=h64")
             page.wait_for_function("document.querySelector('.preview img')?.naturalWidth > 0")
             page.locator("[data-command=refresh]:not([disabled])").click()
-            wait_for(lambda: run.asked == {"refresh"})
+            wait_for(lambda: run.commands == {"refresh"})
             for key, name in (("s", "save"), (" ", "next"), ("Enter", "stop")):
                 page.keyboard.press(key)
-                wait_for(lambda name=name: name in run.asked)
+                wait_for(lambda name=name: name in run.commands)
             assert page.locator("[data-fact='batch']").inner_text() == "4"
         page.locator(".state.not-running").wait_for()
     finally:
@@ -83,14 +83,14 @@ def test_the_page_steers_a_run_that_does_not_need_it(training, visit):
         page = visit(f"{first.url}/train")
         page.locator(".state.training").wait_for()
         page.locator("[data-command=refresh]").click()
-        wait_for(lambda: record.preview_files(folder))
+        wait_for(lambda: metrics.preview_files(folder))
         page.wait_for_function("document.querySelector('.preview img')?.naturalWidth > 0")
         first_shown = page.locator(".history .mute").inner_text()
         assert not steps(folder)
         page.keyboard.press("s")
         wait_for(lambda: steps(folder))
         page.keyboard.press(" ")
-        wait_for(lambda: len(record.preview_files(folder)) >= 3)
+        wait_for(lambda: len(metrics.preview_files(folder)) >= 3)
         assert_facts(page)
         page.wait_for_function("document.querySelector('.chart canvas, .chart svg')")
         shown = "document.querySelector('.history .mute').innerText"
@@ -99,8 +99,8 @@ def test_the_page_steers_a_run_that_does_not_need_it(training, visit):
         page.keyboard.press("PageDown")
         page.wait_for_function(f"{shown} === '{first_shown}'")
         first.end(signal.SIGKILL)
-    before = record.read_losses(folder)[-1]["step"]
-    wait_for(lambda: record.read_losses(folder)[-1]["step"] > before)
+    before = metrics.read_losses(folder)[-1]["step"]
+    wait_for(lambda: metrics.read_losses(folder)[-1]["step"] > before)
     assert process.poll() is None and control.is_running(folder)
     with started(workspace, workspace.parent / "studio.log") as second:
         page = visit(f"{second.url}/train")
@@ -110,7 +110,7 @@ def test_the_page_steers_a_run_that_does_not_need_it(training, visit):
         page.locator(".state.not-running").wait_for()
         assert page.locator("[data-command=save]").is_disabled()
     stopped = max(steps(folder))
-    assert stopped == record.read_losses(folder)[-1]["step"]
+    assert stopped == metrics.read_losses(folder)[-1]["step"]
     again = start(f"iterations={stopped + 3}")
     assert again.wait(PATIENCE) == 0
     checkpoints = Checkpoints(folder)

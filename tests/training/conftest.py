@@ -10,10 +10,12 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.config import compose
-from odfs_jax.training.checkpoint import Checkpoints, on
-from odfs_jax.training.loop import train
-from odfs_jax.training.setup import make_setup
-from odfs_jax.training.state import replicated
+from odfs_jax.runtime.distributed import replicated
+from odfs_jax.saved_model import on
+from odfs_jax.training.checkpoint import Checkpoints
+from odfs_jax.training.objectives import make_objective
+from odfs_jax.training.state import NetState, TrainState
+from odfs_jax.training.train import train
 
 TINY = (
     "model.width=0.03125",
@@ -66,35 +68,41 @@ def configure(overrides) -> Callable[..., DictConfig]:
 
 
 @pytest.fixture(scope="session")
-def run(configure) -> Callable[..., Path]:
+def run_training(configure) -> Callable[..., Path]:
     """Trains in a workspace; returns the model's folder."""
 
-    def go(workspace: Path, *more: str) -> Path:
+    def run(workspace: Path, *more: str, **hooks: Callable) -> Path:
         config = configure(workspace, *more)
-        train(config)
+        train(config, **hooks)
         return workspace / "models" / config.name
 
-    return go
+    return run
 
 
 @pytest.fixture(scope="session")
-def saved(configure) -> Callable[..., tuple]:
+def read_checkpoint() -> Callable[..., tuple]:
     """(state with numpy leaves, settings, history) of the last checkpoint in a model's folder."""
 
     def read(folder: Path) -> tuple:
         checkpoints = Checkpoints(folder)
-        config = checkpoints.config()
-        like = jax.eval_shape(make_setup(config).fresh)
-        state, config, history = checkpoints.restore(on(replicated(jax.devices()[:1]), like))
+        config, history = checkpoints.config(), checkpoints.history()
+        like = jax.eval_shape(make_objective(config).init_state)
+        nets = {
+            name: {part: value for part, value in vars(net).items() if value is not None}
+            for name, net in like.nets.items()
+        }
+        parts = {"nets": nets, "key": like.key, "step": like.step}
+        found = checkpoints.restore(on(replicated(jax.devices()[:1]), parts))
         checkpoints.close()
-        state = state.replace(key=jax.random.key_data(state.key))
+        nets = {name: NetState(**parts) for name, parts in found["nets"].items()}
+        state = TrainState(nets, jax.random.key_data(found["key"]), found["step"])
         return jax.tree.map(np.asarray, state), config, history
 
     return read
 
 
 @pytest.fixture(scope="session")
-def finished(make_workspace, run) -> tuple[Path, list[str]]:
+def finished_run(make_workspace, run_training) -> tuple[Path, list[str]]:
     """(folder, log lines) of 40 iterations in one go. To be read only."""
     lines: list[str] = []
     handler = logging.Handler()
@@ -104,7 +112,7 @@ def finished(make_workspace, run) -> tuple[Path, list[str]]:
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     try:
-        folder = run(make_workspace(), "iterations=40")
+        folder = run_training(make_workspace(), "iterations=40")
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

@@ -57,11 +57,13 @@ def test_the_variant_is_what_the_command_line_makes(settings, configure, workspa
     assert net.output_spec == FaceSpec(variant.face_type, 96)
 
 
-def test_the_example_trains(persona, settings, workspace, run, saved):
-    folder = run(workspace, *settings, "model=persona", "model.face_type=half", "iterations=10")
-    state, config, history = saved(folder)
+def test_the_example_trains(persona, settings, workspace, run_training, read_checkpoint):
+    folder = run_training(
+        workspace, *settings, "model=persona", "model.face_type=half", "iterations=10"
+    )
+    state, config, history = read_checkpoint(folder)
     assert config["model"]["net"] == "persona" and folder.name == "persona"
-    assert int(state.step) == 10 and state.params["people"].shape == (2, 16)
+    assert int(state.step) == 10 and state.params["autoencoder"]["people"].shape == (2, 16)
     assert np.isfinite(list(history[-1][1].values())).all()
     assert (folder / "preview.png").is_file()
 

@@ -14,7 +14,8 @@ import pytest
 from odfs_jax import cli
 from odfs_jax.errors import UserError
 from odfs_jax.runtime import devices as hardware
-from odfs_jax.training.checkpoint import Checkpoints, load_for_inference
+from odfs_jax.saved_model import load_model
+from odfs_jax.training.checkpoint import Checkpoints
 
 
 @pytest.fixture
@@ -90,20 +91,20 @@ def test_a_batch_that_does_not_divide_over_the_devices():
     ("change", "key"),
     [("model.width=0.0625", "model.width"), ("model.resolution=48", "model.resolution")],
 )
-def test_a_folder_of_another_model_is_left_alone(finished, run, change, key):
-    folder, _ = finished
+def test_a_folder_of_another_model_is_left_alone(finished_run, run_training, change, key):
+    folder, _ = finished_run
     before = (folder / "config.yaml").read_bytes()
     with pytest.raises(UserError, match=rf"{folder} holds another model: {key} is .*name="):
-        run(folder.parent.parent, change, "name=h64")
+        run_training(folder.parent.parent, change, "name=h64")
     assert (folder / "config.yaml").read_bytes() == before
 
 
 def test_folders_without_a_model(tmp_path):
     with pytest.raises(UserError, match=r"no trained model here; run: python train\.py"):
-        load_for_inference(tmp_path)
+        load_model(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(UserError, match="no finished checkpoint"):
-        load_for_inference(tmp_path)
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -119,32 +120,34 @@ def test_folders_without_a_model(tmp_path):
         '{"model": {"resolution": "${oc.env:HOME}"}}',
     ],
 )
-def test_hostile_settings_in_a_models_folder(finished, tmp_path, content):
+def test_hostile_settings_in_a_models_folder(finished_run, tmp_path, content):
     folder = tmp_path / "model"
-    shutil.copytree(finished[0], folder)
+    shutil.copytree(finished_run[0], folder)
     notes = folder / "checkpoints" / "40" / "config" / "metadata"
     assert notes.is_file()
     notes.write_text(content)
     with pytest.raises(UserError) as error:
-        load_for_inference(folder)
+        load_model(folder)
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_damaged_checkpoint_is_named_with_the_remedy(finished, tmp_path):
+def test_a_damaged_checkpoint_is_named_with_the_remedy(finished_run, tmp_path):
     folder = tmp_path / "model"
-    shutil.copytree(finished[0], folder)
+    shutil.copytree(finished_run[0], folder)
     for file in (folder / "checkpoints" / "40" / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(UserError, match=r"checkpoints/40: cannot be read .*remove this folder"):
-        load_for_inference(folder)
+        load_model(folder)
 
 
 @pytest.mark.parametrize("method", ["save", "wait_until_finished"])
-def test_a_full_disk_keeps_the_last_checkpoint(workspace, run, saved, monkeypatch, method):
+def test_a_full_disk_keeps_the_last_checkpoint(
+    workspace, run_training, read_checkpoint, monkeypatch, method
+):
     """orbax fails at once or in the background; either way the checkpoint before it is whole."""
-    folder = run(workspace, "iterations=2")
-    before = saved(folder)[0]
+    folder = run_training(workspace, "iterations=2")
+    before = read_checkpoint(folder)[0]
 
     def full(self, *_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -154,9 +157,9 @@ def test_a_full_disk_keeps_the_last_checkpoint(workspace, run, saved, monkeypatc
         patch.setattr(ocp.CheckpointManager, "close", full)  # it raises the same once more
         message = r"the checkpoint was not written \(the disk is full\); the checkpoint \d is whole"
         with pytest.raises(UserError, match=message):
-            run(workspace, "iterations=3")
+            run_training(workspace, "iterations=3")
     if method == "save":
-        after = saved(folder)[0]
+        after = read_checkpoint(folder)[0]
         for ours, theirs in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True):
             np.testing.assert_array_equal(ours, theirs)
     checkpoints = Checkpoints(folder)
@@ -172,7 +175,7 @@ def test_a_save_keeps_the_history_of_its_moment(tmp_path, monkeypatch):
     )
     history = [[10, {"src_face": 0.5}]]
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(10, {}, {}, history)
+    checkpoints.save(10, {}, {}, {}, history)
     history.append([20, {"src_face": 0.4}])
     assert given == [{"rows": [[10, {"src_face": 0.5}]]}]
     checkpoints.close()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from odfs_jax.errors import UserError
-from odfs_jax.training import control, record, window
+from odfs_jax.training import control, metrics
 from odfs_jax.training.control import COMMANDS, Control, is_running, read_status, send
 
 FACTS = {"step": 5, "target": 40, "batch_size": 4, "device": "cpu", "memory_limit": 10}
@@ -34,7 +34,7 @@ def wait_for(condition, seconds=60.0):
 def test_the_four_commands_are_taken_once(running, tmp_path):
     for name in COMMANDS:
         send(tmp_path, name)
-    wait_for(lambda: running.asked == set(COMMANDS))
+    wait_for(lambda: running.commands == set(COMMANDS))
     assert not any((tmp_path / "control" / name).exists() for name in COMMANDS)
     with pytest.raises(UserError, match="expected one of save, refresh, next, stop"):
         send(tmp_path, "rm")
@@ -52,8 +52,8 @@ def test_anything_else_in_the_folder_is_left_alone(running, tmp_path):
         os.chown(tmp_path / "theirs", 12345, 12345)
         os.replace(tmp_path / "theirs", folder / "next")
     send(tmp_path, "refresh")
-    wait_for(lambda: "refresh" in running.asked)
-    assert running.asked == {"refresh"}
+    wait_for(lambda: "refresh" in running.commands)
+    assert running.commands == {"refresh"}
     assert (folder / "stop").is_dir() and (folder / "delete").exists() and (tmp_path / "target")
     assert folder.stat().st_mode & 0o777 == 0o700
 
@@ -87,7 +87,7 @@ def test_a_command_to_an_earlier_run_does_not_stop_the_next(tmp_path):
     (tmp_path / "control").mkdir()
     (tmp_path / "control" / "stop").touch()
     with Control(tmp_path, FACTS, lambda: 0) as run:
-        assert not run.asked and not (tmp_path / "control" / "stop").exists()
+        assert not run.commands and not (tmp_path / "control" / "stop").exists()
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", '"training"', "\xff"])
@@ -97,7 +97,7 @@ def test_a_status_that_is_none(tmp_path, text):
     assert read_status(tmp_path) is None
 
 
-def test_a_run_does_what_is_asked_and_stops(workspace, run, saved):
+def test_a_run_does_what_is_asked_and_stops(workspace, run_training, read_checkpoint):
     """refresh and next draw other pictures, save writes a checkpoint, stop ends it as Ctrl-C."""
     folder, seen, failed = workspace / "models" / "h64", {}, []
 
@@ -105,62 +105,62 @@ def test_a_run_does_what_is_asked_and_stops(workspace, run, saved):
         try:
             wait_for(lambda: is_running(folder) and read_status(folder), 300)
             for command in ("refresh", "next", "save"):
-                before = set(record.preview_files(folder))
+                before = set(metrics.preview_files(folder))
                 send(folder, command)
-                wait_for(lambda before=before: set(record.preview_files(folder)) - before, 300)
-                step = max(record.preview_files(folder))
-                seen[command] = cv2.imread(str(record.preview_files(folder)[step]))
+                wait_for(lambda before=before: set(metrics.preview_files(folder)) - before, 300)
+                step = max(metrics.preview_files(folder))
+                seen[command] = cv2.imread(str(metrics.preview_files(folder)[step]))
         except BaseException as error:
             failed.append(error)
         send(folder, "stop")
 
     thread = threading.Thread(target=steer)
     thread.start()
-    run(workspace, "iterations=0", "preview_every=0", "log_every=5")
+    run_training(workspace, "iterations=0", "preview_every=0", "log_every=5")
     thread.join()
     assert not failed
-    state, _, history = saved(folder)
+    state, _, history = read_checkpoint(folder)
     assert int(state.step) == history[-1][0] == read_status(folder)["step"]
     assert len(list((folder / "checkpoints").iterdir())) == 2
     faces = {name: picture[:, :32].astype(int) for name, picture in seen.items()}  # src as seen
     assert np.abs(faces["refresh"] - faces["next"]).mean() > 10
     assert np.abs(faces["next"] - faces["save"]).mean() < 5
-    rows = record.read_losses(folder)
+    rows = metrics.read_losses(folder)
     assert [[row["step"], row["losses"]] for row in rows] == history
 
 
 def test_losses_of_a_broken_run_are_void(tmp_path):
     history = [[10, {"a": 1.0}], [20, {"a": float("nan")}]]
-    record.begin(tmp_path, 20, history)
-    record.add_losses(tmp_path, 30, {"a": 0.5}, 12.0)
+    metrics.begin_record(tmp_path, 20, history)
+    metrics.add_losses(tmp_path, 30, {"a": 0.5}, 12.0)
     for step in (20, 30):
-        record.add_preview(tmp_path, step, np.full((4, 6, 3), step, np.uint8))
-    with (tmp_path / record.LOSSES).open("a") as file:
+        metrics.add_preview(tmp_path, step, np.full((4, 6, 3), step, np.uint8))
+    with (tmp_path / metrics.LOSSES).open("a") as file:
         file.write('{"step": 40, "los')
-    assert record.read_losses(tmp_path) == [
+    assert metrics.read_losses(tmp_path) == [
         {"step": 10, "losses": {"a": 1.0}, "rate": None},
         {"step": 20, "losses": {"a": None}, "rate": None},
         {"step": 30, "losses": {"a": 0.5}, "rate": 12.0},
     ]
-    record.begin(tmp_path, 20, history)
-    assert [row["step"] for row in record.read_losses(tmp_path)] == [10, 20]
-    assert list(record.preview_files(tmp_path)) == [20]
+    metrics.begin_record(tmp_path, 20, history)
+    assert [row["step"] for row in metrics.read_losses(tmp_path)] == [10, 20]
+    assert list(metrics.preview_files(tmp_path)) == [20]
 
 
 def test_the_window_has_the_keys_of_2018(running, tmp_path):
     for key, command in (("s", "save"), ("p", "refresh"), (" ", "next"), ("\r", "stop")):
-        assert window.press(tmp_path, ord(key))
-        wait_for(lambda command=command: command in running.asked)
-    running.asked.clear()
-    assert window.press(tmp_path, -1) and window.press(tmp_path, ord("x"))
-    assert not window.press(tmp_path, 27)
-    assert not running.asked
+        assert control.press(tmp_path, ord(key))
+        wait_for(lambda command=command: command in running.commands)
+    running.commands.clear()
+    assert control.press(tmp_path, -1) and control.press(tmp_path, ord("x"))
+    assert not control.press(tmp_path, 27)
+    assert not running.commands
 
 
 def test_the_window_shows_the_losses_above_the_preview(tmp_path):
-    record.begin(tmp_path, 30, [[step, {"a": 1 / step}] for step in (10, 20, 30)])
-    record.add_preview(tmp_path, 30, np.full((128, 160, 3), (200, 10, 10), np.uint8))
-    shown = window.picture(tmp_path)
+    metrics.begin_record(tmp_path, 30, [[step, {"a": 1 / step}] for step in (10, 20, 30)])
+    metrics.add_preview(tmp_path, 30, np.full((128, 160, 3), (200, 10, 10), np.uint8))
+    shown = control.window_picture(tmp_path)
     assert shown.shape == (120 + 512, 640, 3)
     assert (shown[120:] == (10, 10, 200)).all() and np.ptp(shown[20:120]) > 50
 
@@ -168,12 +168,12 @@ def test_the_window_shows_the_losses_above_the_preview(tmp_path):
 def test_no_display_is_said_in_one_line(monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(window.sys, "platform", "linux")
-    window.check_preview("none")
+    monkeypatch.setattr(control.sys, "platform", "linux")
+    control.check_preview("none")
     with pytest.raises(UserError, match="preview=window: there is no display here"):
-        window.check_preview("window")
+        control.check_preview("window")
     with pytest.raises(UserError, match="preview=both: expected one of none, window"):
-        window.check_preview("both")
+        control.check_preview("both")
 
 
 def test_the_status_is_json_that_browsers_read(running, tmp_path):

@@ -14,9 +14,11 @@ def read(path, columns):
     return np.stack(np.split(picture.astype(int), columns, axis=1))
 
 
-def test_a_run_draws_what_its_steps_draw(run, workspace):
+def test_a_run_draws_what_its_steps_draw(run_training, workspace):
     """At its start and at each preview; without augmentation what is seen is the face itself."""
-    folder = run(workspace, "debug=true", "batch_size=4", "preview_every=2", "iterations=3", *STILL)
+    folder = run_training(
+        workspace, "debug=true", "batch_size=4", "preview_every=2", "iterations=3", *STILL
+    )
     files = sorted((folder / "debug").iterdir())
     assert [path.name for path in files] == ["00000000.jpg", "00000002.jpg"]
     src, rebuilt, mask, dst, dst_rebuilt, dst_mask = read(files[0], 6)
@@ -32,13 +34,13 @@ def test_a_run_draws_what_its_steps_draw(run, workspace):
     assert np.abs(later[0] - src).mean() > 5  # other faces
 
 
-def test_eyes_and_mouth_that_count_are_drawn(run, workspace):
+def test_eyes_and_mouth_that_count_are_drawn(run_training, workspace):
     settings = ("debug=true", "batch_size=4", "iterations=1", "loss.eyes_mouth=2", *STILL)
-    (file,) = (run(workspace, *settings) / "debug").iterdir()
+    (file,) = (run_training(workspace, *settings) / "debug").iterdir()
     _, _, mask, eyes_mouth, *_ = read(file, 8)
     assert 0.02 < (eyes_mouth > 127).mean() < 0.5 * (mask > 127).mean()
     assert (mask[eyes_mouth > 200] > 127).mean() > 0.95
 
 
-def test_without_debug_nothing_is_drawn(finished):
-    assert not (finished[0] / "debug").exists()
+def test_without_debug_nothing_is_drawn(finished_run):
+    assert not (finished_run[0] / "debug").exists()

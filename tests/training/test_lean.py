@@ -1,6 +1,5 @@
 """Less memory, the same learning: a batch in parts, decoders recomputed, bfloat16; mean weights."""
 
-import dataclasses
 from contextlib import closing
 
 import jax
@@ -12,12 +11,10 @@ from jax.extend.core import jaxprs_in_params
 from omegaconf import OmegaConf
 
 from odfs_jax.data.batches import make_batches
-from odfs_jax.data.faceset import load_faceset
 from odfs_jax.errors import UserError
-from odfs_jax.training.checkpoint import Checkpoints
-from odfs_jax.training.setup import make_setup
-from odfs_jax.training.start import start
-from odfs_jax.training.state import replicated, split_over
+from odfs_jax.runtime.distributed import replicated, split_over
+from odfs_jax.training.checkpoint import Checkpoints, start
+from odfs_jax.training.objectives import make_objective
 
 STEPS = 4
 DECAY = 0.3  # of the mean; reached at step 3
@@ -26,28 +23,31 @@ DECAY = 0.3  # of the mean; reached at step 3
 @pytest.fixture(scope="module")
 def settings(make_workspace, configure):
     """The settings of a tiny run, and its facesets."""
-    workspace = make_workspace()
-    config = OmegaConf.to_container(configure(workspace, "batch_size=8"))
-    view = make_setup(config).net.view
-    facesets = {s: load_faceset(workspace / s / "aligned", s, view) for s in ("src", "dst")}
-    return config, facesets
+    config = OmegaConf.to_container(configure(make_workspace(), "batch_size=8"))
+    return config, make_objective(config).load_facesets()
 
 
 def steps(settings, changes, count=STEPS, devices=1, tx=None):
     """The states before and after each of `count` steps, and their metrics, as numpy arrays."""
     config, facesets = settings
-    setup = make_setup(config | changes)
+    objective = make_objective(config | changes)
     if tx is not None:
-        setup = dataclasses.replace(setup, tx=tx)
+        objective.optimizers = {"autoencoder": tx}
     devices = jax.devices()[:devices]
-    state = jax.jit(setup.fresh, out_shardings=replicated(devices))()
-    step = setup.step(devices)
+    state = jax.jit(objective.init_state, out_shardings=replicated(devices))()
+    step = objective.make_step(devices)
     batches = make_batches(facesets, jax.random.key(0), config["batch_size"], split_over(devices))
-    found = [(jax.tree.map(np.array, (state.params, state.ema)), None)]
+    found = [(weights(state), None)]
     for number in range(count):
         state, metrics = step(state, batches(number))
-        found.append((jax.tree.map(np.array, (state.params, state.ema)), metrics))
+        found.append((weights(state), metrics))
     return found
+
+
+def weights(state):
+    """(parameters, their mean or None) as numpy arrays."""
+    net = state.nets["autoencoder"]
+    return jax.tree.map(np.array, (net.params, net.ema))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_bfloat16_learns_what_float32_learns(settings, plain):
 def test_bfloat16_is_what_the_layers_compute_in(settings):
     config, _ = settings
     for precision in ("float32", "bfloat16"):
-        net = make_setup(config | {"precision": precision}).net
+        net = make_objective(config | {"precision": precision}).net
         params = jax.eval_shape(net.init, jax.random.key(0), *net.blank())
         program = jax.make_jaxpr(net.apply)(params, *net.blank())
         kinds = [kind for eqn in equations(program.jaxpr) for kind in multiplied(eqn)]
@@ -145,16 +145,16 @@ def test_stopped_and_resumed_is_unbroken(change, settings, configure, tmp_path):
     """A step, a checkpoint, another one: bit for bit two in one go, moments and mean included."""
     config, facesets = settings
     config = OmegaConf.to_container(configure(tmp_path, "ema=0.9", *change))
-    setup, devices = make_setup(config), jax.devices()[:1]
+    objective, devices = make_objective(config), jax.devices()[:1]
     batches = make_batches(facesets, jax.random.key(0), config["batch_size"], split_over(devices))
-    step = setup.step(devices)
-    state, _ = step(jax.jit(setup.fresh, out_shardings=replicated(devices))(), batches(0))
+    step = objective.make_step(devices)
+    state, _ = step(jax.jit(objective.init_state, out_shardings=replicated(devices))(), batches(0))
     with closing(Checkpoints(tmp_path)) as checkpoints:
-        checkpoints.save(1, state, config, [[1, {}]])
+        checkpoints.save(1, state, config, {}, [[1, {}]])
         checkpoints.finish()
     state, _ = step(state, batches(1))
     with closing(Checkpoints(tmp_path)) as checkpoints:
-        resumed, history = start(checkpoints, setup, devices)
+        resumed, history = start(checkpoints, objective, devices)
     assert history == [[1, {}]] and int(resumed.step) == 1
     resumed, _ = step(resumed, batches(1))
     assert jax.tree.structure(resumed) == jax.tree.structure(state)
@@ -176,7 +176,12 @@ def test_stopped_and_resumed_is_unbroken(change, settings, configure, tmp_path):
 )
 def test_mistakes_name_the_key(settings, changes, message):
     with pytest.raises(UserError, match=message):
-        make_setup(settings[0] | changes)
+        make_objective(settings[0] | changes)
+
+
+def total(metrics):
+    """Without the parts of sums."""
+    return sum(value for name, value in metrics.items() if "/" not in name)
 
 
 @pytest.mark.slow
@@ -185,7 +190,7 @@ def test_bfloat16_reaches_float32s_loss(settings):
     losses = {}
     for precision in ("float32", "bfloat16"):
         found = steps(settings, {"precision": precision}, count=300)
-        tail = jnp.stack([sum(metrics.values()) for _, metrics in found[-30:]])
+        tail = jnp.stack([total(metrics) for _, metrics in found[-30:]])
         losses[precision] = float(tail.mean())
-        assert losses[precision] < 0.5 * sum(float(v) for v in found[1][1].values())
+        assert losses[precision] < 0.5 * float(total(found[1][1]))
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)

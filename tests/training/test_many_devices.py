@@ -6,27 +6,25 @@ import pytest
 from omegaconf import OmegaConf
 
 from odfs_jax.data.batches import batch_shapes, make_batches
-from odfs_jax.training.loop import _load_facesets
-from odfs_jax.training.setup import make_setup
-from odfs_jax.training.state import replicated, split_over
+from odfs_jax.runtime.distributed import replicated, split_over
+from odfs_jax.training.objectives import make_objective
 
 BATCH = 8
 
 
 @pytest.fixture(scope="module")
-def parts(make_workspace, configure):
-    """(setup, facesets) of a tiny run."""
-    config = OmegaConf.to_container(configure(make_workspace()))
-    setup = make_setup(config)
-    return setup, _load_facesets(config, setup.net)
+def tiny(make_workspace, configure):
+    """(objective, facesets) of a tiny run."""
+    objective = make_objective(OmegaConf.to_container(configure(make_workspace())))
+    return objective, objective.load_facesets()
 
 
-def test_every_device_holds_the_same_state_after_fifty_steps_of_adam(parts):
+def test_every_device_holds_the_same_state_after_fifty_steps_of_adam(tiny):
     """Bit for bit: parameters, moments, key and counters."""
-    setup, facesets = parts
+    objective, facesets = tiny
     devices = jax.devices()[:8]
-    state = jax.device_put(jax.jit(setup.fresh)(), replicated(devices))
-    step = setup.step(devices)
+    state = jax.device_put(jax.jit(objective.init_state)(), replicated(devices))
+    step = objective.make_step(devices)
     batches = make_batches(facesets, jax.random.key(0), BATCH, split_over(devices))
     for number in range(50):
         state, _ = step(state, batches(number))
@@ -36,19 +34,19 @@ def test_every_device_holds_the_same_state_after_fifty_steps_of_adam(parts):
         assert len(others) == 7 and all(other == first for other in others)
 
 
-def test_the_program_does_not_grow_with_the_devices(parts):
+def test_the_program_does_not_grow_with_the_devices(tiny):
     """As traced, and as compiled for each device, with as many pairs for each."""
-    setup, facesets = parts
+    objective, facesets = tiny
     traced, compiled = {}, {}
     for count in (1, 2, 8):
         devices = jax.devices()[:count]
         copies = replicated(devices)
         state = jax.tree.map(
             lambda a, where=copies: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where),
-            jax.eval_shape(setup.fresh),
+            jax.eval_shape(objective.init_state),
         )
         batch = batch_shapes(facesets, count, split_over(devices))
-        lowered = setup.step(devices).lower(state, batch)
+        lowered = objective.make_step(devices).lower(state, batch)
         traced[count] = lowered.as_text()
         if count > 1:
             compiled[count] = lowered.compile().as_text()

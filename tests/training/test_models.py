@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from odfs_jax.faces.align import alignment_matrix
 from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.types import FaceType
 from odfs_jax.nets import build_net
-from odfs_jax.training.checkpoint import load_for_inference
+from odfs_jax.saved_model import load_model
 
 PICTURES = Path(__file__).parents[1] / "extraction" / "data"  # of ada and ben, with exact points
 MODELS = sorted(file.stem for file in (Path(config_dir()) / "model").glob("*.yaml"))
@@ -73,10 +74,11 @@ def swap(monkeypatch):
     """Converts in a workspace, with masks made solid: a few iterations teach none."""
 
     def clear(*loaded):
-        model, params, eyes = load_for_inference(*loaded)
-        return model, jax.tree.map(lambda a: a + 6 if a.shape == (1,) else a, params), eyes
+        model = load_model(*loaded)
+        params = jax.tree.map(lambda a: a + 6 if a.shape == (1,) else a, model.params)
+        return replace(model, params=params)
 
-    monkeypatch.setattr(conversion, "load_for_inference", clear)
+    monkeypatch.setattr(conversion, "load_model", clear)
 
     def go(workspace: Path, name: str) -> dict[str, np.ndarray]:
         settings = [f"workspace={workspace}", f"name={name}", "hardware.compilation_cache=null"]
@@ -92,12 +94,12 @@ def swap(monkeypatch):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_model_trains_resumes_and_converts(name, actors, run, saved, swap):
+def test_a_model_trains_resumes_and_converts(name, actors, run_training, read_checkpoint, swap):
     settings = (*RUNS[name], *TINY)
     targets = [2, 4] if name in RESUMED else [2]
     for target in targets:
-        folder = run(actors, *settings, f"iterations={target}")
-    state, config, history = saved(folder)
+        folder = run_training(actors, *settings, f"iterations={target}")
+    state, config, history = read_checkpoint(folder)
     net = build_net(config["model"])
     assert int(state.step) == targets[-1] and [number for number, _ in history] == targets
     outputs = {name for views in net.target_specs.values() for name in views}
@@ -115,14 +117,23 @@ def test_a_model_trains_resumes_and_converts(name, actors, run, saved, swap):
         assert 0.02 < changed.mean() < 0.5
 
 
+def test_a_checkpoint_without_named_networks_converts(actors, swap):
+    """One that the code of 9245833 wrote: test_old_checkpoint.py."""
+    asset = Path(__file__).parents[1] / "assets" / "checkpoint_9245833"
+    shutil.copytree(asset, actors / "models" / "old")
+    for file, frame in swap(actors, "old").items():
+        before = cv2.imread(str(actors / "dst" / f"{file}.jpg"))
+        assert 0.02 < (frame != before).any(-1).mean() < 0.5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
-def test_a_model_trains_at_full_width(model, actors, run, saved, tmp_path):
+def test_a_model_trains_at_full_width(model, actors, run_training, read_checkpoint, tmp_path):
     workspace = tmp_path / "actors"
     shutil.copytree(actors, workspace, ignore=shutil.ignore_patterns("models"))
     resolution = compose("train", [f"model={model}"]).model.resolution
     full = ("model.width=1", f"model.resolution={resolution}", "batch_size=2", "iterations=2")
-    folder = run(workspace, f"model={model}", *full)
-    state, _, history = saved(folder)
+    folder = run_training(workspace, f"model={model}", *full)
+    state, _, history = read_checkpoint(folder)
     assert int(state.step) == 2
     assert np.isfinite(list(history[-1][1].values())).all()

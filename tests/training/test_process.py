@@ -52,7 +52,7 @@ def assert_same_as_unbroken(ours, theirs):
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
-def test_a_signal_saves_and_ends_with_0(workspace, overrides, saved, tmp_path, number):
+def test_a_signal_saves_and_ends_with_0(workspace, overrides, read_checkpoint, tmp_path, number):
     log = tmp_path / "log"
     with started(overrides(workspace, "log_every=1", "preview_every=1000000"), log) as process:
         wait_for(lambda: "[       3]" in log.read_text(), process, log)
@@ -60,14 +60,14 @@ def test_a_signal_saves_and_ends_with_0(workspace, overrides, saved, tmp_path, n
         assert process.wait(PATIENCE) == 0, log.read_text()
     text = log.read_text()
     assert "Traceback" not in text and f"{signal.Signals(number).name}: saving" in text
-    state, _, history = saved(workspace / "models" / "h64")
+    state, _, history = read_checkpoint(workspace / "models" / "h64")
     assert text.splitlines()[-1] == f"iteration {int(state.step)} saved"
     assert history[-1][0] == int(state.step) >= 3
 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_save(
-    workspace, overrides, run, saved, finished, tmp_path
+    workspace, overrides, run_training, read_checkpoint, finished_run, tmp_path
 ):
     """SIGKILL at any moment after a save; 40 iterations in the end are those of one go."""
     log = tmp_path / "log"
@@ -81,5 +81,5 @@ def test_a_killed_run_goes_on_from_its_last_save(
         process.kill()
         assert process.wait(PATIENCE) == -signal.SIGKILL
     assert 3 <= max(done()) < 40
-    folder = run(workspace, "iterations=40")
-    assert_same_as_unbroken(saved(folder)[0], saved(finished[0])[0])
+    folder = run_training(workspace, "iterations=40")
+    assert_same_as_unbroken(read_checkpoint(folder)[0], read_checkpoint(finished_run[0])[0])

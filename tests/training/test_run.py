@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from odfs_jax.training import loop
-from odfs_jax.training.checkpoint import load_for_inference
+from odfs_jax.saved_model import load_model
+from odfs_jax.training import train
 
 TERMS = ["dst_face", "dst_mask", "src_face", "src_mask"]
 
@@ -24,8 +24,8 @@ def assert_same_bits(ours, theirs):
         np.testing.assert_array_equal(mine, other, err_msg=jax.tree_util.keystr(path))
 
 
-def test_training_lowers_every_loss(finished, saved):
-    _, _, history = saved(finished[0])
+def test_training_lowers_every_loss(finished_run, read_checkpoint):
+    _, _, history = read_checkpoint(finished_run[0])
     assert [step for step, _ in history] == [10, 20, 30, 40]
     first, last = history[0][1], history[-1][1]
     assert sorted(last) == TERMS
@@ -33,8 +33,8 @@ def test_training_lowers_every_loss(finished, saved):
     assert sum(last.values()) < 0.85 * sum(first.values())
 
 
-def test_the_log_says_what_happens(finished):
-    folder, lines = finished
+def test_the_log_says_what_happens(finished_run):
+    folder, lines = finished_run
     number = r"\d+\.\d{5}"
     losses = "  ".join(f"{name} {number}" for name in TERMS)
     pattern = rf"\[ {{6}}\d0\]  {losses}  [ \d]{{6}}\.\d ms  [ \d]{{6}}\.\d samples/s"
@@ -47,9 +47,9 @@ def test_the_log_says_what_happens(finished):
     assert lines[-1] == "iteration 40 saved"
 
 
-def test_the_preview_has_five_columns(finished):
+def test_the_preview_has_five_columns(finished_run):
     """src, src rebuilt, dst, dst rebuilt, swap; the first row is each person's first face."""
-    folder, _ = finished
+    folder, _ = finished_run
     preview = cv2.imread(str(folder / "preview.png"))
     assert preview.shape == (4 * 32, 5 * 32, 3)
     workspace = folder.parent.parent
@@ -62,40 +62,43 @@ def test_the_preview_has_five_columns(finished):
     assert (cells[:, 4] != cells[:, 3]).any() and (cells[:, 4] != cells[:, 1]).any()
 
 
-def test_tensorboard_has_scalars_and_previews(finished):
-    folder, _ = finished
+def test_tensorboard_has_scalars_and_previews(finished_run):
+    folder, _ = finished_run
     events = EventAccumulator(str(folder / "events")).Reload()
-    names = [f"loss/{term}" for term in TERMS] + ["speed/pairs_per_second"]
-    assert sorted(events.Tags()["scalars"]) == names
+    parts = [f"{side}_face/dssim" for side in ("dst", "src")]
+    names = [f"loss/{term}" for term in (*TERMS, *parts)] + ["speed/pairs_per_second"]
+    assert sorted(events.Tags()["scalars"]) == sorted(names)
     assert [event.step for event in events.Scalars("loss/src_face")] == [10, 20, 30, 40]
     assert [event.step for event in events.Images("preview")] == [20, 40]
     assert (events.Images("preview")[0].width, events.Images("preview")[0].height) == (160, 128)
 
 
-def test_scalars_are_the_history(finished, saved):
-    folder, _ = finished
-    _, _, history = saved(folder)
+def test_scalars_are_the_history(finished_run, read_checkpoint):
+    folder, _ = finished_run
+    _, _, history = read_checkpoint(folder)
     events = EventAccumulator(str(folder / "events")).Reload()
     for term in TERMS:
         found = [event.value for event in events.Scalars(f"loss/{term}")]
         np.testing.assert_allclose(found, [means[term] for _, means in history], rtol=1e-6)
 
 
-def test_the_folder_keeps_its_settings_and_two_checkpoints(finished, configure):
-    folder, _ = finished
+def test_the_folder_keeps_its_settings_and_two_checkpoints(finished_run, configure):
+    folder, _ = finished_run
     written = OmegaConf.load(folder / "config.yaml")
     assert written == configure(folder.parent.parent, "iterations=40")
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["40"]
 
 
-def test_two_targets_one_after_the_other_are_one_run(finished, workspace, run, saved, caplog):
+def test_two_targets_one_after_the_other_are_one_run(
+    finished_run, workspace, run_training, read_checkpoint, caplog
+):
     """20, then 20 more: parameters, moments, key and history are those of 40 in one go."""
-    run(workspace, "iterations=20")
+    run_training(workspace, "iterations=20")
     with caplog.at_level("INFO", logger="odfs_jax"):
-        folder = run(workspace, "iterations=40")
+        folder = run_training(workspace, "iterations=40")
     assert f"{folder}: resuming at iteration 20" in caplog.text
-    ours, _, history = saved(folder)
-    theirs, _, all_history = saved(finished[0])
+    ours, _, history = read_checkpoint(folder)
+    theirs, _, all_history = read_checkpoint(finished_run[0])
     assert_same_bits(ours, theirs)
     assert history == all_history
 
@@ -104,11 +107,11 @@ def test_two_targets_one_after_the_other_are_one_run(finished, workspace, run, s
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
 def test_a_stop_signal_in_the_middle_changes_nothing(
-    finished, workspace, run, saved, monkeypatch, caplog, number
+    finished_run, workspace, run_training, read_checkpoint, monkeypatch, caplog, number
 ):
     """The signal comes during step 17 of 40; what is learnt after resuming is the same."""
 
-    class Stopping(loop.Journal):
+    class Stopping(train.MetricLogger):
         added = 0
 
         def add(self, metrics):
@@ -119,42 +122,43 @@ def test_a_stop_signal_in_the_middle_changes_nothing(
 
     before = signal.getsignal(number)
     with monkeypatch.context() as patch, caplog.at_level("INFO", logger="odfs_jax"):
-        patch.setattr(loop, "Journal", Stopping)
-        folder = run(workspace, "iterations=40")
+        patch.setattr(train, "MetricLogger", Stopping)
+        folder = run_training(workspace, "iterations=40")
     assert signal.getsignal(number) is before
     assert f"{signal.Signals(number).name}: saving, then stopping" in caplog.messages
     assert caplog.messages[-1] == "iteration 17 saved"
-    assert int(saved(folder)[0].step) == 17
-    run(workspace, "iterations=40")
-    assert_same_bits(saved(folder)[0], saved(finished[0])[0])
+    assert int(read_checkpoint(folder)[0].step) == 17
+    run_training(workspace, "iterations=40")
+    assert_same_bits(read_checkpoint(folder)[0], read_checkpoint(finished_run[0])[0])
 
 
-def test_a_run_at_its_target_says_so_and_writes_no_checkpoint(finished, run, caplog):
-    folder, _ = finished
+def test_a_run_at_its_target_says_so_and_writes_no_checkpoint(finished_run, run_training, caplog):
+    folder, _ = finished_run
     before = sorted((folder / "checkpoints").rglob("*"))
     with caplog.at_level("INFO", logger="odfs_jax"):
-        run(folder.parent.parent, "iterations=40")
+        run_training(folder.parent.parent, "iterations=40")
     assert "already at iteration 40 of 40; give a higher iterations=" in caplog.messages
     assert sorted((folder / "checkpoints").rglob("*")) == before
 
 
-def test_inference_gets_the_saved_parameters(finished, saved, configure):
-    folder, _ = finished
-    model, params, *_ = load_for_inference(folder)
-    assert model == OmegaConf.to_container(configure(folder.parent.parent)).get("model")
-    assert_same_bits(jax.tree.map(np.asarray, params), saved(folder)[0].params)
+def test_inference_gets_the_saved_parameters(finished_run, read_checkpoint, configure):
+    folder, _ = finished_run
+    model = load_model(folder)
+    assert model.config == OmegaConf.to_container(configure(folder.parent.parent)).get("model")
+    params = read_checkpoint(folder)[0].params["autoencoder"]
+    assert_same_bits(jax.tree.map(np.asarray, model.params), params)
 
 
-def test_saving_every_few_minutes(workspace, run, monkeypatch):
+def test_saving_every_few_minutes(workspace, run_training, monkeypatch):
     """Time is up after every step: each is saved, the last two are kept."""
     steps = []
-    original = loop.Checkpoints.save
+    original = train.Checkpoints.save
 
     def save(self, step, *rest):
         steps.append(step)
         original(self, step, *rest)
 
-    monkeypatch.setattr(loop.Checkpoints, "save", save)
-    folder = run(workspace, "iterations=3", "save_minutes=0")
+    monkeypatch.setattr(train.Checkpoints, "save", save)
+    folder = run_training(workspace, "iterations=3", "save_minutes=0")
     assert steps == [1, 2, 3, 3]  # the last once more at the end, where it already stands
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["2", "3"]

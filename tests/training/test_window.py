@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from odfs_jax.training import control, record
+from odfs_jax.training import control, metrics
 from odfs_jax.training.control import COMMANDS, Control
 
 ROOT = Path(__file__).parents[2]
@@ -64,14 +64,14 @@ def screen():
 
 def test_keys_pressed_in_the_window_reach_the_run(screen, tmp_path):
     folder = tmp_path / "h64"
-    record.add_preview(folder, 5, np.full((64, 80, 3), 200, np.uint8))
+    metrics.add_preview(folder, 5, np.full((64, 80, 3), 200, np.uint8))
     with Control(folder, FACTS, lambda: 7) as run:
-        command = [sys.executable, "-m", "odfs_jax.training.window", str(folder)]
+        command = [sys.executable, "-m", "odfs_jax.training.control", str(folder)]
         process = subprocess.Popen(command, env=screen.environment, cwd=ROOT)
         for key, name in KEYS.items():
             screen.press("odfs-jax: h64", key)
-            wait_for(lambda name=name: name in run.asked)
-        assert run.asked == set(COMMANDS)
+            wait_for(lambda name=name: name in run.commands)
+        assert run.commands == set(COMMANDS)
         screen.press("odfs-jax: h64", "Escape")
         assert process.wait(PATIENCE) == 0
 
@@ -85,13 +85,13 @@ def test_a_run_is_steered_from_its_window(screen, workspace, overrides):
     process = subprocess.Popen(command, env=screen.environment | changes)
     folder = workspace / "models" / "h64"
     steps = lambda: sorted(p.name for p in (folder / "checkpoints").glob("[0-9]*"))  # noqa: E731
-    wait_for(lambda: control.is_running(folder) and len(record.read_losses(folder)) > 1)
-    assert not record.preview_files(folder)
+    wait_for(lambda: control.is_running(folder) and len(metrics.read_losses(folder)) > 1)
+    assert not metrics.preview_files(folder)
     screen.press("odfs-jax: h64", "p")
-    wait_for(lambda: record.preview_files(folder))
+    wait_for(lambda: metrics.preview_files(folder))
     assert not steps()
     screen.press("odfs-jax: h64", "s")
     saved = wait_for(steps)
     screen.press("odfs-jax: h64", "Return")
     assert process.wait(PATIENCE) == 0
-    assert steps()[-1] == str(record.read_losses(folder)[-1]["step"]) and steps() != saved
+    assert steps()[-1] == str(metrics.read_losses(folder)[-1]["step"]) and steps() != saved

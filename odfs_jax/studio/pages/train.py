@@ -15,7 +15,7 @@ from nicegui import run, ui
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.studio.layout import page
 from odfs_jax.studio.workspace import StudioWorkspace
-from odfs_jax.training import control, record
+from odfs_jax.training import control, metrics
 
 REFRESH = 1.0  # seconds between two reads of the run's files
 COLORS = ["#3d8bff", "#f0a030", "#3fbf7f", "#d070dd", "#e05a5a", "#35b5c5"]  # dark and light
@@ -37,7 +37,7 @@ def register(app: FastAPI, workspace: StudioWorkspace) -> None:
 
     @app.get("/api/models/{name}/previews/{step}")
     def preview(name: str, step: int) -> FileResponse:
-        path = record.preview_files(workspace.model(name)).get(step)
+        path = metrics.preview_files(workspace.model(name)).get(step)
         if path is None:
             raise BadFileError(f"{name}: preview {step}", "no such file")
         return FileResponse(path, headers={"cache-control": "no-cache"})
@@ -128,8 +128,8 @@ class TrainPage:
             return
         running = control.is_running(folder)
         self._show_status(control.read_status(folder) or {}, running)
-        self._show_previews(list(record.preview_files(folder)))
-        await self._show_losses(folder / record.LOSSES)
+        self._show_previews(list(metrics.preview_files(folder)))
+        await self._show_losses(folder / metrics.LOSSES)
 
     def _show_status(self, status: dict[str, Any], running: bool) -> None:
         quiet = time.time() - _number(status, "written") > STALE
@@ -167,7 +167,7 @@ class TrainPage:
             self.label.set_text("no preview yet")
             return
         step = self.steps[min(int(self.slider.value), len(self.steps) - 1)]
-        path = record.preview_files(self.folder).get(step)
+        path = metrics.preview_files(self.folder).get(step)
         version = path.stat().st_mtime_ns if path else 0
         if self.shown != (self.model, step, version):
             self.shown = (self.model, step, version)
@@ -179,7 +179,7 @@ class TrainPage:
         if self.drawn == (self.model, size):
             return
         self.drawn = (self.model, size)
-        rows = await run.io_bound(record.read_losses, path.parent)
+        rows = await run.io_bound(metrics.read_losses, path.parent)
         self.chart.options.clear()
         self.chart.options.update(_chart(rows))
         self.chart.update()

@@ -1,0 +1,246 @@
+"""What a run says of itself: the log line, losses.jsonl, previews, TensorBoard.
+
+All of it is read back from the device and written by a thread of its own, so that the loop never
+waits for it. In a model's folder:
+
+    losses.jsonl         a row {step, losses, rate} a log line; rate in pairs a second, or null
+    preview.png          the last preview
+    previews/<step>.jpg  all of them
+    events/              TensorBoard's files
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from odfs_jax.data import atomic
+from odfs_jax.data.media import png
+from odfs_jax.runtime import distributed
+
+log = logging.getLogger(__name__)
+
+WAITING = 1000  # steps whose metrics stay on the device at most; each is a few tiny arrays
+LOSSES, PREVIEW, PREVIEWS = "losses.jsonl", "preview.png", "previews"
+QUALITY = 92  # of a preview's JPEG, per cent
+COLORS = ((80, 176, 255), (160, 220, 120), (230, 150, 90), (200, 120, 230))  # of curves, BGR
+
+
+class MetricLogger:
+    """Collects each step's metrics on the device; they are read back only in order to write.
+
+    A metric whose name has a slash, "src_face/dssim", is a part of another one: it goes to
+    TensorBoard only. An error of the thread is raised by the next call. Of several processes only
+    the main one writes files.
+    """
+
+    def __init__(self, folder: Path, batch_size: int, step: int, history: list) -> None:
+        """For a run that goes on from `step`, whose log lines so far are `history`."""
+        self.history = history  # a row [step, {name: mean since the last row}] for each log line
+        self._folder = folder
+        self._batch_size = batch_size
+        self._waiting: list[dict[str, jax.Array]] = []
+        self._rows: list[dict[str, np.ndarray]] = []  # the thread's own
+        self._events = (
+            EventFile(folder / "events", step + 1) if distributed.is_main_process() else None
+        )
+        if distributed.is_main_process():
+            begin_record(folder, step, history)
+        self._since = time.monotonic()
+        self._thread = ThreadPoolExecutor(1, "metrics")
+        self._jobs: list[Future] = []
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        """Keeps the metrics of one dispatch: scalars, or one value for each of its steps."""
+        self._waiting.append(metrics)
+        if len(self._waiting) >= WAITING:
+            self._later(self._read, self._take_waiting())
+
+    def write(self, step: int) -> None:
+        """Means since the last line, to the log, TensorBoard and the history."""
+        self._later(self._write, step, self._take_waiting())
+
+    def picture(self, step: int, image: jax.Array) -> None:
+        """A preview, uint8 RGB [H, W, 3], to TensorBoard, `preview.png` and `previews/`."""
+        self._later(self._picture, step, image)
+
+    def keep(self, step: int, image: jax.Array) -> None:
+        """A preview, uint8 RGB [H, W, 3], to `preview.png` and `previews/`."""
+        self._later(self._keep, step, image)
+
+    def finish(self) -> None:
+        """Waits until all is written; `history` is then complete."""
+        for job in self._jobs:
+            job.result()
+        self._jobs.clear()
+
+    def close(self) -> None:
+        """Ends the thread and closes TensorBoard's file."""
+        self._thread.shutdown()
+        if self._events:
+            self._events.close()
+
+    def _take_waiting(self) -> list[dict[str, jax.Array]]:
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def _later(self, work: Callable, *args) -> None:
+        while self._jobs and self._jobs[0].done():
+            self._jobs.pop(0).result()
+        self._jobs.append(self._thread.submit(work, *args))
+
+    def _read(self, metrics: list[dict[str, jax.Array]]) -> None:
+        self._rows += jax.device_get(metrics)
+
+    def _write(self, step: int, metrics: list[dict[str, jax.Array]]) -> None:
+        self._read(metrics)
+        if not self._rows:
+            return
+        columns = {n: np.hstack([row[n] for row in self._rows]) for n in self._rows[0]}
+        scalars = {name: float(np.mean(values)) for name, values in columns.items()}
+        means = {name: value for name, value in scalars.items() if "/" not in name}
+        count = len(next(iter(columns.values())))
+        seconds = (time.monotonic() - self._since) / count
+        rate = self._batch_size / seconds
+        self.history.append([step, means])
+        log.info("%s", _line(step, means, seconds, rate))
+        if self._events:
+            for name, value in scalars.items():
+                self._events.scalar(f"loss/{name}", value, step)
+            self._events.scalar("speed/pairs_per_second", rate, step)
+            self._events.flush()
+            add_losses(self._folder, step, means, rate)
+        self._rows.clear()
+        self._since = time.monotonic()
+        if not all(np.isfinite(list(means.values()))):
+            log.warning("a loss is not a number at iteration %d", step)
+
+    def _picture(self, step: int, image: jax.Array) -> None:
+        if self._events:
+            self._events.image("preview", np.asarray(image), step)
+            self._events.flush()
+        self._keep(step, image)
+
+    def _keep(self, step: int, image: jax.Array) -> None:
+        if distributed.is_main_process():
+            add_preview(self._folder, step, np.asarray(image))
+
+
+class EventFile:
+    """TensorBoard's event file, written in the caller's thread, which so learns of a full disk.
+
+    tensorboardX's own SummaryWriter hands everything to a thread; when that dies of a full disk, it
+    prints a traceback, and the next writes wait for it for ever.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        # What an earlier run wrote from here on is void.
+        self._writer.write_event(
+            Event(step=step, session_log=SessionLog(status=SessionLog.SessionStatus.START))
+        )
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Adds a point to the curve `name`."""
+        self._write(summary.scalar(name, value), step)
+
+    def image(self, name: str, image: np.ndarray, step: int) -> None:
+        """Adds `image`, uint8 RGB [H, W, 3]."""
+        self._write(summary.image(name, image, dataformats="HWC"), step)
+
+    def flush(self) -> None:
+        """Writes to the disk what was added. Raises OSError."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._writer.close()
+
+    def _write(self, values: Summary, step: int) -> None:
+        self._writer.write_event(Event(step=step, wall_time=time.time(), summary=values))
+
+
+def begin_record(folder: Path, step: int, history: list) -> None:
+    """Writes the losses that the checkpoint of `step` has, and removes previews of later steps."""
+    atomic.write_text(folder / LOSSES, "".join(_row(*row, None) for row in history))
+    for number, path in preview_files(folder).items():
+        if number > step:
+            path.unlink()
+
+
+def add_losses(folder: Path, step: int, means: dict[str, float], rate: float) -> None:
+    """Appends a row to `losses.jsonl`; `rate` in pairs a second."""
+    with (folder / LOSSES).open("a") as file:
+        file.write(_row(step, means, rate))
+
+
+def add_preview(folder: Path, step: int, image: np.ndarray) -> None:
+    """Keeps `image`, uint8 RGB [H, W, 3], as the last preview and as that of `step`."""
+    atomic.write_bytes(folder / PREVIEW, png.encode(image))
+    _, small = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+    atomic.write_bytes(folder / PREVIEWS / f"{step:09d}.jpg", small.tobytes())
+
+
+def preview_files(folder: Path) -> dict[int, Path]:
+    """The previews of a model's folder by step, in order."""
+    files = sorted((folder / PREVIEWS).glob("[0-9]*.jpg"))
+    return {int(path.stem): path for path in files if path.stem.isdigit()}
+
+
+def read_losses(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `losses.jsonl`, without those that are damaged or still being written."""
+    try:
+        lines = (folder / LOSSES).read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    rows = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+            rows.append({"step": int(row["step"]), "losses": dict(row["losses"]), **_rate(row)})
+        except (ValueError, TypeError, KeyError):
+            continue
+    return rows
+
+
+def loss_curves(rows: list[dict[str, Any]], width: int, height: int) -> np.ndarray:
+    """uint8 BGR [height, width, 3]: every loss over the iterations, on a logarithmic scale."""
+    canvas = np.full((height, width, 3), 24, np.uint8)
+    names = sorted({name for row in rows for name in row["losses"]})
+    for name, color in zip(names, COLORS * len(names), strict=False):
+        found = [(row["step"], row["losses"].get(name)) for row in rows]
+        points = np.array([(s, v) for s, v in found if v is not None and v > 0], np.float64)
+        if len(points) < 2:
+            continue
+        steps, values = points[:, 0], np.log(points[:, 1])
+        x = (steps - steps[0]) / max(np.ptp(steps), 1) * (width - 1)
+        y = (values.max() - values) / max(np.ptp(values), 1e-9) * (height - 24) + 20
+        line = np.stack([x, y], -1).round().astype(np.int32)[:, None]
+        cv2.polylines(canvas, [line], False, color, 1, cv2.LINE_AA)
+    return canvas
+
+
+def _rate(row: dict[str, Any]) -> dict[str, float | None]:
+    return {"rate": None if row["rate"] is None else float(row["rate"])}
+
+
+def _row(step: int, means: dict[str, float], rate: float | None) -> str:
+    losses = {name: value if np.isfinite(value) else None for name, value in means.items()}
+    return json.dumps({"step": step, "losses": losses, "rate": rate}) + "\n"
+
+
+def _line(step: int, means: dict[str, float], seconds: float, rate: float) -> str:
+    losses = "  ".join(f"{name} {value:.5f}" for name, value in means.items())
+    return f"[{step:8d}]  {losses}  {seconds * 1e3:8.1f} ms  {rate:8.1f} samples/s"

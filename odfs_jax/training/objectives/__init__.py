@@ -1,0 +1,18 @@
+"""Objectives: what a run learns. `make_objective` builds the one that the settings name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from odfs_jax.errors import UserError
+from odfs_jax.training.objectives.autoencoder import Autoencoder
+from odfs_jax.training.objectives.base import Objective
+
+OBJECTIVES: dict[str, type[Objective]] = {"autoencoder": Autoencoder}
+
+
+def make_objective(config: Mapping[str, Any]) -> Objective:
+    """The objective of a `TrainConfig`. Raises UserError naming the key that does not fit."""
+    name = config["objective"]["name"]
+    if name not in OBJECTIVES:
+        raise UserError(f"objective.name={name}: expected one of {', '.join(sorted(OBJECTIVES))}")
+    return OBJECTIVES[name](config)

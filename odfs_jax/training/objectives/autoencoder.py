@@ -1,0 +1,84 @@
+"""Both people's faces, warped and then rebuilt: the training of every swap network."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from odfs_jax.data.batches import Batch
+from odfs_jax.data.faceset import read_eyes
+from odfs_jax.errors import UserError
+from odfs_jax.losses import make_loss
+from odfs_jax.nets import build_net, with_precision
+from odfs_jax.nets.base import SwapNet
+from odfs_jax.training.objectives.base import Objective, Samples
+from odfs_jax.training.step import Metrics
+
+REMAT = ("none", "decoders")
+
+
+class Autoencoder(Objective):
+    """One swap network that learns to rebuild src's and dst's faces, and with that to swap them."""
+
+    exported = "autoencoder"
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Raises UserError naming the key that does not fit."""
+        if config["remat"] not in REMAT:
+            raise UserError(f"remat={config['remat']}: expected one of {', '.join(REMAT)}")
+        if config["steps_per_dispatch"] < 1:
+            steps = config["steps_per_dispatch"]
+            raise UserError(f"steps_per_dispatch={steps}: expected 1 or more")
+        if config["ema"] is not None and not 0 < config["ema"] < 1:
+            raise UserError(f"ema={config['ema']}: expected a decay between 0 and 1, or null")
+        net = with_precision(build_net(config["model"]), config["precision"])
+        net = net.clone(remat=config["remat"] == "decoders")
+        self.config = dict(config)
+        self.nets = {self.exported: net}
+        self.optimizers = {self.exported: self.optimizer(self.exported, config["optimizer"])}
+        self.loss = make_loss(config["loss"])
+        self.input_specs = {side: net.input_specs[side] for side in ("src", "dst")}
+        self.target_specs = net.target_specs
+        self.masks = self.loss.masks
+
+    @property
+    def net(self) -> SwapNet:
+        """The swap network."""
+        return self.nets[self.exported]
+
+    def init_params(self, key: jax.Array) -> dict[str, dict]:
+        return {self.exported: self.net.init(key, *self.net.blank())["params"]}
+
+    def rebuild(
+        self, params: dict[str, dict], batch: Batch, keys: dict[str, jax.Array], step: jax.Array
+    ) -> tuple[Samples, dict[str, Any]]:
+        """The samples of a batch, and what the network returns for them."""
+        samples = self.sample(batch, keys, step)
+        inputs = (samples[side][0] for side in self.sides)
+        return samples, self.net.apply({"params": params[self.exported]}, *inputs)
+
+    def losses(
+        self, params: dict[str, dict], batch: Batch, keys: dict[str, jax.Array], step: jax.Array
+    ) -> tuple[dict[str, jax.Array], Metrics]:
+        samples, outputs = self.rebuild(params, batch, keys, step)
+        targets = {name: t for _, side in samples.values() for name, t in side.items()}
+        loss, metrics = self.loss(outputs, targets, step)
+        return {self.exported: loss}, metrics
+
+    def preview(self, params: dict[str, dict], inputs: dict[str, jax.Array]) -> list[jax.Array]:
+        """For each person the input and what is rebuilt of it; last, src's face swapped onto dst.
+
+        Five columns for most networks.
+        """
+        weights = {"params": params[self.exported]}
+        rebuilt = self.net.apply(weights, inputs["src"], inputs["dst"])
+        swap, _ = self.net.apply(weights, inputs["dst"], method="swap")
+        columns = []
+        for side in self.sides:
+            columns += [inputs[side], *(rebuilt[name][0] for name in self.target_specs[side])]
+        return [*columns, swap]
+
+    def metadata(self) -> dict[str, Any]:
+        folder = Path(self.config["data"]["src"]["aligned"])
+        return {"src_eyes": read_eyes(folder, "src", self.net.output_spec.face_type).tolist()}

@@ -1,0 +1,134 @@
+"""What a run learns: its networks and their optimizers, its samples, its losses, its preview."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+
+from odfs_jax.data import augment
+from odfs_jax.data.batches import Batch
+from odfs_jax.data.faceset import Faceset, load_faceset
+from odfs_jax.data.sampling import SAMPLINGS
+from odfs_jax.errors import UserError
+from odfs_jax.faces.spec import FaceSpec
+from odfs_jax.training.optimizers import make_optimizer
+from odfs_jax.training.partial import freeze, patterns_of
+from odfs_jax.training.state import TrainState, init_state
+from odfs_jax.training.step import Metrics, Step, make_step
+
+# side -> (the network's inputs [B,R,R,3], {name of an output: its targets}); see `augment.sample`
+Samples = dict[str, tuple[jax.Array, dict[str, dict[str, jax.Array]]]]
+
+
+class Objective(ABC):
+    """The part of a run that a new kind of training replaces; step, loop and checkpoints stay.
+
+    A subclass sets the attributes below in its `__init__` and implements the abstract methods. What
+    it gets from `config`, a `TrainConfig`, it checks with UserErrors that name the key.
+    """
+
+    config: dict[str, Any]
+    nets: dict[str, nn.Module]  # the networks, by name
+    optimizers: dict[str, optax.GradientTransformation]  # one of its own for each network
+    exported: str  # the network that previews and conversion use; it alone may have a mean
+    input_specs: dict[str, FaceSpec]  # side -> what is drawn of its faces as input, warped
+    target_specs: dict[str, dict[str, FaceSpec]]  # side -> output's name -> what it must give back
+    masks: tuple[str, ...]  # that come with every target; keys of `faceset.MASKS`
+
+    @abstractmethod
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Raises UserError naming the key that does not fit."""
+
+    @abstractmethod
+    def init_params(self, key: jax.Array) -> dict[str, dict]:
+        """Fresh parameters, by network."""
+
+    @abstractmethod
+    def losses(
+        self, params: dict[str, dict], batch: Batch, keys: dict[str, jax.Array], step: jax.Array
+    ) -> tuple[dict[str, jax.Array], Metrics]:
+        """({network: the scalar that it minimizes}, metrics) of a batch at iteration `step`.
+
+        `params` are by network, `keys` has one for every sample of a side. All scalars are means
+        over the batch. A network is updated by the gradient of its own scalar only; where that
+        scalar reads another network, `stop_gradient` on what it must not move saves work.
+
+        A metric whose name has a slash, "src_face/dssim", is a part of the one before the slash: it
+        is for TensorBoard, and not in the log line.
+        """
+
+    @abstractmethod
+    def preview(self, params: dict[str, dict], inputs: dict[str, jax.Array]) -> list[jax.Array]:
+        """The columns of the preview, each [N, R, R, 1 or 3], for `inputs` [N, R, R, 3] by side."""
+
+    @abstractmethod
+    def metadata(self) -> dict[str, Any]:
+        """What conversion must know beside settings and parameters, as JSON; see `SavedModel`."""
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The facesets that are trained on, in the order of the preview's columns."""
+        return tuple(self.input_specs)
+
+    def optimizer(self, net: str, config: Mapping[str, Any]) -> optax.GradientTransformation:
+        """The optimizer of an `OptimizerConfig` for the network `net`, frozen where `freeze` says.
+
+        `exported` and `nets` must be set.
+        """
+        tx = make_optimizer(config, self.config["iterations"])
+        return freeze(tx, patterns_of(net, self.config["freeze"], self.nets, self.exported))
+
+    def init_state(self) -> TrainState:
+        """The state of a new run; `jax.eval_shape` of it tells its shapes."""
+        key = jax.random.key(self.config["seed"])
+        params = self.init_params(jax.random.fold_in(key, 0))
+        averaged = () if self.config["ema"] is None else (self.exported,)
+        return init_state(params, self.optimizers, averaged, jax.random.fold_in(key, 1))
+
+    def make_step(self, devices: list[jax.Device]) -> Step:
+        """The training step over `devices`, those of all processes."""
+        return make_step(
+            self.losses,
+            self.optimizers,
+            devices,
+            accumulate=self.config["accumulate"],
+            ema=self.config["ema"],
+            steps=self.config["steps_per_dispatch"],
+        )
+
+    def load_facesets(self) -> dict[str, Faceset]:
+        """The aligned faces of all sides, as the networks take them. Raises UserError."""
+        data = self.config["data"]
+        if sorted(data["sides"]) != sorted(self.sides):
+            raise UserError(f"data.sides={data['sides']}: training needs data=src_dst")
+        if (sampling := data["sampling"]) not in SAMPLINGS:
+            raise UserError(f"data.sampling={sampling}: expected one of {', '.join(SAMPLINGS)}")
+        facesets = {}
+        for side, spec in self.input_specs.items():
+            folder, targets = Path(data[side]["aligned"]), self.target_specs[side].values()
+            facesets[side] = load_faceset(folder, side, spec, targets, self.masks)
+        return facesets
+
+    def sample(self, batch: Batch, keys: dict[str, jax.Array], step: jax.Array) -> Samples:
+        """Inputs and targets of a batch, drawn from its stored faces as iteration `step` does."""
+        augment_cfg = augment.at(self.config["augment"], step)
+
+        def draw(side: str) -> Callable:
+            def one(key: jax.Array, image: jax.Array, store_from_model: jax.Array):
+                return augment.sample(
+                    key,
+                    image,
+                    store_from_model,
+                    input_spec=self.input_specs[side],
+                    target_specs=self.target_specs[side],
+                    masks=self.masks,
+                    augment_cfg=augment_cfg,
+                )
+
+            return jax.vmap(one)
+
+        return {side: draw(side)(keys[side], *batch[side]) for side in batch}

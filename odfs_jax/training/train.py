@@ -1,0 +1,166 @@
+"""Training from start to stop, read top to bottom: `train(config)`."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, closing, nullcontext, suppress
+from pathlib import Path
+
+import jax
+from omegaconf import DictConfig, OmegaConf
+
+from odfs_jax.data import atomic
+from odfs_jax.data.batches import make_batches
+from odfs_jax.errors import UserError
+from odfs_jax.runtime import devices as hardware
+from odfs_jax.runtime import distributed
+from odfs_jax.training.checkpoint import Checkpoints, check_start, start
+from odfs_jax.training.control import (
+    Control,
+    check_preview,
+    memory_in_use,
+    preview_window,
+    stop_requests,
+)
+from odfs_jax.training.memory import explained, is_out_of_memory, plan_batch
+from odfs_jax.training.metrics import MetricLogger
+from odfs_jax.training.objectives import make_objective
+from odfs_jax.training.preview import make_debug, make_preview
+from odfs_jax.training.step import Step
+
+log = logging.getLogger(__name__)
+
+PICTURES = {"refresh", "next"}  # the commands that ask for a preview
+IN_FLIGHT = 2  # steps sent to the device and not finished: enough to keep it busy, few to wait for
+
+
+def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: step) -> None:
+    """Trains until the target iteration or a stop request; saves, and resumes what it finds.
+
+    `config` is a `TrainConfig`. The loop calls `wrap_step(step)` in place of its step; benchmarks
+    and tests time and watch it so. Raises UserError for what the user can mend.
+    """
+    # ---------------------------------------------------------------- what is trained, and on what
+    hardware.prepare(config.hardware)
+    distributed.join(config.hardware)
+    config = OmegaConf.to_container(config)
+    check_preview(config["preview"])
+    folder = Path(config["workspace"]) / "models" / config["name"]
+    objective = make_objective(config)
+    devices = hardware.choose(config["hardware"])
+    all_devices = distributed.all_devices(devices)
+    main_process = distributed.is_main_process()  # it alone writes files
+    hardware.check_batch(config["batch_size"], all_devices, config["accumulate"])
+    facesets = objective.load_facesets()
+
+    with ExitStack() as run:
+        # ------------------------------------------------------------ the step, the state, the data
+        checkpoints = run.enter_context(closing(Checkpoints(folder)))
+        run.enter_context(explained(config, checkpoints))
+        check_start(checkpoints, objective)
+        step = objective.make_step(all_devices)
+        config["batch_size"] = plan_batch(objective, step, facesets, devices)  # compiles the step
+        step = wrap_step(step)
+        state, history = start(checkpoints, objective, devices)
+        if main_process:
+            atomic.write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+        steps = config["steps_per_dispatch"]
+        batches = make_batches(
+            facesets,
+            jax.random.key(config["seed"]),
+            config["batch_size"],
+            distributed.split_over(devices),
+            steps=steps,
+            sampling=config["data"]["sampling"],
+        )
+        preview = make_preview(objective, facesets)
+        del facesets  # now on the device, or held by `batches`
+
+        # ---------------------------------------------------------------- who watches, who steers
+        number, target = int(state.step), config["iterations"]
+        facts = {"step": number, "target": target, "batch_size": config["batch_size"]}
+        facts |= hardware.facts(devices)
+        control = Control(folder, facts, memory_in_use(devices), enabled=main_process)
+        commands = run.enter_context(control).commands
+        logger = MetricLogger(folder, config["batch_size"], number, history)
+        run.enter_context(closing(logger))
+        run.enter_context(preview_window(folder, config["preview"]))
+        debug = make_debug(folder, objective) if config["debug"] and main_process else None
+        metadata = {"exported_net": objective.exported} | objective.metadata()
+        sample = 0  # which faces the preview shows
+
+        def save_state() -> None:
+            logger.finish()  # the checkpoint's history has every line so far
+            checkpoints.save(int(state.step), state, config, metadata, logger.history)
+
+        def save() -> None:
+            """A checkpoint and `preview.png`; both are written while the loop goes on."""
+            picture = preview(state.eval_params, sample)
+            save_state()
+            logger.keep(int(state.step), picture)
+
+        # ------------------------------------------------------------------------ the steady loop
+        # The host runs IN_FLIGHT dispatches ahead and waits for nothing else: what is read back
+        # from the device is read by the threads of the logger and of the checkpoints.
+        done = bool(target) and number >= target
+        if done:
+            log.info("already at iteration %d of %d; give a higher iterations=", number, target)
+        elif target and (target - number) % steps:
+            raise UserError(
+                f"iterations={target}: expected {number} and a multiple of "
+                f"steps_per_dispatch={steps}"
+            )
+        try:
+            with nullcontext() if done else stop_requests() as stop_requested:
+                in_flight: deque = deque()
+                stop, dispatch, saved_at = done, 0, time.monotonic()
+                while not (stop or (target and number >= target)):
+                    batch = batches(number)
+                    if debug and (not dispatch or _due(number, steps, config["preview_every"])):
+                        debug(number, state, batch)
+                    state, metrics = step(state, batch)
+                    del batch  # its memory is free once the step has run
+                    number, dispatch = number + steps, dispatch + 1
+                    logger.add(metrics)
+                    in_flight.append(metrics)
+                    if len(in_flight) > IN_FLIGHT:
+                        jax.block_until_ready(in_flight.popleft())
+                    if _due(number, steps, config["log_every"]):
+                        logger.write(number)
+                    if _due(number, steps, config["preview_every"]) or commands & PICTURES:
+                        sample += "next" in commands
+                        commands -= PICTURES
+                        logger.picture(number, preview(state.eval_params, sample))
+                    stop = stop_requested() or "stop" in commands
+                    save_due = time.monotonic() - saved_at >= config["save_minutes"] * 60
+                    stop, save_due = distributed.any_process(
+                        dispatch, metrics, stop, save_due or "save" in commands
+                    )
+                    if save_due:
+                        commands.discard("save")
+                        save()
+                        saved_at = time.monotonic()
+                    control.step = number
+                if not done:
+                    logger.write(number)
+                    save()
+        except jax.errors.JaxRuntimeError as error:
+            leaves = jax.tree.leaves(state)
+            # A step that fails after it began takes its state's memory along.
+            if is_out_of_memory(error) and not any(leaf.is_deleted() for leaf in leaves):
+                with suppress(jax.errors.JaxRuntimeError):
+                    jax.block_until_ready(leaves)
+                    save_state()
+                    checkpoints.finish()
+            raise
+
+        # -------------------------------------------------------------------------------- the end
+        checkpoints.finish()
+        logger.finish()
+        log.info("iteration %d saved", checkpoints.latest())
+
+
+def _due(number: int, steps: int, every: int) -> bool:
+    """True when a multiple of `every` was reached within the last `steps`."""
+    return every > 0 and number // every > (number - steps) // every

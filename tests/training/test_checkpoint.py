@@ -1,0 +1,108 @@
+"""Where a run starts: from nothing, another model, or its own checkpoint with other settings."""
+
+import logging
+from contextlib import closing
+
+import jax
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from odfs_jax.saved_model import load_model
+from odfs_jax.training.checkpoint import Checkpoints, check_start, start
+from odfs_jax.training.objectives import make_objective
+from odfs_jax.training.partial import shapes
+
+
+@pytest.fixture
+def begin(configure, caplog, tmp_path):
+    """begin(*overrides, folder=) -> (state, history, log lines) of a run about to start."""
+    caplog.set_level(logging.INFO, logger="odfs_jax")
+
+    def go(*more, folder=tmp_path):
+        objective = make_objective(OmegaConf.to_container(configure(tmp_path, *more)))
+        caplog.clear()
+        with closing(Checkpoints(folder)) as checkpoints:
+            check_start(checkpoints, objective)
+            state, history = start(checkpoints, objective, jax.devices()[:1])
+        return state, history, list(caplog.messages)
+
+    return go
+
+
+def same_bits(ours, theirs):
+    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+    return all(
+        a.dtype == b.dtype and np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs
+    )
+
+
+def test_a_run_that_changes_its_settings_goes_on(finished_run, begin):
+    """Another optimiser, a mean, frozen parts: what the checkpoint has not begins at its step."""
+    folder, _ = finished_run
+    plain, history, _ = begin(folder=folder)
+    state, again, lines = begin("optimizer=adafactor", "ema=0.99", "freeze=[*/bias]", folder=folder)
+    assert same_bits(state.params, plain.params) and int(state.step) == 40 and again == history
+    net = state.nets["autoencoder"]
+    assert same_bits(net.ema, net.params)
+    assert lines[1:] == [
+        "optimizer or freeze has changed: the optimiser begins anew",
+        "ema: the mean of the weights begins here",
+    ]
+    counts = {int(leaf) for leaf in jax.tree.leaves(net.opt) if not leaf.ndim}
+    assert counts == {0, 40}  # its own, and the learning rate's
+    _, _, lines = begin("optimizer.clip_norm=1.0", "optimizer.learning_rate=1e-4", folder=folder)
+    assert lines == [f"{folder}: resuming at iteration 40"]  # neither has a state of its own
+
+
+def test_a_run_with_another_optimizer_learns_on(workspace, run_training, read_checkpoint):
+    run_training(workspace, "iterations=1")
+    folder = run_training(workspace, "iterations=2", "optimizer=adam_bf16", "ema=0.9")
+    state, _, history = read_checkpoint(folder)
+    assert int(state.step) == 2 and [step for step, _ in history] == [1, 2]
+
+
+def test_a_new_model_takes_over_what_fits(finished_run, begin, tmp_path):
+    """From a model of half the width: only the biases of the last layers have the same shape."""
+    folder, _ = finished_run
+    theirs = load_model(folder).params
+    fresh, _, _ = begin("model.width=0.0625", "ema=0.9")
+    state, history, lines = begin("model.width=0.0625", "ema=0.9", f"init_from={folder}")
+    assert history == [] and int(state.step) == 0
+    head, *rest = lines[1].split("\n    ")
+    net, fresh_net = state.nets["autoencoder"], fresh.nets["autoencoder"]
+    fitting = [name for name, shape in shapes(theirs).items() if shapes(net.params)[name] == shape]
+    total = len(shapes(theirs))
+    assert 0 < len(fitting) < total
+    assert head == f"{folder}: {len(fitting)} of {total} parameters taken over"
+    assert len(rest) == 2 * (total - len(fitting))
+    kernel = next(name for name in shapes(theirs) if name.endswith("down_0/conv/kernel"))
+    small, large = (" x ".join(map(str, shapes(p)[kernel])) for p in (theirs, net.params))
+    assert small != large and {f"- {kernel} {small}", f"+ {kernel} {large}"} <= set(rest)
+    for (path, ours), before, mean in zip(
+        jax.tree_util.tree_leaves_with_path(net.params),
+        jax.tree.leaves(fresh_net.params),
+        jax.tree.leaves(net.ema),
+        strict=True,
+    ):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        other = theirs
+        for part in name.split("/"):
+            other = other[part]
+        np.testing.assert_array_equal(ours, other if name in fitting else before)
+        np.testing.assert_array_equal(mean, ours)
+    assert same_bits(net.opt, fresh_net.opt)
+
+
+def test_the_same_network_is_taken_over_whole_and_only_by_a_new_model(
+    finished_run, begin, tmp_path
+):
+    folder, _ = finished_run
+    state, _, lines = begin(f"init_from={folder}")
+    theirs = load_model(folder).params
+    assert same_bits(state.params["autoencoder"], theirs)
+    total = len(shapes(theirs))
+    assert lines[1] == f"{folder}: {total} of {total} parameters taken over"
+    _, _, lines = begin(f"init_from={tmp_path / 'none'}", folder=folder)
+    assert lines[0] == f"{folder}: resuming at iteration 40"
+    assert lines[1] == f"init_from={tmp_path / 'none'} is for new models only: not read"

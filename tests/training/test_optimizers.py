@@ -1,0 +1,166 @@
+"""Optimisers against their papers in float64, their schedules, and their state in bfloat16."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from odfs_jax.config import OptimizerConfig
+from odfs_jax.errors import UserError
+from odfs_jax.training.optimizers import make_optimizer, round_stochastically
+
+
+@pytest.fixture
+def optimizer():
+    """The schema's own defaults, so that a new setting needs no change here."""
+    return dataclasses.asdict(OptimizerConfig(name="adam", learning_rate=0.5, b1=0.5))
+
+
+def rates(config, iterations, count):
+    """The learning rates of the first updates: Adam's first-sign steps on a gradient of one."""
+    tx = make_optimizer(config, iterations)
+    state, found = tx.init(jnp.zeros(())), []
+    update_once = jax.jit(tx.update)
+    for _ in range(count):
+        update, state = update_once(jnp.ones(()), state)
+        found.append(-float(update))
+    return found
+
+
+def test_schedules(optimizer):
+    constant = optimizer | {"schedule": "constant", "warmup": 0}
+    np.testing.assert_allclose(rates(constant, 0, 3), [0.5] * 3, rtol=1e-4)
+    warm = optimizer | {"schedule": "constant", "warmup": 2}
+    np.testing.assert_allclose(rates(warm, 0, 4), [0, 0.25, 0.5, 0.5], rtol=1e-4)
+    cosine = optimizer | {"schedule": "cosine", "warmup": 0}
+    np.testing.assert_allclose(
+        rates(cosine, 4, 4), 0.25 * (1 + np.cos(np.pi * np.arange(4) / 4)), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "iterations", "message"),
+    [
+        ({"name": "sgd"}, 9, r"optimizer\.name=sgd: expected one of adam, adabelief, adafactor"),
+        ({"moments": "int8"}, 9, r"optimizer\.moments=int8: expected one of float32, bfloat16"),
+        ({"schedule": "linear"}, 9, r"optimizer\.schedule=linear: expected constant or cosine"),
+        ({"schedule": "cosine"}, 0, r"expected iterations above optimizer\.warmup=5, .*=0"),
+        ({"schedule": "cosine"}, 5, r"expected iterations above optimizer\.warmup=5"),
+    ],
+)
+def test_optimizer_mistakes_name_the_key(optimizer, changes, iterations, message):
+    with pytest.raises(UserError, match=message):
+        make_optimizer(optimizer | {"schedule": "constant", "warmup": 5} | changes, iterations)
+
+
+def adam(gradients, rate, b1, b2):
+    """Kingma and Ba, 2015, algorithm 1."""
+    m = v = 0.0
+    for t, g in enumerate(gradients, 1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        yield -rate * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + 1e-8)
+
+
+def adabelief(gradients, rate, b1, b2):
+    """Zhuang et al., 2020, algorithm 2."""
+    m = s = 0.0
+    for t, g in enumerate(gradients, 1):
+        m = b1 * m + (1 - b1) * g
+        s = b2 * s + (1 - b2) * (g - m) ** 2 + 1e-16
+        yield -rate * (m / (1 - b1**t)) / (np.sqrt(s / (1 - b2**t)) + 1e-16)
+
+
+def adafactor(gradients, rate, b1, b2):
+    """Shazeer and Stern, 2018, algorithm 4 without relative steps; no momentum, `b1` is 0."""
+    row = column = 0.0
+    for t, g in enumerate(gradients, 1):
+        decay, square = 1 - t**-0.8, g**2 + 1e-30
+        row = decay * row + (1 - decay) * square.mean(1, keepdims=True)
+        column = decay * column + (1 - decay) * square.mean(0, keepdims=True)
+        update = g / np.sqrt(row * column / row.mean())
+        yield -rate * update / max(1, np.sqrt((update**2).mean()))
+
+
+PAPERS = {"adam": (adam, 0.5), "adabelief": (adabelief, 0.9), "adafactor": (adafactor, 0.0)}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("moments", ["float32", "bfloat16"])
+def test_updates_are_the_papers(optimizer, name, moments):
+    """bfloat16 keeps two to three digits of the state, and its errors do not add up."""
+    paper, b1 = PAPERS[name]
+    config = optimizer | {"name": name, "b1": b1, "moments": moments, "learning_rate": 1e-3}
+    tx = make_optimizer(config, 0)
+    gradients = np.random.default_rng(0).normal(0.3, 1.0, (6, 128, 160))
+    state, update_once = tx.init(jnp.zeros((128, 160))), jax.jit(tx.update)
+    for gradient, expected in zip(gradients, paper(gradients, 1e-3, b1, 0.999), strict=True):
+        update, state = update_once(jnp.float32(gradient), state, jnp.zeros((128, 160)))
+        tolerance = 5e-5 if moments == "float32" else 0.02
+        assert np.abs(update - expected).max() < tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("changes", "per_parameter"),
+    [
+        ({"name": "adam"}, 8),
+        ({"name": "adam", "moments": "bfloat16"}, 4),
+        ({"name": "adabelief"}, 8),
+        ({"name": "adafactor", "b1": 0.0}, 0.06),
+        ({"name": "adafactor", "b1": 0.5}, 4.06),
+    ],
+)
+def test_bytes_of_state_for_a_parameter(optimizer, changes, per_parameter):
+    state = jax.eval_shape(make_optimizer(optimizer | changes, 0).init, jnp.zeros((512, 256)))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    assert size <= per_parameter * 512 * 256 + 16
+
+
+def test_rounding_keeps_the_mean():
+    """Over all thresholds each value is rounded up as often as its dropped bits say."""
+    values = np.float32([1.0, 1.001, -1.001, 3.3e-12, 0.0, 65535.9])
+    thresholds = np.arange(0, 1 << 16, 8, dtype=np.uint16)
+    found = np.float64(jax.vmap(lambda t: round_stochastically(jnp.asarray(values), t))(thresholds))
+    np.testing.assert_allclose(found.mean(0), values, rtol=4e-6)
+    for value, results in zip(values, found.T, strict=True):
+        assert len(set(results)) <= 2  # the two neighbours
+        assert np.abs(results - value).max() <= 2**-7 * abs(value)
+
+
+def test_a_slow_moment_arrives_in_bfloat16(optimizer):
+    """From 1 to 0.01 by 0.1 % an update: rounding to nearest would never leave 1."""
+    tx = make_optimizer(optimizer | {"moments": "bfloat16", "b1": 0.0}, 0)
+    params = jnp.zeros(50)
+    state = tx.init(params)
+    _, state = jax.jit(tx.update)(jnp.full(50, np.sqrt(1000.0)), state, params)
+    assert float(optax.tree_utils.tree_get(state, "nu")[0]) == pytest.approx(1.0, rel=0.01)
+
+    def quiet(state, _):
+        return tx.update(jnp.full(50, 0.1), state, params)[1], None
+
+    state, _ = jax.jit(lambda s: jax.lax.scan(quiet, s, length=3000))(state)
+    expected = 0.01 + (1 - 0.01) * 0.999**3000
+    assert float(optax.tree_utils.tree_get(state, "nu").mean()) == pytest.approx(expected, rel=0.1)
+    nearest = jnp.bfloat16(1.0) * jnp.float32(0.999).astype(jnp.bfloat16)
+    assert float(nearest) == 1.0  # what is avoided
+
+
+@pytest.mark.parametrize("name", ["adam", "adabelief"])
+def test_half_is_no_costlier_than_other_moments(optimizer, name):
+    """b1 = 0.5 made XLA:CPU compute the running mean twice, from a copy of the old one."""
+
+    def temporaries(b1):
+        tx = make_optimizer(optimizer | {"name": name, "b1": b1}, 0)
+
+        def step(params, state, x):
+            gradients = jax.grad(lambda p: jnp.mean(jnp.tanh(jnp.tanh(x @ p) @ p) ** 2))(params)
+            updates, state = tx.update(gradients, state, params)
+            return optax.apply_updates(params, updates), state
+
+        params = jnp.ones((256, 256))
+        lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, tx.init(params), params[:8])
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporaries(0.5) == temporaries(0.9)
