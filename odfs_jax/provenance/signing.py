@@ -15,10 +15,7 @@ import c2pa
 
 import odfs_jax
 from odfs_jax.config import ProvenanceConfig
-from odfs_jax.data.workspace import image_files
-from odfs_jax.errors import UserError
-from odfs_jax.provenance.keys import SigningKey, signing_key
-from odfs_jax.provenance.marking import (
+from odfs_jax.data.media.marking import (
     AI_EDITED,
     COMMENT,
     FOLDER_LIST,
@@ -28,6 +25,9 @@ from odfs_jax.provenance.marking import (
     Marking,
     Unmarked,
 )
+from odfs_jax.data.workspace import image_files
+from odfs_jax.errors import UserError
+from odfs_jax.provenance.keys import SigningKey, signing_key
 
 log = logging.getLogger(__name__)
 

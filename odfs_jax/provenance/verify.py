@@ -7,13 +7,12 @@ from typing import Any
 
 import tifffile
 
-from odfs_jax.data.media import png
+from odfs_jax.data.media import png, xmp
+from odfs_jax.data.media.marking import AI_EDITED, FOLDER_LIST, SOURCE_TYPE
 from odfs_jax.data.media.video_reader import clip_comment
 from odfs_jax.data.workspace import image_files
 from odfs_jax.errors import UserError
-from odfs_jax.provenance import xmp
 from odfs_jax.provenance.keys import own_certificates
-from odfs_jax.provenance.marking import AI_EDITED, FOLDER_LIST, SOURCE_TYPE
 from odfs_jax.provenance.signing import read_manifests, sha256
 
 WHOLE, ALTERED, UNSIGNED = 0, 1, 3  # exit codes; 2 is a user's mistake, as everywhere

@@ -19,8 +19,8 @@ from workspaces import (
     write_aligned,
 )
 
+from odfs_jax.data.media.marking import COMMENT
 from odfs_jax.errors import UserError
-from odfs_jax.provenance.marking import COMMENT
 
 
 def test_a_clip_is_swapped_with_its_times_and_its_sound(workspace, caplog):

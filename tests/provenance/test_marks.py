@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from odfs_jax.config import OutputConfig, ProvenanceConfig
+from odfs_jax.data.media import xmp
 from odfs_jax.data.media.frame_io import open_frames, open_writer
+from odfs_jax.data.media.marking import COMMENT, XMP, Unmarked
 from odfs_jax.errors import UserError
-from odfs_jax.provenance import keys, xmp
-from odfs_jax.provenance.marking import COMMENT, XMP, Unmarked
+from odfs_jax.provenance import keys
 from odfs_jax.provenance.signing import SignedMarking, make_marking
 from odfs_jax.provenance.verify import ALTERED, UNSIGNED, WHOLE, verify
 

@@ -24,12 +24,12 @@ import av
 from odfs_jax.config import OutputConfig
 from odfs_jax.data.media import picture_folder
 from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
+from odfs_jax.data.media.marking import FOLDER_SEALS, Marking
 from odfs_jax.data.media.video_reader import ClipSource, Orientation, clip_comment
 from odfs_jax.data.media.video_writer import clip_writer
 from odfs_jax.data.media.yuv import ColorTags, to_rgb
 from odfs_jax.data.workspace import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_files
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.provenance.marking import FOLDER_SEALS, Marking
 
 CACHED_FRAMES = 8  # that a `FrameReader` keeps in memory
 MAX_DECODE_AHEAD = 32  # frames; one further on is reached by seeking

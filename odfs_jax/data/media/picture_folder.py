@@ -17,13 +17,12 @@ import numpy as np
 import tifffile
 
 from odfs_jax.config import OutputConfig
-from odfs_jax.data.media import png, yuv
+from odfs_jax.data.media import png, xmp, yuv
 from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
+from odfs_jax.data.media.marking import Marking
 from odfs_jax.data.parallel import cores, parallel_map
 from odfs_jax.data.workspace import IMAGE_SUFFIXES, image_files
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.provenance import xmp
-from odfs_jax.provenance.marking import Marking
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,10 @@ from av.video.frame import PictureType
 
 from odfs_jax.config import OutputConfig
 from odfs_jax.data import atomic
-from odfs_jax.data.media import yuv
+from odfs_jax.data.media import xmp, yuv
 from odfs_jax.data.media.frames import ClipFormat, Frame, FrameSource, FrameWriter
+from odfs_jax.data.media.marking import SIDECAR, Marking
 from odfs_jax.errors import UserError
-from odfs_jax.provenance import xmp
-from odfs_jax.provenance.marking import SIDECAR, Marking
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from odfs_jax.config import OutputConfig
 from odfs_jax.data.media.frame_io import open_frames, open_writer
-from odfs_jax.provenance.marking import Unmarked
+from odfs_jax.data.media.marking import Unmarked
 
 COMMENT = "AI-edited face swap; a test"
 

@@ -1,4 +1,4 @@
-"""The marks of a result: what it says of itself, and what the writers of media ask of a marking.
+"""The marks of a result, and what the writers of clips and pictures ask of who puts them on.
 
 Sources: IPTC NewsCodes "digitalsourcetype"; IPTC Photo Metadata Standard, `DigitalSourceType`.
 """
