@@ -9,7 +9,8 @@ PACKAGE = Path(odfs_jax.__file__).parent
 LAYERS = (  # a part imports from the rows below its own, and from itself
     {"cli"},
     {"studio"},
-    {"training", "extraction", "conversion", "curation", "evaluation"},
+    {"evaluation"},
+    {"training", "extraction", "conversion", "curation"},
     {"saved_model", "inference", "provenance"},
     {"data"},
     {"nets", "losses", "faces"},

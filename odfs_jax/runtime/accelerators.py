@@ -46,28 +46,28 @@ def _read(index: int) -> Card:
     return Card(index, uuid, name, memory.free, memory.total)
 
 
-def choose_cards(cards: list[Card], wanted: str | list[int], every: bool) -> list[Card]:
+def choose_cards(cards: list[Card], requested: str | list[int], every: bool) -> list[Card]:
     """The card with the most ("best") or least ("worst") free memory, or those of some indices.
 
-    `every` adds all cards of the same kind as the best or worst. Raises UserError when a wanted
-    index is not there, or when the wanted cards are of several kinds.
+    `every` adds all cards of the same kind as the best or worst. Raises UserError when a requested
+    index is not there, or when the requested cards are of several kinds.
     """
-    if isinstance(wanted, list):
-        return _by_index(cards, wanted)
-    pick = max if wanted == "best" else min
+    if isinstance(requested, list):
+        return _by_index(cards, requested)
+    pick = max if requested == "best" else min
     chosen = pick(cards, key=lambda card: card.free)  # the first of several equals
     return [card for card in cards if card == chosen or (every and card.name == chosen.name)]
 
 
-def _by_index(cards: list[Card], wanted: list[int]) -> list[Card]:
+def _by_index(cards: list[Card], requested: list[int]) -> list[Card]:
     known = {card.index: card for card in cards}
     there = ", ".join(f"{card.index} ({card.name})" for card in cards) or "no NVIDIA card"
-    if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(known):
-        raise UserError(f"hardware.devices={wanted}: expected some of {there}, each once")
-    chosen = [known[index] for index in wanted]
+    if not requested or len(set(requested)) < len(requested) or not set(requested) <= set(known):
+        raise UserError(f"hardware.devices={requested}: expected some of {there}, each once")
+    chosen = [known[index] for index in requested]
     if len({card.name for card in chosen}) > 1:
         raise UserError(
-            f"hardware.devices={wanted}: one step runs on cards of one kind, found {there}"
+            f"hardware.devices={requested}: one step runs on cards of one kind, found {there}"
         )
     return chosen
 

@@ -25,14 +25,14 @@ def prepare(hardware: Mapping[str, Any]) -> None:
     Must run before the first JAX computation. A CUDA_VISIBLE_DEVICES of the user's stands. Raises
     UserError for devices that are not there.
     """
-    wanted = _checked(hardware["devices"])
-    if wanted == "cpu":
+    chosen = _checked(hardware["devices"])
+    if chosen == "cpu":
         jax.config.update("jax_platforms", "cpu")
     elif jax.config.jax_platforms != "cpu":
-        if hardware["coordinator"] != "auto" or isinstance(wanted, list):  # the scheduler deals
-            _show_cards(wanted, hardware["multi_gpu"])
-    elif isinstance(wanted, list):
-        raise UserError(f"hardware.devices={wanted}: JAX_PLATFORMS=cpu hides all cards; unset it")
+        if hardware["coordinator"] != "auto" or isinstance(chosen, list):  # the scheduler deals
+            _show_cards(chosen, hardware["multi_gpu"])
+    elif isinstance(chosen, list):
+        raise UserError(f"hardware.devices={chosen}: JAX_PLATFORMS=cpu hides all cards; unset it")
     if hardware["compilation_cache"] is not None:
         folder = Path(hardware["compilation_cache"]).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -40,14 +40,14 @@ def prepare(hardware: Mapping[str, Any]) -> None:
 
 def choose(hardware: Mapping[str, Any]) -> list[jax.Device]:
     """The devices to train on, said in one log line. Raises UserError when there is none."""
-    wanted = hardware["devices"]
+    chosen = hardware["devices"]
     try:
         devices = jax.local_devices()
     except RuntimeError as error:
-        raise UserError(f"hardware.devices={wanted}: {str(error).splitlines()[0]}") from error
-    if isinstance(wanted, list) and devices[0].platform == "cpu":
-        raise UserError(f'hardware.devices={wanted}: JAX runs on the CPU; pip install ".[cuda]"')
-    if not hardware["multi_gpu"] and not isinstance(wanted, list):
+        raise UserError(f"hardware.devices={chosen}: {str(error).splitlines()[0]}") from error
+    if isinstance(chosen, list) and devices[0].platform == "cpu":
+        raise UserError(f'hardware.devices={chosen}: JAX runs on the CPU; pip install ".[cuda]"')
+    if not hardware["multi_gpu"] and not isinstance(chosen, list):
         devices = devices[:1]
     kind = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
     each = " each" if len(devices) > 1 else ""
@@ -92,28 +92,28 @@ def check_batch(batch_size: int | str, devices: list[jax.Device], accumulate: in
         )
 
 
-def _checked(wanted: Any) -> str | list[int]:
-    numbers = isinstance(wanted, list | ListConfig) and all(type(i) is int for i in wanted)
-    if not numbers and wanted not in ("best", "worst", "cpu"):
+def _checked(chosen: Any) -> str | list[int]:
+    numbers = isinstance(chosen, list | ListConfig) and all(type(i) is int for i in chosen)
+    if not numbers and chosen not in ("best", "worst", "cpu"):
         raise UserError(
-            f"hardware.devices={wanted}: expected best, worst, cpu, or numbers of cards as [0, 1]"
+            f"hardware.devices={chosen}: expected best, worst, cpu, or numbers of cards as [0, 1]"
         )
-    return list(wanted) if numbers else wanted
+    return list(chosen) if numbers else chosen
 
 
-def _show_cards(wanted: str | list[int], every: bool) -> None:
+def _show_cards(chosen: str | list[int], every: bool) -> None:
     """Lets JAX see the chosen cards only, and take as much of their memory as is free."""
     visible = os.environ.get(VISIBLE)
     if visible is not None:
-        if isinstance(wanted, list):
+        if isinstance(chosen, list):
             raise UserError(
-                f"hardware.devices={wanted} and {VISIBLE}={visible} both choose; drop one"
+                f"hardware.devices={chosen} and {VISIBLE}={visible} both choose; drop one"
             )
         return
     cards = read_cards()
-    if not cards and not isinstance(wanted, list):
+    if not cards and not isinstance(chosen, list):
         return
-    chosen = choose_cards(cards, wanted, every)
+    chosen = choose_cards(cards, chosen, every)
     os.environ[VISIBLE] = ",".join(card.uuid for card in chosen)
     if not any(name in os.environ for name in SHARES):
-        os.environ[SHARES[0]] = f"{memory_share(chosen):.3f}"
+        os.environ[SHARES[0]] = f"{memory_share(cards):.3f}"

@@ -135,13 +135,13 @@ def check_start(checkpoints: Checkpoints, objective: Objective) -> None:
         check_same_model(checkpoints.folder, saved, objective.config["model"])
 
 
-def check_same_model(folder: Path, saved: dict, wanted: dict) -> None:
+def check_same_model(folder: Path, saved: dict, settings: dict) -> None:
     """Raises UserError naming the first setting in which two `ModelConfig`s are other networks."""
     for key in IDENTITY:
-        if saved[key] != wanted[key]:
+        if saved[key] != settings[key]:
             raise UserError(
                 f"{folder} holds another model: model.{key} is {saved[key]} there and "
-                f"{wanted[key]} here; give this run a name of its own with name="
+                f"{settings[key]} here; give this run a name of its own with name="
             )
 
 

@@ -72,13 +72,13 @@ def moments(picture: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.nda
     return colors.mean(0), np.cov(colors.T, bias=True)
 
 
-def square_roots(source: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return sqrtm(wanted) @ np.linalg.inv(sqrtm(source))
+def square_roots(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return sqrtm(target) @ np.linalg.inv(sqrtm(source))
 
 
-def monge_kantorovitch(source: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def monge_kantorovitch(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     back = np.linalg.inv(sqrtm(source))
-    return back @ sqrtm(sqrtm(source) @ wanted @ sqrtm(source)) @ back
+    return back @ sqrtm(sqrtm(source) @ target @ sqrtm(source)) @ back
 
 
 @pytest.mark.parametrize(("name", "matrix"), [("lct", square_roots), ("mkl", monge_kantorovitch)])
@@ -87,18 +87,18 @@ def test_linear_transfers_equal_the_paper(name, matrix, faces):
     result = np.asarray(transferred(name, face, dst, where))
     for i in range(2):
         inside = where[i, ..., 0]
-        (mean, covariance), (wanted_mean, wanted) = (
+        (mean, covariance), (target_mean, target) = (
             moments(face[i], inside),
             moments(dst[i], inside),
         )
-        expected = (face[i] - mean) @ np.real(matrix(covariance, wanted)).T + wanted_mean
+        expected = (face[i] - mean) @ np.real(matrix(covariance, target)).T + target_mean
         np.testing.assert_allclose(result[i], expected.clip(0, 1), atol=2e-4)
         unclipped = inside & ((expected > 0) & (expected < 1)).all(-1)
         if unclipped.sum() == inside.sum():
-            np.testing.assert_allclose(moments(result[i], inside)[1], wanted, atol=1e-4)
+            np.testing.assert_allclose(moments(result[i], inside)[1], target, atol=1e-4)
 
 
-def transported(colors: np.ndarray, wanted: np.ndarray, rounds: np.ndarray) -> np.ndarray:
+def transported(colors: np.ndarray, target: np.ndarray, rounds: np.ndarray) -> np.ndarray:
     """Float64: each round moves `colors` [n, 3] along its directions by exact 1-D transport.
 
     Of as many points on both sides that is the pairing of both in sorted order. A round's moves are
@@ -111,7 +111,7 @@ def transported(colors: np.ndarray, wanted: np.ndarray, rounds: np.ndarray) -> n
             source = colors @ direction
             order = np.argsort(source, kind="stable")
             change = np.empty_like(source)
-            change[order] = np.sort(wanted @ direction) - source[order]
+            change[order] = np.sort(target @ direction) - source[order]
             moves += change[:, None] * direction
         colors = colors + moves / len(triples)
     return colors

@@ -45,9 +45,9 @@ def _measure(
     weights = where.reshape(len(where), -1).astype(jnp.float32)
 
     def measure_round(colors: jax.Array, axes: jax.Array) -> tuple[jax.Array, jax.Array]:
-        source, wanted = _along(axes, colors), _along(axes, targets)
+        source, target = _along(axes, colors), _along(axes, targets)
         curve = jax.vmap(jax.vmap(_curve, in_axes=(0, 0, None)))
-        curves = curve(source, wanted, weights)
+        curves = curve(source, target, weights)
         return _move(colors, axes, curves, step), curves
 
     _, curves = jax.lax.scan(measure_round, faces, jnp.asarray(directions))
@@ -88,11 +88,11 @@ def _range(axes: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.minimum(axes, 0).sum(-1), jnp.abs(axes).sum(-1)
 
 
-def _curve(source: jax.Array, wanted: jax.Array, weights: jax.Array) -> jax.Array:
-    """[256]: from places 0..255 of `source` [pixels] to `wanted`, as shares of the range."""
-    share, wanted_share = _distribution(source, weights), _distribution(wanted, weights)
+def _curve(source: jax.Array, target: jax.Array, weights: jax.Array) -> jax.Array:
+    """[256]: from places 0..255 of `source` [pixels] to `target`, as shares of the range."""
+    share, target_share = _distribution(source, weights), _distribution(target, weights)
     places = jnp.arange(BINS, dtype=jnp.float32)
-    moves = jnp.interp(share, wanted_share, places) - places
+    moves = jnp.interp(share, target_share, places) - places
     # Beyond the face's own colors the move of the nearest of them holds.
     full = (share > 2 * BINS * FLOOR) & (share < 1 - 2 * BINS * FLOOR)
     first, last = jnp.argmax(full), BINS - 1 - jnp.argmax(full[::-1])
