@@ -113,7 +113,7 @@ def _show_cards(chosen: str | list[int], every: bool) -> None:
     cards = read_cards()
     if not cards and not isinstance(chosen, list):
         return
-    chosen = choose_cards(cards, chosen, every)
-    os.environ[VISIBLE] = ",".join(card.uuid for card in chosen)
+    cards = choose_cards(cards, chosen, every)
+    os.environ[VISIBLE] = ",".join(card.uuid for card in cards)
     if not any(name in os.environ for name in SHARES):
         os.environ[SHARES[0]] = f"{memory_share(cards):.3f}"
