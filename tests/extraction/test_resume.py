@@ -202,6 +202,23 @@ def test_frames_are_chosen_and_the_rest_may_follow(clip, extract, known):
     assert (clip / "src" / "no_face.txt").read_text() == f"{EMPTY}\n"
 
 
+def test_a_run_over_several_ranges_that_was_stopped_ends_as_an_unbroken_one(
+    clip, extract, known, monkeypatch
+):
+    ranges = "frames=[2-5,9,14-20]"
+    extract(clip, ranges)
+    whole = contents(clip)
+    assert frames_in(clip) == [2, 3, 4, 5, 9, *range(14, 21)] == sorted(known.seen)
+    for call in (1, 4, 7):
+        for path in [*folder_of(clip).glob("*.png"), folder_of(clip) / JOURNAL]:
+            path.unlink()
+        with monkeypatch.context() as patch, pytest.raises(Stop):
+            patch.setattr(ExtractionJournal, "add", stopping(ExtractionJournal.add, call))
+            extract(clip, ranges)
+        extract(clip, ranges)
+        assert contents(clip) == whole, call
+
+
 def test_only_what_has_a_say_in_the_missing_frames_is_read_again(clip, extract, known):
     extract(clip)
     whole = contents(clip)
