@@ -3,7 +3,7 @@
     python benchmarks/bench_loop.py WORKSPACE model=h64 batch_size=4       (overrides of train.py)
 
 One real run on the aligned faces of WORKSPACE (`make demo` leaves workspace/demo), its model in a
-temporary folder. Blocks of the loop's own iterations - drawing the batch, journal, log, control
+temporary folder. Blocks of the loop's own iterations - drawing the batch, metrics, log, control
 files - and blocks of the step alone, on the same state, come in turn. Previews and checkpoints are
 left out: at their default intervals they are less than a thousandth of a run. Prints a table and
 writes benchmarks/loop_<model>_batch<size>_<device>.json. BENCH_PAIRS= is the number of pairs,

@@ -38,7 +38,7 @@ def same_bits(ours, theirs):
 
 
 def test_a_run_that_changes_its_settings_goes_on(finished_run, begin):
-    """Another optimiser, a mean, frozen parts: what the checkpoint has not begins at its step."""
+    """Another optimizer, a mean, frozen parts: what the checkpoint has not begins at its step."""
     folder, _ = finished_run
     plain, history, _ = begin(folder=folder)
     state, again, lines = begin("optimizer=adafactor", "ema=0.99", "freeze=[*/bias]", folder=folder)

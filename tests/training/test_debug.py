@@ -24,8 +24,8 @@ def test_a_run_draws_what_its_steps_draw(run_training, workspace):
     src, rebuilt, mask, dst, dst_rebuilt, dst_mask = read(files[0], 6)
     assert np.abs(src - rebuilt).mean() < 3 and np.abs(dst - dst_rebuilt).mean() < 3
     assert np.abs(src - dst).mean() > 10
-    for grey in (mask, dst_mask):
-        assert np.ptp(grey, axis=-1).mean() < 3 and grey.max() > 240 and grey.min() < 15
+    for gray in (mask, dst_mask):
+        assert np.ptp(gray, axis=-1).mean() < 3 and gray.max() > 240 and gray.min() < 15
     faces = [cv2.imread(str(p)) for p in (workspace / "src" / "aligned").glob("*.png")]
     faces = [cv2.resize(face, (32, 32), interpolation=cv2.INTER_AREA).astype(int) for face in faces]
     for row in np.split(src, 4):

@@ -109,7 +109,7 @@ def test_two_targets_one_after_the_other_are_one_run(
 def test_a_stop_signal_in_the_middle_changes_nothing(
     finished_run, workspace, run_training, read_checkpoint, monkeypatch, caplog, number
 ):
-    """The signal comes during step 17 of 40; what is learnt after resuming is the same."""
+    """The signal comes during step 17 of 40; what is learned after resuming is the same."""
 
     class Stopping(train.MetricLogger):
         added = 0
