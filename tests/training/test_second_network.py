@@ -171,6 +171,7 @@ def test_a_checkpoint_without_a_critic_gets_it_fresh(tiny, alone, tmp_path, capl
         checkpoints.save(6, state, config, {}, [[6, {}]])
         checkpoints.finish()
     critic = WithCritic(config, starts_at=6)
+    caplog.clear()
     with (
         closing(Checkpoints(tmp_path)) as checkpoints,
         caplog.at_level(logging.INFO, logger="odfs_jax"),
