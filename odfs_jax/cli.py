@@ -119,7 +119,7 @@ def studio(config: DictConfig) -> None:
 def use_huge_pages() -> None:
     """Replaces this process by the same command with malloc on huge pages (Linux).
 
-    XLA:CPU asks for its working memory anew at each step, and glibc gives it as 4 kB pages that
+    XLA:CPU asks for new working memory at each step, and glibc gives it as 4 kB pages that
     fault one by one: without this, full-width H64 spends a quarter of a step in the kernel. glibc
     reads GLIBC_TUNABLES when a process starts and at no other time.
 

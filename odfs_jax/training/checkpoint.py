@@ -166,7 +166,7 @@ def start(
         }
         reset_on_device = jax.jit(lambda *states: reset(*states, patterns), out_shardings=copies)
         state = reset_on_device(state, fresh())
-        log.info("reset: %s; the optimiser begins anew", ", ".join(config["reset"]))
+        log.info("reset: %s; the optimizer begins afresh", ", ".join(config["reset"]))
     return state, history
 
 
@@ -224,7 +224,7 @@ def _resume(
             nets[name] = new.replace(opt=at_step(new.opt, step))
             continue
         if "opt" not in parts:
-            log.info("%soptimizer or freeze has changed: the optimiser begins anew", label)
+            log.info("%soptimizer or freeze has changed: the optimizer begins afresh", label)
             parts["opt"] = at_step(fresh().nets[name].opt, step)
         if net.ema is not None and "ema" not in parts:
             log.info("%sema: the mean of the weights begins here", label)

@@ -51,7 +51,7 @@ class Need:
     def __str__(self) -> str:
         parts = {
             "parameters": self.parameters,
-            "optimiser": self.optimizer,
+            "optimizer": self.optimizer,
             "activations": self.activations,
             "faces": self.faces,
         }

@@ -46,7 +46,7 @@ def test_a_run_that_changes_its_settings_goes_on(finished_run, begin):
     net = state.nets["autoencoder"]
     assert same_bits(net.ema, net.params)
     assert lines[1:] == [
-        "optimizer or freeze has changed: the optimiser begins anew",
+        "optimizer or freeze has changed: the optimizer begins afresh",
         "ema: the mean of the weights begins here",
     ]
     counts = {int(leaf) for leaf in jax.tree.leaves(net.opt) if not leaf.ndim}

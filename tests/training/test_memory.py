@@ -78,7 +78,7 @@ def test_the_parts_of_the_need(planner, needs):
         f.images.nbytes + f.store_from_model.nbytes for f in planner.facesets.values()
     )
     assert need.total == need.parameters + need.optimizer + need.activations + need.faces
-    assert str(need).startswith(f"parameters {4 * count / 1e9:.2f}, optimiser ")
+    assert str(need).startswith(f"parameters {4 * count / 1e9:.2f}, optimizer ")
 
 
 def test_activations_grow_with_the_batch(needs):
