@@ -6,7 +6,7 @@ One face in 1080p frames (ben of the demo, enlarged), H64, batches of 8; decodin
 out. The reference does what the 2018 converter did, one frame after the other: warps face and mask
 into the whole frame, erodes and blurs there, `cv2.seamlessClone` for seamless. "network excluded"
 gives both sides one constant face; included, both run the same network, the reference for one
-face a call. `clone` is the Poisson blending alone. BENCH_PAIRS= is the number of timed pairs.
+face a call. `clone` is the Poisson blending alone.
 """
 
 import os
@@ -40,7 +40,7 @@ from odfs_jax.nets import build_net
 
 DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo"
 HEIGHT, WIDTH, BATCH, FRAMES = 1080, 1920, 8, 24
-PAIRS = int(os.environ.get("BENCH_PAIRS", "5"))
+PAIRS = 5  # of runs
 MODES = ("hist_match", "seamless")
 WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
@@ -53,7 +53,7 @@ class Clip:
     landmarks: list[np.ndarray]
 
 
-def main(report: Path | None) -> None:
+def main(report: Path | None, pairs: int) -> None:
     use_huge_pages()  # as convert.py does; the reference has them too
     h64, clip = random_h64(), demo_clip()
     networks = {
@@ -68,13 +68,13 @@ def main(report: Path | None) -> None:
         "opencv": cv2.__version__,
         "frames": f"{FRAMES} of {WIDTH}x{HEIGHT}, a face square of {face_side(clip)} pixels",
         "batch": BATCH,
-        "pairs": PAIRS,
+        "pairs": pairs,
     }
     for mode in MODES:
         for name, network in networks.items():
             pair = ours(mode, network, clip), theirs(mode, network, clip)
-            result[f"{mode}, network {name}"] = time_pairs(*pair)
-    result["clone"] = time_pairs(*clones(clip))
+            result[f"{mode}, network {name}"] = time_pairs(*pair, pairs)
+    result["clone"] = time_pairs(*clones(clip), pairs)
     show(result, report)
 
 
@@ -228,10 +228,12 @@ def clones(clip: Clip) -> tuple[Callable[[], None], Callable[[], None]]:
     return ours_alone, theirs_alone
 
 
-def time_pairs(our_run: Callable[[], None], their_run: Callable[[], None]) -> dict[str, float]:
-    """Medians of `PAIRS` runs of each, one after the other; the first of each compiles."""
+def time_pairs(
+    our_run: Callable[[], None], their_run: Callable[[], None], pairs: int
+) -> dict[str, float]:
+    """Medians of `pairs` runs of each, one after the other; the first of each compiles."""
     our_run(), their_run()
-    times = [(seconds(our_run), seconds(their_run)) for _ in range(PAIRS)]
+    times = [(seconds(our_run), seconds(their_run)) for _ in range(pairs)]
     mine, other = (statistics.median(t) for t in zip(*times, strict=True))
     return {
         "frames_per_s": round(FRAMES / mine, 1),
@@ -247,4 +249,5 @@ def seconds(run: Callable[[], None]) -> float:
 
 
 if __name__ == "__main__":
-    main(parse(__doc__).report)
+    options = parse(__doc__, pairs=PAIRS)
+    main(options.report, options.pairs)

@@ -1,18 +1,16 @@
 """Times the training loop against its bare step: the share of a run that is not steps.
 
-    python benchmarks/bench_loop.py WORKSPACE model=h64 batch_size=4       (overrides of train.py)
+    python benchmarks/bench_loop.py WORKSPACE model=h64 batch_size=4 [--report FILE.json]
 
 One real run on the aligned faces of WORKSPACE (`make demo` leaves workspace/demo), its model in a
 temporary folder. Blocks of the loop's own iterations - drawing the batch, metrics, log, control
 files - and blocks of the step alone, on the same state, come in turn. Previews and checkpoints are
-left out: at their default intervals they are less than a thousandth of a run. Prints a table and
-writes benchmarks/loop_<model>_batch<size>_<device>.json. BENCH_PAIRS= is the number of pairs,
-BENCH_OUT= another folder.
+left out: at their default intervals they are less than a thousandth of a run. KEY=VALUE are
+overrides of train.py.
 """
 
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from common import write
+from common import parse, show
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.cli import use_huge_pages
@@ -28,7 +26,7 @@ from odfs_jax.config import compose
 from odfs_jax.training.train import train
 
 BLOCK = 10  # iterations, as many as from one line of the log to the next
-PAIRS = int(os.environ.get("BENCH_PAIRS", "7"))
+PAIRS = 7  # of blocks
 
 
 class Timed:
@@ -55,7 +53,8 @@ class Timed:
         return self._step(state, batch)
 
 
-def main(workspace: Path, overrides: list[str]) -> None:
+def main() -> None:
+    options = parse(__doc__, "workspace", pairs=PAIRS, overrides=True)
     use_huge_pages()
     timed: list[Timed] = []
 
@@ -64,11 +63,11 @@ def main(workspace: Path, overrides: list[str]) -> None:
         return timed[-1]
 
     with tempfile.TemporaryDirectory() as folder:
-        config = settings(workspace, folder, overrides)
+        config = settings(options.workspace.absolute(), folder, options.pairs, options.overrides)
         train(config, wrap_step=wrap)
     loop, bare = timed[0].loop[1:], timed[0].bare[1:]  # the first of each finds cold caches
     device = jax.local_devices()[0].device_kind
-    write(f"loop_{config.model.name}_batch{config.batch_size}", {
+    show({
         "device": device,
         "cores": os.cpu_count(),
         "model": config.model.name,
@@ -79,17 +78,17 @@ def main(workspace: Path, overrides: list[str]) -> None:
         "step_ms": round(1e3 * statistics.median(bare) / BLOCK, 2),
         "overhead": round(statistics.median(a / b for a, b in zip(loop, bare, strict=True)) - 1, 4),
         "overhead_of_fastest": round(min(loop) / min(bare) - 1, 4),
-    })  # fmt: skip
+    }, options.report)  # fmt: skip
 
 
-def settings(workspace: Path, folder: str, overrides: list[str]) -> DictConfig:
+def settings(workspace: Path, folder: str, pairs: int, overrides: list[str]) -> DictConfig:
     """Those of a run on the faces of `workspace` that writes into `folder` only."""
     sides = [f"data.{side}.aligned={workspace / side / 'aligned'}" for side in ("src", "dst")]
-    count = f"iterations={BLOCK * (PAIRS + 1) + 1}"  # the last call ends the last pair
+    count = f"iterations={BLOCK * (pairs + 1) + 1}"  # the last call ends the last pair
     config = compose("train", [f"workspace={folder}", *sides, count, "preview_every=0", *overrides])
     OmegaConf.resolve(config)
     return config
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).absolute(), sys.argv[2:])
+    main()

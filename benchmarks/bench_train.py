@@ -1,17 +1,15 @@
 """Times our training step against the same network in PyTorch, in turn, on one machine.
 
-    python benchmarks/bench_train.py model=h64 batch_size=16        (overrides of train.py)
+    python benchmarks/bench_train.py model=h64 batch_size=16 [--report FILE.json]
 
 Ours draws the batch, augments and trains; PyTorch gets its faces ready made. Each has a process of
 its own, so that the one's idle threads do not spin beside the other's, and steps only when told.
-Prints a table and writes benchmarks/train_<model>_batch<size>[_<precision>]_<device>.json.
-BENCH_PAIRS= is the number of timed pairs of blocks, BENCH_OUT= another folder.
+KEY=VALUE are overrides of train.py.
 """
 
 import multiprocessing
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +19,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is sh
 
 import jax
 import jax.numpy as jnp
-from common import write
+from common import parse, show
 from measured_step import compose_config, make_our_step
 from references import torch_swap
 
@@ -33,12 +31,13 @@ WARM_UP = 1  # blocks
 # Steps in a row, sent ahead as the training loop does. The first of a CPU's finds cold caches, of a
 # GPU's an idle device: sending a step takes a millisecond that later ones hide.
 BLOCK, BLOCK_ON_GPU = 4, 32
-PAIRS = int(os.environ.get("BENCH_PAIRS", "9"))
+PAIRS = 9  # of blocks
 
 
 def main() -> None:
+    options = parse(__doc__, pairs=PAIRS, overrides=True)
     use_huge_pages()  # as train.py does; PyTorch's process inherits it
-    config = compose_config(sys.argv[1:])
+    config = compose_config(options.overrides)
     hardware.prepare(config["hardware"])
     device = jax.local_devices()[0]
     peak = matmul_peak(PRECISIONS[config["precision"]])
@@ -46,7 +45,9 @@ def main() -> None:
     block = BLOCK if device.platform == "cpu" else BLOCK_ON_GPU
     with torch_process(config) as theirs:
         runs = {"odfs_jax": partial(ours, block), "odfs_jax_alone": ours}
-        blocks = time_in_turn(runs | ({"torch": partial(theirs, block)} if theirs else {}))
+        blocks = time_in_turn(
+            runs | ({"torch": partial(theirs, block)} if theirs else {}), options.pairs
+        )
     alone = statistics.median(blocks.pop("odfs_jax_alone"))
     times = {name: [t / block for t in seconds] for name, seconds in blocks.items()}
     step = statistics.median(times["odfs_jax"])
@@ -57,7 +58,7 @@ def main() -> None:
         "model": config["model"]["name"],
         "batch_size": config["batch_size"],
         "precision": config["precision"],
-        "pairs": PAIRS,
+        "pairs": options.pairs,
         "steps_in_a_row": block,
         "odfs_jax_ms": round(1e3 * step, 2),
         **compared(times),
@@ -69,8 +70,7 @@ def main() -> None:
         **facts,
         "single_step_ms": round(1e3 * alone, 2),
     }
-    precision = "" if config["precision"] == "float32" else f"_{config['precision']}"
-    write(f"train_{report['model']}_batch{report['batch_size']}{precision}", report)
+    show(report, options.report)
 
 
 def compared(times: dict[str, list[float]]) -> dict:
@@ -120,7 +120,7 @@ def matmul_peak(dtype: jnp.dtype) -> float:
     return 2 * size**3 * BLOCK / min(times["m"])
 
 
-def time_in_turn(runs: dict, count: int = PAIRS) -> dict[str, list[float]]:
+def time_in_turn(runs: dict, count: int) -> dict[str, list[float]]:
     """Seconds of `count` runs of each, in turn, after a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(WARM_UP + count):

@@ -8,7 +8,6 @@ that the documentation quotes.
 
 import argparse
 import json
-import os
 import re
 import sys
 import time
@@ -24,12 +23,15 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def parser(doc: str) -> argparse.ArgumentParser:
-    """A parser whose `--help` prints `doc`, with the option `--report` that all benches have."""
+def parser(doc: str, report: bool = True) -> argparse.ArgumentParser:
+    """A parser whose `--help` prints `doc`, with the option `--report` if figures can be kept."""
     arguments = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("--report", type=Path, metavar="FILE.json", help="keep the figures here")
+    if report:
+        arguments.add_argument(
+            "--report", type=Path, metavar="FILE.json", help="keep the figures here"
+        )
     return arguments
 
 
@@ -74,17 +76,3 @@ def timed(run: Callable[[], T]) -> tuple[T, float]:
 def slug(device: str) -> str:
     """The kind of a device as part of a file name: "NVIDIA H100" becomes "nvidia_h100"."""
     return re.sub(r"[^a-z0-9]+", "_", device.lower()).strip("_")
-
-
-def write(name: str, report: dict) -> None:
-    """Prints `report` and writes it to benchmarks/results/<name>_<its "device">.json.
-
-    BENCH_OUT= in the environment is another folder.
-    """
-    folder = Path(os.environ.get("BENCH_OUT", RESULTS))
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{name}_{slug(report['device'])}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    for key, value in report.items():
-        print(f"{key:>30}  {value}")
-    print(f"written: {path}")

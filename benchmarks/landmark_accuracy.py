@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from common import parser
 from omegaconf import DictConfig
 
 from odfs_jax.config import compose
@@ -216,4 +217,6 @@ def row(clip: Clip, found: list[list[np.ndarray]], rows: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    arguments = parser(__doc__, report=False)
+    arguments.add_argument("actors", type=Path)
+    main(arguments.parse_args().actors)

@@ -4,17 +4,17 @@
     python benchmarks/memory.py h64 liaef128    those
 
 Each model at batch 4 with its default settings and with experiment=lean. The figures are of the
-program compiled for the device that JAX has here; they are kept in benchmarks/memory_<device>.json.
+program compiled for the device that JAX has here, and kept in --report, by default
+benchmarks/results/memory_<device>.json.
 """
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
-from common import RESULTS, slug
+from common import RESULTS, parser, slug
 from omegaconf import OmegaConf
 
 from odfs_jax.config import compose
@@ -30,8 +30,13 @@ SETTINGS = {"default": [], "lean": ["experiment=lean"]}
 
 
 def main() -> None:
-    models = sys.argv[1:] or sorted(path.stem for path in (ROOT / "configs/model").glob("*.yaml"))
-    path = RESULTS / f"memory_{slug(jax.local_devices()[0].device_kind)}.json"
+    arguments = parser(__doc__)
+    arguments.add_argument("models", nargs="*", metavar="MODEL", help="default: all of them")
+    options = arguments.parse_args()
+    every = (path.stem for path in (ROOT / "configs/model").glob("*.yaml"))
+    models = options.models or sorted(every)
+    device = slug(jax.local_devices()[0].device_kind)
+    path = options.report or RESULTS / f"memory_{device}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     for model in models:
         for name, overrides in SETTINGS.items():

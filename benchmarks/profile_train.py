@@ -1,17 +1,17 @@
 """Where the time of a training step goes on a GPU, by part of the program.
 
-    python benchmarks/profile_train.py model=liaef128 precision=bfloat16     (overrides of train.py)
+    python benchmarks/profile_train.py model=liaef128 precision=bfloat16
 
 Traces a few steps of `bench_train.py`'s kind and prints, for each group, the kernels' milliseconds
 a step: convolutions and matrix products by layer and direction, the rest by where in the program
-they come from. Recorded without command buffers (CUDA graphs), whose kernels have no names.
+they come from. KEY=VALUE are overrides of train.py. Recorded without command buffers (CUDA graphs),
+whose kernels have no names.
 """
 
 import gzip
 import json
 import os
 import re
-import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -19,6 +19,7 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_enable_command_buffer="
 
 import jax
+from common import parser
 from measured_step import compose_config, make_our_step
 
 from odfs_jax.runtime import devices as hardware
@@ -29,7 +30,9 @@ SKIPPED = r"jit\(|pmap\(|transpose|jvp\(|vmap\(|closed_call|checkpoint|while|bod
 
 
 def main() -> None:
-    config = compose_config(sys.argv[1:])
+    arguments = parser(__doc__, report=False)
+    arguments.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    config = compose_config(arguments.parse_args().overrides)
     hardware.prepare(config["hardware"])
     step, _, compiled = make_our_step(config, jax.local_devices()[0])
     step(3)

@@ -6,6 +6,7 @@ Each picture shows one frame converted with each merge mode, color transfer, mas
 table (printed) says how much the mean color of the face changes from frame to frame.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -121,4 +122,10 @@ def _cell(name: str, image: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("workspace", type=Path)
+    arguments.add_argument("docs", type=Path)
+    options = arguments.parse_args()
+    main(options.workspace, options.docs)
