@@ -1,0 +1,325 @@
+"""The one way in for what others made: files, JSON, YAML, and text that is shown.
+
+Whatever a user was given (a clip, a faceset, a model, a workspace) may have been made to do harm. So
+only regular files are opened; they are read up to a limit; JSON and YAML are parsed to plain values
+(None, bool, int, float, str, list, dict) of bounded depth and number; and every value is checked for
+its type and range before it is used. The parsers and the checks raise ValueError, whose text says
+what is wrong; the functions that take a path raise BadFileError.
+"""
+
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+
+from odfs_jax.errors import BadFileError, printable
+
+MAX_DEPTH = 32  # of lists and objects in each other
+MAX_INTEGER = 1 << 63  # an integer is smaller than this and larger than its negative
+LONGEST_NAME = 255  # bytes of a file name, on all file systems of today
+INTEGER = re.compile(r"[+-]?\d+", re.ASCII)  # plain scalars of YAML
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+# Files
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens the file at `path` for reading. Raises BadFileError unless it is a regular file.
+
+    A pipe would wait for ever, a device never ends. A link to a regular file is followed.
+    """
+    try:
+        _check_regular(path, os.stat(path).st_mode)
+        # Another file may take its place meanwhile: opening must not wait, and is checked again.
+        file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL
+        raise BadFileError(path, _why(error)) from error
+    try:
+        _check_regular(path, os.fstat(file.fileno()).st_mode)
+    except BadFileError:
+        file.close()
+        raise
+    return file
+
+
+def size_of_regular(path: Path) -> int:
+    """The size in bytes of the file at `path`. Raises BadFileError unless it is a regular file.
+
+    For libraries that open files by themselves: call it first.
+    """
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise BadFileError(path, _why(error)) from error
+    _check_regular(path, found.st_mode)
+    return found.st_size
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of the regular file at `path`, of at most `most` bytes. Raises BadFileError."""
+    with open_regular(path) as file:
+        try:
+            content = file.read(most + 1)
+        except OSError as error:
+            raise BadFileError(path, _why(error)) from error
+    if len(content) > most:
+        raise BadFileError(path, f"more than {most} bytes")
+    return content
+
+
+def read_json(path: Path, most: int) -> Any:
+    """The plain value in the JSON file at `path`, of at most `most` bytes. Raises BadFileError."""
+    try:
+        return parse_json(read_bytes(path, most))
+    except ValueError as error:
+        raise BadFileError(path, f"not JSON ({error})") from error
+
+
+def read_yaml(path: Path, most: int, values: int) -> Any:
+    """The plain value in the YAML file at `path`: see `parse_yaml`. Raises BadFileError."""
+    try:
+        return parse_yaml(read_bytes(path, most), values)
+    except ValueError as error:
+        raise BadFileError(path, f"not YAML that is taken ({error})") from error
+
+
+def _check_regular(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        is_folder = stat.S_ISDIR(mode)
+        raise BadFileError(path, "a folder, not a file" if is_folder else "not a regular file")
+
+
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    return f"cannot be read ({getattr(error, 'strerror', None) or error})"
+
+
+# Text to values
+
+
+def parse_json(content: bytes | str) -> Any:
+    """The plain value of a JSON text. Raises ValueError.
+
+    Stricter than `json.loads`: no NaN or infinity, no integer of 64 bits or more, no key twice in
+    an object, at most MAX_DEPTH lists and objects in each other.
+    """
+    try:
+        value = json.loads(
+            content,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_unique_keys,
+        )
+    except RecursionError as error:
+        raise ValueError(f"more than {MAX_DEPTH} lists and objects in each other") from error
+    _check_depth(value)
+    return value
+
+
+def parse_yaml(content: bytes, values: int) -> Any:
+    """The plain value of a YAML text in UTF-8, of at most `values` scalars and lists. ValueError.
+
+    Plain scalars are null, true, false, decimal numbers, or text: dates, hexadecimal numbers, yes
+    and no are text. Refused: anchors and aliases, whose expansion has no bound; tags, which name
+    what is made of a value; a key twice; and what `refuse_references` refuses. The work is linear
+    in the size of the text.
+    """
+    events = yaml.parse(content.decode("utf-8-sig"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    try:
+        next(events)  # the stream's start
+        if isinstance(next(events), yaml.StreamEndEvent):
+            return None
+        value = _YamlValues(events, values).read(next(events), 0)
+        next(events)  # the document's end
+        if not isinstance(next(events), yaml.StreamEndEvent):
+            raise ValueError("a second document")
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    refuse_references(value)
+    return value
+
+
+def refuse_references(value: Any) -> None:
+    """Raises ValueError when a text anywhere in `value` would not stand for itself in a setting.
+
+    In OmegaConf's configurations, ${...} stands for another value, which may be a secret of the
+    environment, and ??? for a missing one. A plain `value` from a file or a browser is to pass here
+    before it is merged into a configuration.
+    """
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            waiting += [*found.keys(), *found.values()]
+        elif isinstance(found, list):
+            waiting += found
+        elif isinstance(found, str) and ("${" in found or found == "???"):
+            raise ValueError(f"{shown(found)}: references are not resolved here")
+
+
+class _YamlValues:
+    """Makes plain values of YAML events."""
+
+    def __init__(self, events: Iterator[yaml.Event], values: int) -> None:
+        self._events, self._most, self._left = events, values, values
+
+    def read(self, event: yaml.Event, depth: int) -> Any:
+        """The value that begins with `event`, inside of `depth` lists and mappings."""
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"more than {self._most} values")
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise ValueError("anchors (&) and aliases (*) are not taken; write the values out")
+        if event.tag is not None:
+            raise ValueError(f"the tag {shown(event.tag)}: tags (!) are not taken")
+        if isinstance(event, yaml.ScalarEvent):
+            return _scalar(event.value) if event.implicit[0] else event.value
+        if depth == MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} lists and mappings in each other")
+        if isinstance(event, yaml.SequenceStartEvent):
+            return [self.read(item, depth + 1) for item in self._until(yaml.SequenceEndEvent)]
+        pairs = []
+        for key in self._until(yaml.MappingEndEvent):
+            if not isinstance(key, yaml.ScalarEvent):
+                raise ValueError("a key that is a list or a mapping")
+            pairs.append((self.read(key, depth + 1), self.read(next(self._events), depth + 1)))
+        return _unique_keys(pairs)
+
+    def _until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
+        while not isinstance(event := next(self._events), end):
+            yield event
+
+
+def _scalar(text: str) -> bool | int | float | str | None:
+    """The value of a plain scalar."""
+    if text in ("", "~") or text.lower() == "null":
+        return None
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if INTEGER.fullmatch(text):
+        return _integer(text)
+    return _finite(text) if NUMBER.fullmatch(text) else text
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or abs(int(text)) >= MAX_INTEGER:
+        raise ValueError(f"the number {shown(text)} is too large")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {shown(text)} is too large")
+    return value
+
+
+def _refuse_constant(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
+
+
+def _unique_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """The object of `pairs`; a second value of a key would replace the first unseen."""
+    result: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"{shown(key)} stands there twice")
+        result[key] = value
+    return result
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [v for v in level if isinstance(v, list | dict)]
+        if not level:
+            return
+        level = [v for parent in level for v in _children(parent)]
+    raise ValueError(f"more than {MAX_DEPTH} lists and objects in each other")
+
+
+def _children(value: list | dict) -> Collection[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+# Values: `name` is what an error calls them
+
+
+def integer(value: Any, name: str, low: int, high: int) -> int:
+    """`value`, an int (no bool) of `low` to `high`. Raises ValueError."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} {shown(value)} is not an integer in {low}..{high}")
+    return value
+
+
+def number(value: Any, name: str, low: float = -1e9, high: float = 1e9) -> float:
+    """`value`, an int or float (no bool) of `low` to `high`, as a float. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} {shown(value)} is not a number")
+    if not low <= value <= high:  # false for NaN
+        raise ValueError(f"{name} {shown(value)} is out of range ({low:g} to {high:g})")
+    return float(value)
+
+
+def text(value: Any, name: str, longest: int = 1024) -> str:
+    """`value`, a text of at most `longest` characters. Raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} {shown(value)} is not a text")
+    if len(value) > longest:
+        raise ValueError(f"{name} {shown(value)} has more than {longest} characters")
+    return value
+
+
+def plain_name(value: Any, name: str) -> str:
+    """`value`, the name of a file without a folder, which can be written. Raises ValueError."""
+    value = text(value, name)
+    odd = value in ("", ".", "..") or any(letter in value for letter in "/\\\0")
+    if odd or len(value.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
+        raise ValueError(f"{name} {shown(value)} is not a plain file name")
+    return value
+
+
+def listing(value: Any, name: str, length: int | None = None) -> list[Any]:
+    """`value`, a list, of `length` items where that is given. Raises ValueError."""
+    if not isinstance(value, list):
+        raise ValueError(f"{name} {shown(value)} is not a list")
+    if length is not None and len(value) != length:
+        raise ValueError(f"{name} is a list of {len(value)}, not of {length}")
+    return value
+
+
+def mapping(
+    value: Any, name: str, required: Collection[str] = (), allowed: Collection[str] | None = None
+) -> dict[str, Any]:
+    """`value`, an object (dict) with text keys: all of `required`, and no other than `allowed`.
+
+    `allowed` None takes any. Raises ValueError.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} {shown(value)} is not an object")
+    for key in required:
+        if key not in value:
+            raise ValueError(f"{name} has no {key}")
+    for key in value:
+        if not isinstance(key, str) or (allowed is not None and key not in allowed):
+            known = f"; known: {', '.join(sorted(allowed))}" if allowed is not None else ""
+            raise ValueError(f"{name} has the key {shown(key)}, which there is not{known}")
+    return value
+
+
+# Shown
+
+
+def shown(value: Any, longest: int = 60) -> str:
+    """`value` for a message: as `repr` writes it, control characters escaped, cut to `longest`."""
+    whole = repr(value[: longest + 1] if isinstance(value, str | bytes) else value)
+    return printable(whole if len(whole) <= longest else f"{whole[:longest]}...")
