@@ -1,10 +1,10 @@
 """The one way in for what others made: files, JSON, YAML, and text that is shown.
 
-Whatever a user was given (a clip, a faceset, a model, a workspace) may have been made to do harm. So
-only regular files are opened; they are read up to a limit; JSON and YAML are parsed to plain values
-(None, bool, int, float, str, list, dict) of bounded depth and number; and every value is checked for
-its type and range before it is used. The parsers and the checks raise ValueError, whose text says
-what is wrong; the functions that take a path raise BadFileError.
+Whatever a user was given (a clip, a faceset, a model, a workspace) may have been made to do harm.
+So only regular files are opened; they are read up to a limit; JSON and YAML are parsed to plain
+values (None, bool, int, float, str, list, dict) of bounded depth and number; and every value is
+checked for its type and range before it is used. The parsers and the checks raise ValueError, whose
+text says what is wrong; the functions that take a path raise BadFileError.
 """
 
 import json

@@ -133,10 +133,10 @@ def test_values_are_checked():
         (lambda v: foreign.mapping(v, "n"), {1: 2}),
         (lambda v: foreign.mapping(v, "n", allowed=["a"]), {"b": 1}),
     ):
-        with pytest.raises(ValueError, match="^n "):
+        with pytest.raises(ValueError, match=r"^n "):
             check(value)
     for name in ("", ".", "..", "a/b", "a\\b", "a\0", "a" * 256, "é" * 128, 3):
-        with pytest.raises(ValueError, match="not a plain file name|not a text"):
+        with pytest.raises(ValueError, match=r"not a plain file name|not a text"):
             foreign.plain_name(name, "n")
 
 
