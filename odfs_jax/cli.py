@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from odfs_jax.config import config_dir, register_schemas, require_complete
 from odfs_jax.errors import UserError
+from odfs_jax.runtime.processes import keep_current_folder_out
 
 
 def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
@@ -33,6 +34,7 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
 
     def main() -> None:
         use_huge_pages()
+        keep_current_folder_out()
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own printer
         register_schemas()
         configs: list[DictConfig] = []  # run below, for Hydra prints a line of its own on errors

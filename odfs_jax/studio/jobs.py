@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import psutil
 
 from odfs_jax.data import atomic
 from odfs_jax.errors import UserError
+from odfs_jax.runtime.processes import python_command
 from odfs_jax.studio.workspace import StudioWorkspace
 
 TAIL = 8192  # bytes of a log that are shown
@@ -50,7 +50,7 @@ class Jobs:
         settings = [f"workspace={_quoted(str(self._root))}", *settings]
         with (self._folder / f"{kind}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-c", code, *settings],
+                python_command("-c", code, *settings),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

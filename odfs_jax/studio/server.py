@@ -1,6 +1,7 @@
 """`python scripts/studio.py workspace=PATH`: serves the studio until Ctrl-C."""
 
 import logging
+import os
 import secrets
 import socket
 from pathlib import Path
@@ -26,6 +27,8 @@ def serve(config: dict[str, Any], page: str) -> None:
     workspace = StudioWorkspace(Path(config["workspace"]))
     if not workspace.root.is_dir():
         raise UserError(f"workspace={workspace.root}: no such folder")
+    # NiceGUI would read .nicegui/ in the current folder, which may be a stranger's. It is not used.
+    os.environ.setdefault("NICEGUI_STORAGE_PATH", os.devnull)
     try:  # here, because they are an extra of the installation
         import uvicorn
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from odfs_jax.data.aligned_png import read_face
 from odfs_jax.data.media import png
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.runtime.processes import spawn_context
 
 PARENT_POLL = 1.0  # seconds
 # Compiles in 60 % of the time, for programs that run once.
@@ -43,7 +43,7 @@ class Worker:
         """The future result of `work(*args)`, a function of a module, in the worker process."""
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                1, get_context("spawn"), initializer=_prepare, initargs=self._settings
+                1, spawn_context(), initializer=_prepare, initargs=self._settings
             )
         try:
             return self._pool.submit(work, *args)

@@ -40,6 +40,7 @@ import numpy as np
 import psutil
 
 from odfs_jax.errors import UserError
+from odfs_jax.runtime.processes import python_command
 from odfs_jax.training.metrics import PREVIEW, loss_curves, read_losses
 
 log = logging.getLogger(__name__)
@@ -241,7 +242,7 @@ def preview_window(folder: Path, preview: str) -> Iterator[None]:
     if preview != "window":
         yield
         return
-    process = subprocess.Popen([sys.executable, "-m", "odfs_jax.training.control", str(folder)])
+    process = subprocess.Popen(python_command("-m", "odfs_jax.training.control", str(folder)))
     try:
         yield
     finally:

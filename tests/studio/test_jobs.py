@@ -32,7 +32,7 @@ def waiting(monkeypatch, tmp_path):
         "try:\n    signal.pause()\nexcept KeyboardInterrupt:\n    sys.exit(130)\n"
     )
     script.chmod(0o755)
-    monkeypatch.setattr("odfs_jax.studio.jobs.sys.executable", str(script))
+    monkeypatch.setattr(sys, "executable", str(script))
 
 
 def test_a_command_gets_the_workspace_as_it_is_called(tmp_path):

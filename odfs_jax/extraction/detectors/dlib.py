@@ -20,6 +20,7 @@ from odfs_jax.data.media.frames import Frame
 from odfs_jax.data.parallel import cores
 from odfs_jax.extraction.detection import Detection, Detector, largest_first, reduced
 from odfs_jax.faces.packaged_weights import package_file
+from odfs_jax.runtime.processes import spawn_context
 
 Found = list[tuple[tuple[float, float, float, float], float]]  # boxes and confidences
 
@@ -41,9 +42,8 @@ class DlibDetector(Detector):
     def __init__(self, settings: DlibSettings, batch_size: int) -> None:
         self.settings = settings
         self.batch_size = batch_size
-        spawn = multiprocessing.get_context("spawn")  # a fork of a process that runs JAX may hang
         processes = 1 if dlib.DLIB_USE_CUDA else cores()  # one card serves one process best
-        self._pool = ProcessPoolExecutor(processes, spawn, _end_with_parent)
+        self._pool = ProcessPoolExecutor(processes, spawn_context(), _end_with_parent)
 
     def __call__(self, frames: Sequence[Frame]) -> list[list[Detection]]:
         """The faces of each of the `frames`, the largest first. Scores above 1 become 1."""
