@@ -27,8 +27,8 @@ from odfs_jax.cli import use_huge_pages
 from odfs_jax.config import MergeConfig, compose
 from odfs_jax.conversion.face_region import face_region, read_region
 from odfs_jax.conversion.merge import build_merge
-from odfs_jax.conversion.modes.seamless import clone
 from odfs_jax.conversion.pipeline import FaceMerger
+from odfs_jax.conversion.poisson import clone
 from odfs_jax.conversion.target_faces import TargetFaces
 from odfs_jax.data.aligned_png import Source
 from odfs_jax.data.media.frames import Frame

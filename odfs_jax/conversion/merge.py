@@ -25,8 +25,7 @@ from odfs_jax.conversion.masks import (
     MaskSettings,
     blend_mask,
 )
-from odfs_jax.conversion.modes import build_mode
-from odfs_jax.conversion.modes.base import BlendInputs, Stats
+from odfs_jax.conversion.modes import BlendInputs, Stats, build_mode
 from odfs_jax.errors import UserError
 from odfs_jax.faces.affine import invert, jnp_compose
 from odfs_jax.faces.spec import FaceSpec

@@ -16,7 +16,7 @@ from odfs_jax.conversion.face_region import SIDES, face_region, read_region
 from odfs_jax.conversion.masks import MASKS, box_blur, dilate, erode, outline_masks
 from odfs_jax.conversion.merge import Placement, build_merge
 from odfs_jax.conversion.modes import MODES
-from odfs_jax.conversion.modes.seamless import clone
+from odfs_jax.conversion.poisson import clone
 from odfs_jax.evaluation.truth import LUMA, Truth, frames_at, load_truth, ssim_map
 from odfs_jax.faces.affine import transform
 from odfs_jax.faces.align import alignment_matrix

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from odfs_jax.conversion.modes.seamless import SMALL, clone
+from odfs_jax.conversion.poisson import SMALL, clone
 
 DATA = Path(__file__).parents[1] / "extraction" / "data"
 cloned = jax.jit(clone)

@@ -1,4 +1,4 @@
-"""`merge=seamless`: Poisson blending, dst's colors at the mask's rim, the new face's detail inside.
+"""Poisson blending: dst's colors at the mask's rim, the new face's detail inside.
 
 Perez, Gangnet, Blake, "Poisson image editing", SIGGRAPH 2003, as `cv2.seamlessClone` (NORMAL_CLONE)
 does it: on the mask's bounding rectangle, whose edge keeps dst's pixels, the gradients are the new
@@ -14,29 +14,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.conversion.masks import SOLID
-from odfs_jax.conversion.modes.base import BlendInputs, Mode, Stats
 from odfs_jax.faces.warp import map_in_groups
 
 ERODED = 3  # pixels, by a square: OpenCV's
 SHARES = (5, 6, 8)  # eighths of the region's side that rectangles are padded to ...
 SMALL = 192  # ... from this side on: below, a smaller one would save nothing
-
-
-def seamless() -> Mode:
-    """Has no options."""
-
-    def layer(blend: BlendInputs, _stats: Stats) -> jax.Array:
-        return cloned_face(blend)
-
-    return Mode(layer=layer)
-
-
-def cloned_face(blend: BlendInputs) -> jax.Array:
-    """The new faces cloned into the regions where the eroded mask is solid, [N, S, S, 3]."""
-    visible = blend.mask.alpha.any(axis=(1, 2), keepdims=True)
-    inside = (blend.mask.solid > SOLID) & visible
-    return jnp.clip(clone(blend.regions, blend.faces, inside), 0.0, 1.0)
 
 
 class Rectangles(NamedTuple):
