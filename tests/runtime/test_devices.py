@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from odfs_jax.errors import UserError
 from odfs_jax.runtime import devices as hardware
-from odfs_jax.runtime.accelerators import Card, choose_cards, memory_share, read_cards
+from odfs_jax.runtime.devices import Card, choose_cards, memory_share, read_cards
 
 GB = 10**9
 BIG, SMALL = ("RTX 3090", 24 * GB), ("GTX 1080", 8 * GB)
