@@ -9,7 +9,7 @@ from jax import lax
 from skimage.metrics import structural_similarity
 
 from odfs_jax.extraction.detectors import integral
-from odfs_jax.losses.ssim import ssim
+from odfs_jax.losses.terms import ssim
 from odfs_jax.nets.kernels.dispatch import conv
 from odfs_jax.nets.kernels.gradients import add_bias_auto
 

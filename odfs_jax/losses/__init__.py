@@ -1,8 +1,7 @@
 """Loss functions: pure, batched, float32; pictures are [N, H, W, C] in [0, 1]."""
 
-from odfs_jax.losses.ssim import dssim, ms_dssim
 from odfs_jax.losses.swap import SwapLoss, make_loss
-from odfs_jax.losses.terms import FACE_LOSSES, MASK_LOSSES, mae, mse
+from odfs_jax.losses.terms import FACE_LOSSES, MASK_LOSSES, dssim, mae, ms_dssim, mse
 
 __all__ = [
     "FACE_LOSSES",

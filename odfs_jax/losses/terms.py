@@ -4,8 +4,100 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from odfs_jax.losses.ssim import dssim, ms_dssim
+WINDOW = 11  # pixels
+SIGMA = 1.5  # pixels
+K1, K2 = 0.01, 0.03  # keep the quotients finite where a picture is dark or flat
+MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first
+MS_MIN_FACTOR = 1e-4  # a power of zero has no gradient, of less than zero no value
+
+
+def ssim(a: jax.Array, b: jax.Array) -> jax.Array:
+    """SSIM of `a` and `b` [N, H, W, C] in [0, 1]: mean over channels and full windows, [N].
+
+    Equals scikit-image's `structural_similarity` with `gaussian_weights=True`, `sigma=1.5`,
+    `use_sample_covariance=False`, `data_range=1`. Pictures smaller than a window raise ValueError.
+    """
+    luminance, structure = ssim_parts(a, b)
+    return (luminance * structure).mean(axis=(1, 2, 3))
+
+
+def ssim_parts(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The two factors of SSIM at every full window: luminance, and contrast times structure.
+
+    Both [N, H - 10, W - 10, C].
+    """
+    if min(a.shape[1:3]) < WINDOW:
+        raise ValueError(f"pictures of {a.shape[1:3]} are smaller than the {WINDOW} px window")
+    rows, cols = (jnp.asarray(_blur_matrix(size)) for size in a.shape[1:3])
+
+    def blur(x: jax.Array) -> jax.Array:
+        # Two banded matrix products: XLA:CPU has no fast depthwise convolution. The variances
+        # below are differences of near-equal numbers, which TF32 would spoil on a GPU.
+        return jnp.einsum("yh,nhwc,xw->nyxc", rows, x, cols, precision="highest")
+
+    mean_a, mean_b = blur(a), blur(b)
+    var_a = blur(a * a) - mean_a**2
+    var_b = blur(b * b) - mean_b**2
+    covariance = blur(a * b) - mean_a * mean_b
+    c1, c2 = K1**2, K2**2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    structure = (2 * covariance + c2) / (var_a + var_b + c2)
+    return luminance, structure
+
+
+def dssim(target: jax.Array, prediction: jax.Array) -> jax.Array:
+    """(1 - SSIM) / 2 of each pair, [N]: 0 for equal pictures, 1 for opposite ones."""
+    return (1 - ssim(target, prediction)) / 2
+
+
+def ms_ssim(a: jax.Array, b: jax.Array) -> jax.Array:
+    """MS-SSIM of `a` and `b` [N, H, W, C] in [0, 1], mean over channels, [N] in [0, 1].
+
+    Each scale halves the one before (means of 2x2 pixels). The paper's five need 176 pixels; a
+    smaller picture has the scales at which the window still fits, their weights made to sum to one
+    (64 px: three, 128 px: four). Pictures smaller than a window raise ValueError.
+    """
+    weights = MS_WEIGHTS[: scale_count(min(a.shape[1:3]))]
+    product = 1.0
+    for level, weight in enumerate(weights):
+        if level:
+            a, b = _half_size(a), _half_size(b)
+        luminance, structure = ssim_parts(a, b)
+        last = level == len(weights) - 1
+        factor = (luminance * structure if last else structure).mean(axis=(1, 2))
+        product *= jnp.maximum(factor, MS_MIN_FACTOR) ** (weight / sum(weights))
+    return product.mean(axis=-1)
+
+
+def ms_dssim(target: jax.Array, prediction: jax.Array) -> jax.Array:
+    """(1 - MS-SSIM) / 2 of each pair, [N]: 0 for equal pictures, at most 1/2."""
+    return (1 - ms_ssim(target, prediction)) / 2
+
+
+def scale_count(size: int) -> int:
+    """How many of the five scales a picture of `size` pixels has; at least one."""
+    fitting = [level for level in range(len(MS_WEIGHTS)) if size >> level >= WINDOW]
+    return max(1, len(fitting))
+
+
+def _blur_matrix(size: int) -> np.ndarray:
+    """float32 [size - 10, size]: the gaussian window at every position where it fits."""
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    window = np.exp(-0.5 * (offsets / SIGMA) ** 2)
+    window /= window.sum()
+    matrix = np.zeros((size - WINDOW + 1, size), np.float32)
+    for row in range(len(matrix)):
+        matrix[row, row : row + WINDOW] = window
+    return matrix
+
+
+def _half_size(x: jax.Array) -> jax.Array:
+    """Means of 2x2 pixels: [N, H, W, C] -> [N, H // 2, W // 2, C]."""
+    n, height, width, channels = x.shape
+    x = x[:, : height // 2 * 2, : width // 2 * 2]
+    return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
 
 
 def mae(target: jax.Array, prediction: jax.Array) -> jax.Array:

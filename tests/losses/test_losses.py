@@ -8,8 +8,7 @@ from scipy.ndimage import correlate1d
 from skimage.metrics import structural_similarity
 
 from odfs_jax.losses import dssim, mae, ms_dssim, mse
-from odfs_jax.losses.ssim import MS_WEIGHTS, ms_ssim, scale_count, ssim
-from odfs_jax.losses.terms import mae_inside
+from odfs_jax.losses.terms import MS_WEIGHTS, mae_inside, ms_ssim, scale_count, ssim
 
 BORDER = 5  # pixels at which the window does not fit
 
