@@ -16,7 +16,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.runtime import distributed
 from odfs_jax.training.objectives.base import Objective
 from odfs_jax.training.partial import at_step, check_patterns, merge, patterns_of, reset
-from odfs_jax.training.state import NetState, TrainState
+from odfs_jax.training.step import NetState, TrainState
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from odfs_jax.errors import UserError
-from odfs_jax.training.state import NetState, TrainState
+from odfs_jax.training.step import NetState, TrainState
 
 NEAR = 3  # names shown for a pattern that matches nothing
 

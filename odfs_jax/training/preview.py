@@ -17,8 +17,7 @@ from odfs_jax.faces.affine import jnp_invert
 from odfs_jax.faces.spec import FaceSpec, to_rgb
 from odfs_jax.faces.warp import crop_faces
 from odfs_jax.training.objectives.base import Objective
-from odfs_jax.training.state import TrainState
-from odfs_jax.training.step import sample_keys
+from odfs_jax.training.step import TrainState, sample_keys
 
 ROWS = 4  # faces of each person in the preview
 SAMPLES = 5  # sets of faces, of which the preview shows one

@@ -14,7 +14,7 @@ from odfs_jax.runtime.distributed import replicated
 from odfs_jax.saved_model import on
 from odfs_jax.training.checkpoint import Checkpoints
 from odfs_jax.training.objectives import make_objective
-from odfs_jax.training.state import NetState, TrainState
+from odfs_jax.training.step import NetState, TrainState
 from odfs_jax.training.train import train
 
 TINY = (

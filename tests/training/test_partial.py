@@ -16,7 +16,7 @@ from odfs_jax.training.partial import (
     patterns_of,
     reset,
 )
-from odfs_jax.training.state import NetState, TrainState
+from odfs_jax.training.step import NetState, TrainState
 
 PARAMS = {
     "shared": {"down_0": {"kernel": jnp.ones((2, 3)), "bias": jnp.full(3, -0.0)}},

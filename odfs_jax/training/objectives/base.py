@@ -17,8 +17,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.training.optimizers import make_optimizer
 from odfs_jax.training.partial import freeze, patterns_of
-from odfs_jax.training.state import TrainState, init_state
-from odfs_jax.training.step import Metrics, Step, make_step
+from odfs_jax.training.step import Metrics, Step, TrainState, init_state, make_step
 
 # side -> (the network's inputs [B,R,R,3], {name of an output: its targets}); see `augment.sample`
 Samples = dict[str, tuple[jax.Array, dict[str, dict[str, jax.Array]]]]
