@@ -18,9 +18,8 @@ from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import read_face, read_image_and_face
 from odfs_jax.data.media import png
 from odfs_jax.data.media.frame_io import open_frames
-from odfs_jax.data.media.frames import FrameSource
+from odfs_jax.data.media.frames import FrameSource, is_scene_cut, subsampled
 from odfs_jax.data.parallel import cores
-from odfs_jax.data.scene_cuts import is_scene_cut, subsampled
 from odfs_jax.data.workspace import aligned_files, find_input, image_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.evaluation.attributes import (

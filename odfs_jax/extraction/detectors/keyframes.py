@@ -11,8 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from odfs_jax.data.media.frames import Frame
-from odfs_jax.data.scene_cuts import is_scene_cut, subsampled
+from odfs_jax.data.media.frames import Frame, is_scene_cut, subsampled
 from odfs_jax.extraction.boxes import union_overlap
 from odfs_jax.extraction.detection import Detection, Detector, FrameBatch, batches_of_one_size
 
