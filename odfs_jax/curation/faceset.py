@@ -1,4 +1,9 @@
-"""`python scripts/faceset.py data=src action=summary`, or verify, pack, unpack."""
+"""`python scripts/faceset.py data=src action=summary`, or verify, pack, unpack.
+
+A packed faceset is a zip whose members are the aligned PNGs, stored as they are: PNGs do not
+compress, and stored members cannot be zip bombs. What comes out of a zip is data from outside:
+names and contents are checked, nothing is overwritten.
+"""
 
 import errno
 import logging
@@ -29,6 +34,8 @@ log = logging.getLogger(__name__)
 YAW, PITCH, BIN = 90, 60, 10  # degrees: the picture shows -YAW..YAW by -PITCH..PITCH
 CELL, MARGIN, EDGE = 40, 56, 16  # pixels: of a bin, left and below for the labels, right and above
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+MAX_BYTES = 4 * MAX_SIZE**2  # of a member: more than a PNG of the largest face can need
 
 
 def faceset(config: DictConfig) -> None:
@@ -168,9 +175,6 @@ def _percentiles(values: list[float]) -> str:
 
 def _put_text(picture: np.ndarray, text: str, place: tuple[int, int]) -> None:
     cv2.putText(picture, text, place, FONT, 0.4, (40, 40, 40), 1, cv2.LINE_AA)
-
-
-MAX_BYTES = 4 * MAX_SIZE**2  # of a member: more than a PNG of the largest face can need
 
 
 def pack(files: list[Path], path: Path) -> tuple[int, list[BadFileError]]:

@@ -1,4 +1,10 @@
-"""The terms of a loss: pictures [N, H, W, C] in [0, 1] to a loss of each pair, [N]."""
+"""The terms of a loss: pictures [N, H, W, C] in [0, 1] to a loss of each pair, [N].
+
+Structural dissimilarity, on one scale and on several, is that of Wang, Bovik, Sheikh, Simoncelli,
+"Image quality assessment: from error visibility to structural similarity", IEEE TIP 13(4), 2004,
+with the window of docs/reference_2018.md section 8, and of Wang, Simoncelli, Bovik, "Multi-scale
+structural similarity for image quality assessment", Asilomar 2003.
+"""
 
 from collections.abc import Callable
 

@@ -1,4 +1,7 @@
-"""Which devices the program runs on, and JAX's process-wide settings. First thing in a command."""
+"""Which devices the program runs on, and JAX's process-wide settings. First thing in a command.
+
+NVIDIA cards are read and chosen through their driver, before JAX starts and takes memory of each.
+"""
 
 import logging
 import os
@@ -13,6 +16,11 @@ import pynvml
 from omegaconf import ListConfig
 
 from odfs_jax.errors import UserError
+
+log = logging.getLogger(__name__)
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+SHARES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")  # the name, the old name
 
 # Bytes of a card that are not JAX's: CUDA's own 0.4 GB of code and queues, and the screen's growth.
 RESERVED = 600_000_000
@@ -81,12 +89,6 @@ def memory_share(cards: list[Card]) -> float:
     """The share of its memory that JAX may take of each card: nine tenths of what is free."""
     shares = [min(0.9 * card.free, card.free - RESERVED) / card.total for card in cards]
     return max(0.05, min(shares))
-
-
-log = logging.getLogger(__name__)
-
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-SHARES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")  # the name, the old name
 
 
 def prepare(hardware: Mapping[str, Any]) -> None:

@@ -1,4 +1,6 @@
-"""One training step, for any number of networks. It knows no picture and no loss, only their sums.
+"""The state of a training run and the step that changes it, for any number of networks.
+
+A step knows no picture and no loss, only their sums.
 
 The objective (`training/objectives/`) says what each network minimizes. A step makes one forward
 pass, one backward pass a network, and one update of each network by an optimizer of its own.
@@ -14,6 +16,13 @@ import optax
 
 from odfs_jax.data.batches import Batch
 from odfs_jax.runtime.distributed import AXIS
+
+Metrics = dict[str, jax.Array]
+# (params by network, batch, a key for each sample of each side, iteration)
+#     -> ({network: the scalar that it alone minimizes}, metrics)
+Losses = Callable[
+    [dict[str, dict], Batch, dict[str, jax.Array], jax.Array], tuple[dict[str, jax.Array], Metrics]
+]
 
 
 @flax.struct.dataclass
@@ -67,12 +76,6 @@ def init_state(
     return TrainState(nets, key, jnp.int32(0))
 
 
-Metrics = dict[str, jax.Array]
-# (params by network, batch, a key for each sample of each side, iteration)
-#     -> ({network: the scalar that it alone minimizes}, metrics)
-Losses = Callable[
-    [dict[str, dict], Batch, dict[str, jax.Array], jax.Array], tuple[dict[str, jax.Array], Metrics]
-]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 

@@ -15,8 +15,16 @@ from hypothesis import strategies as st
 
 from odfs_jax import cli
 from odfs_jax.config import compose
-from odfs_jax.curation import faceset
-from odfs_jax.curation.faceset import EDGE, MARGIN, faceset, measure_faces, pose_chart, summarize
+from odfs_jax.curation.faceset import (
+    EDGE,
+    MARGIN,
+    faceset,
+    measure_faces,
+    pack,
+    pose_chart,
+    summarize,
+    unpack,
+)
 from odfs_jax.data.aligned_png import Pose, read_face, write_face
 from odfs_jax.errors import UserError
 
@@ -152,7 +160,7 @@ def test_hostile_names_are_left_out(folder, tmp_path, name):
     member(path, "good.png", face)
     member(path, name, face)
     before = set(tmp_path.rglob("*"))
-    unpacked, bad = faceset.unpack(path, tmp_path / "out")
+    unpacked, bad = unpack(path, tmp_path / "out")
     assert unpacked == 1 and len(bad) == 1 and "not the plain name of a PNG" in str(bad[0])
     new = set(tmp_path.rglob("*")) - before
     assert new == {tmp_path / "out", tmp_path / "out" / "good.png"}
@@ -167,7 +175,7 @@ def test_members_that_are_no_faces_are_left_out(folder, tmp_path):
     member(path, "letter.png", b"hello")
     member(path, "good.png", (folder / "00001_0.png").read_bytes())
     member(path, "swollen.png", b"\0" * 10_000_000, zipfile.ZIP_DEFLATED)
-    unpacked, bad = faceset.unpack(path, tmp_path / "out")
+    unpacked, bad = unpack(path, tmp_path / "out")
     assert unpacked == 1 and (tmp_path / "out" / "good.png").read_bytes() == face
     reasons = " ".join(map(str, bad))
     for reason in ("letter.png': not a PNG", "good.png': a second file", "swollen.png': not a st"):
@@ -194,7 +202,7 @@ def test_a_damaged_archive_never_crashes_and_gives_only_whole_faces(tmp_path, wr
     source, path, out = tmp_path / "in", tmp_path / "x.zip", tmp_path / "out"
     if not source.exists():
         write_faceset(source, 3, size=16)
-        faceset.pack(sorted(source.iterdir()), path)
+        pack(sorted(source.iterdir()), path)
         (tmp_path / "whole").write_bytes(path.read_bytes())
     content = bytearray((tmp_path / "whole").read_bytes())
     if data.draw(st.booleans()):
@@ -206,7 +214,7 @@ def test_a_damaged_archive_never_crashes_and_gives_only_whole_faces(tmp_path, wr
     path.write_bytes(content)
     shutil.rmtree(out, ignore_errors=True)
     try:
-        unpacked, _ = faceset.unpack(path, out)
+        unpacked, _ = unpack(path, out)
     except UserError as error:
         assert "x.zip" in str(error) and "\n" not in str(error) and not out.exists()
     else:

@@ -14,6 +14,9 @@ import numpy as np
 from odfs_jax.data.media.yuv import ColorTags
 from odfs_jax.errors import BadFileError
 
+CUT_THRESHOLD = 32.0  # mean difference of the pixels of two frames, of 255, that means a cut
+SAMPLES = 32  # rows and columns of a frame that are compared, about
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -130,10 +133,6 @@ class FrameWriter(ABC):
     def has(self, frame: Frame) -> bool:
         """True when an interrupted run with the same settings has written `frame` already."""
         return False
-
-
-CUT_THRESHOLD = 32.0  # mean difference of the pixels of two frames, of 255, that means a cut
-SAMPLES = 32  # rows and columns of a frame that are compared, about
 
 
 def subsampled(image: np.ndarray) -> np.ndarray:
