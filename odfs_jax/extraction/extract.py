@@ -20,9 +20,8 @@ from odfs_jax.extraction.filters import build_filters, build_person_filter
 from odfs_jax.extraction.journal import Done, ExtractionJournal, check_same, prepare
 from odfs_jax.extraction.pipeline import FaceWriter, Finder, extract_frames
 from odfs_jax.extraction.registry import build_detector, build_landmarker
-from odfs_jax.extraction.reports import debug_folder, write_lists
 from odfs_jax.extraction.smoothing import build_smoother, reach
-from odfs_jax.extraction.writing import MANUAL
+from odfs_jax.extraction.writing import MANUAL, debug_folder, write_lists
 from odfs_jax.faces.types import FaceType
 from odfs_jax.frame_ranges import parse_frame_ranges
 from odfs_jax.runtime import devices

@@ -22,9 +22,8 @@ from odfs_jax.data.parallel import cores, ordered_results, parallel_map, prefetc
 from odfs_jax.extraction.detection import Detection, Detector, FrameBatch, Landmarker
 from odfs_jax.extraction.filters import Filter, keep_all_of
 from odfs_jax.extraction.journal import RUN, Dropped, ResumePlan
-from odfs_jax.extraction.reports import write_debug_picture
 from odfs_jax.extraction.smoothing import Smoother, smoothed
-from odfs_jax.extraction.writing import write_faces
+from odfs_jax.extraction.writing import write_debug_picture, write_faces
 from odfs_jax.faces.types import FaceType
 
 T = TypeVar("T")

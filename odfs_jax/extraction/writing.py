@@ -1,23 +1,35 @@
-"""Writes faces into an aligned folder: crops them, names the files, keeps the journal.
+"""What extraction writes: aligned faces, and beside their folder what a person looks at.
 
-Automatic and manual extraction both come here.
+Faces of automatic and manual extraction are cropped, named and written here. Beside them are two
+lists, of the frames without a face and of the faces left out, and with `debug=true` a picture of
+every frame.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
+from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.journal import RUN, Done, ExtractionJournal
+from odfs_jax.extraction.journal import RUN, Done, Dropped, ExtractionJournal
 from odfs_jax.faces import affine, align, pose
 from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.types import FaceType
 
 MANUAL = "manual"  # the detector, landmarker and run of faces that a person placed
+
+NO_FACE = "no_face.txt"
+LEFT_OUT = "left_out.txt"
+BOX_COLOR, POINTS_COLOR = (60, 110, 255), (0, 230, 60)  # RGB
+SQUARE_COLOR, DROPPED_COLOR = (255, 50, 50), (255, 160, 0)
+FONT, SUBPIXEL = cv2.FONT_HERSHEY_SIMPLEX, 4  # bits behind the binary point of OpenCV's coordinates
+MAX_SIDE = 1920  # pixels of the longer side of a debug picture
 
 
 def aligned_face(
@@ -126,3 +138,109 @@ def accept_faces(
 
 def _box(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+@dataclass(frozen=True)
+class Lists:
+    """How many frames have no face, and where these and the faces left out are listed."""
+
+    count: int
+    path: Path
+    dropped: Path
+
+
+def write_lists(journal: ExtractionJournal, is_folder: bool) -> Lists:
+    """Writes both lists from the whole `journal`, in place of older ones.
+
+    no_face.txt: a frame a line, its number or (`is_folder`) its name. left_out.txt: a face a line:
+    the frame, the reason, the box (left, top, right, bottom; pixels) and the score, between tabs.
+    """
+    folder = journal.folder.parent
+    frames = sorted(journal.frames.values(), key=lambda done: done.frame)
+    empty = [done for done in frames if not done.faces]
+    _write(folder / NO_FACE, [_name(done, is_folder) for done in empty])
+    lines = [
+        "\t".join(
+            (
+                _name(done, is_folder),
+                face.reason,
+                " ".join(f"{edge:g}" for edge in face.rect),
+                f"{face.score:g}",
+            )
+        )
+        for done in frames
+        for face in done.dropped
+    ]
+    _write(folder / LEFT_OUT, lines)
+    return Lists(len(empty), folder / NO_FACE, folder / LEFT_OUT)
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    atomic.write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _name(done: Done, is_folder: bool) -> str:
+    return done.file if is_folder else str(done.frame)
+
+
+def debug_folder(aligned: Path) -> Path:
+    """`<aligned>_debug` beside the folder `aligned`."""
+    return aligned.with_name(f"{aligned.name}_debug")
+
+
+def write_debug_picture(
+    folder: Path, frame: Frame, faces: list[Detection], dropped: list[Dropped], face_type: FaceType
+) -> None:
+    """Writes `<frame>.jpg` into `folder`: the frame with its faces and those `dropped` drawn in."""
+    picture = debug_picture(frame.image, faces, dropped, face_type)
+    _, content = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+    atomic.write_bytes(folder / f"{frame.index:05d}.jpg", content.tobytes())
+
+
+def debug_picture(
+    image: np.ndarray, faces: list[Detection], dropped: list[Dropped], face_type: FaceType
+) -> np.ndarray:
+    """`image` (uint8 RGB [H,W,3]), at most MAX_SIDE pixels long, with its faces drawn in.
+
+    Box blue with the score, points green, the square of the aligned picture red; a face left out:
+    its box orange, with the score and the reason.
+    """
+    scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
+    picture = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    pen = max(1, round(max(picture.shape[:2]) / 700))
+    for face in faces:
+        _rectangle(picture, face.box * scale, BOX_COLOR, pen)
+        if face_type is not FaceType.MARK_ONLY:
+            matrix = affine.invert(align.alignment_matrix(face.landmarks, face_type, 1))
+            corners = affine.transform(matrix, np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]]))
+            square = _fixed(corners * scale)
+            cv2.polylines(picture, [square], True, SQUARE_COLOR, pen, cv2.LINE_AA, SUBPIXEL)
+        for point in face.landmarks * scale:
+            cv2.circle(picture, _fixed(point).tolist(), (pen + 1) << SUBPIXEL, POINTS_COLOR, -1,
+                       cv2.LINE_AA, SUBPIXEL)  # fmt: skip
+        _label(picture, face.box[:2] * scale, f"{face.score:.2f}", BOX_COLOR, pen)
+    for face in dropped:
+        box = np.array(face.rect) * scale
+        _rectangle(picture, box, DROPPED_COLOR, pen)
+        _label(picture, box[:2], f"{face.score:.2f} left out: {face.reason}", DROPPED_COLOR, pen)
+    return picture
+
+
+def _rectangle(picture: np.ndarray, box: np.ndarray, color: tuple, pen: int) -> None:
+    low, high = _fixed(box[:2]).tolist(), _fixed(box[2:]).tolist()
+    cv2.rectangle(picture, low, high, color, pen, cv2.LINE_AA, SUBPIXEL)
+
+
+def _label(picture: np.ndarray, corner: np.ndarray, text: str, color: tuple, pen: int) -> None:
+    """`text` above `corner`, moved inside the picture, on a dark ground."""
+    size = 0.42 * pen
+    (width, height), base = cv2.getTextSize(text, FONT, size, pen)
+    x = int(np.clip(corner[0], 0, max(0, picture.shape[1] - width)))
+    y = int(np.clip(corner[1] - base - pen, height + base, picture.shape[0] - base))
+    cv2.rectangle(picture, (x, y - height - 2), (x + width, y + base), (20, 20, 20), -1)
+    cv2.putText(picture, text, (x, y), FONT, size, color, pen, cv2.LINE_AA)
+
+
+def _fixed(points: np.ndarray) -> np.ndarray:
+    """`points` as OpenCV's fixed-point integers; those far outside the picture are clipped."""
+    return np.rint(np.clip(points, -30_000, 30_000) * (1 << SUBPIXEL)).astype(np.int32)

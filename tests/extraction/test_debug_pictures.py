@@ -6,7 +6,7 @@ import numpy as np
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.journal import Dropped
-from odfs_jax.extraction.reports import (
+from odfs_jax.extraction.writing import (
     BOX_COLOR,
     DROPPED_COLOR,
     MAX_SIDE,
