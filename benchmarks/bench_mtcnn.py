@@ -20,7 +20,7 @@ from references.facenet import load
 from odfs_jax.config import compose
 from odfs_jax.data.media.frame_io import Frame, open_frames
 from odfs_jax.extraction.boxes import union_overlap
-from odfs_jax.extraction.registry import build_detector
+from odfs_jax.extraction.detectors import build_detector
 
 BATCHES = 12
 

@@ -22,8 +22,9 @@ from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection, Detector
+from odfs_jax.extraction.detectors import build_detector
 from odfs_jax.extraction.filters import build_filters, keep_all_of
-from odfs_jax.extraction.registry import build_detector, build_landmarker
+from odfs_jax.extraction.landmarkers import build_landmarker
 from odfs_jax.extraction.smoothing import build_smoother, smoothed
 from odfs_jax.faces import affine, align, pose
 from odfs_jax.faces.landmarks68 import CHIN, JAW, NOSE_TIP

@@ -16,10 +16,11 @@ from odfs_jax.data.media.frames import FrameSource
 from odfs_jax.data.parallel import cores
 from odfs_jax.data.workspace import find_input
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.extraction.detectors import build_detector
 from odfs_jax.extraction.filters import build_filters, build_person_filter
 from odfs_jax.extraction.journal import Done, ExtractionJournal, check_same, prepare
+from odfs_jax.extraction.landmarkers import build_landmarker
 from odfs_jax.extraction.pipeline import FaceWriter, Finder, extract_frames
-from odfs_jax.extraction.registry import build_detector, build_landmarker
 from odfs_jax.extraction.smoothing import build_smoother, reach
 from odfs_jax.extraction.writing import MANUAL, debug_folder, write_lists
 from odfs_jax.faces.types import FaceType

@@ -10,7 +10,8 @@ import pytest
 from omegaconf import DictConfig
 
 from odfs_jax.config import compose
-from odfs_jax.extraction.registry import build_detector, build_landmarker
+from odfs_jax.extraction.detectors import build_detector
+from odfs_jax.extraction.landmarkers import build_landmarker
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).parents[2]

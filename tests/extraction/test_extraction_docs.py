@@ -13,7 +13,8 @@ from pages import assert_printed, steps
 
 from odfs_jax import cli
 from odfs_jax.extraction import extract as extraction
-from odfs_jax.extraction.registry import DETECTORS, LANDMARKERS, build_detector
+from odfs_jax.extraction.detectors import DETECTORS, build_detector
+from odfs_jax.extraction.landmarkers import LANDMARKERS
 from odfs_jax.extraction.smoothing import SMOOTHERS
 
 ROOT = Path(cli.__file__).parents[1]

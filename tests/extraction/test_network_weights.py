@@ -13,7 +13,8 @@ from flax.traverse_util import flatten_dict
 
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction import weights
-from odfs_jax.extraction.registry import build_detector, build_landmarker
+from odfs_jax.extraction.detectors import build_detector
+from odfs_jax.extraction.landmarkers import build_landmarker
 from odfs_jax.nets.detectors import fan, s3fd
 
 ROOT = Path(__file__).parents[2]

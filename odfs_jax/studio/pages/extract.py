@@ -19,8 +19,8 @@ from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.extract import checked_face_type
 from odfs_jax.extraction.journal import ExtractionJournal
+from odfs_jax.extraction.landmarkers import build_landmarker
 from odfs_jax.extraction.manual_landmarks import SquareLandmarks
-from odfs_jax.extraction.registry import build_landmarker
 from odfs_jax.extraction.writing import accept_faces
 from odfs_jax.faces.align import alignment_matrix
 from odfs_jax.studio.frame_cache import FrameCache, jpeg

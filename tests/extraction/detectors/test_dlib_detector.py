@@ -8,8 +8,8 @@ import numpy as np
 
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction.boxes import union_overlap
+from odfs_jax.extraction.detectors import build_detector
 from odfs_jax.extraction.detectors.dlib import find
-from odfs_jax.extraction.registry import build_detector
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -13,8 +13,8 @@ from odfs_jax.data.aligned_png import read_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction import extract as extraction
+from odfs_jax.extraction.detectors import build_detector
 from odfs_jax.extraction.detectors.from_file import FileDetector, FileSettings, read_faces
-from odfs_jax.extraction.registry import build_detector
 
 DATA = Path(__file__).parents[1] / "data"
 TRUTH = json.loads((DATA / "truth.json").read_text())

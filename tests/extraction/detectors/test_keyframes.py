@@ -10,8 +10,8 @@ from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import detection
 from odfs_jax.extraction.boxes import union_overlap
 from odfs_jax.extraction.detection import Detection
+from odfs_jax.extraction.detectors import build_detector
 from odfs_jax.extraction.detectors.keyframes import Gap, KeyframeDetector, gaps, searched
-from odfs_jax.extraction.registry import build_detector
 
 GRAY = np.full((40, 60, 3), 128, np.uint8)
 STRIDE = 5

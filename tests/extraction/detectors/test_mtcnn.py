@@ -12,8 +12,8 @@ from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction import boxes, weights
+from odfs_jax.extraction.detectors import build_detector
 from odfs_jax.extraction.detectors.mtcnn import likeliest, pyramid
-from odfs_jax.extraction.registry import build_detector
 from odfs_jax.nets.detectors import mtcnn as nets
 
 DATA = Path(__file__).parents[1] / "data"

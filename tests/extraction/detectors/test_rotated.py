@@ -6,8 +6,8 @@ import pytest
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection, Detector
+from odfs_jax.extraction.detectors import build_detector
 from odfs_jax.extraction.detectors.rotated import RotatedDetector, turn, turned_from_frame
-from odfs_jax.extraction.registry import build_detector
 from odfs_jax.faces import affine
 
 

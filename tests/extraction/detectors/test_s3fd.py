@@ -11,8 +11,7 @@ import pytest
 
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.extraction import boxes
-from odfs_jax.extraction.detectors import s3fd
-from odfs_jax.extraction.registry import build_detector
+from odfs_jax.extraction.detectors import build_detector, s3fd
 from odfs_jax.nets.detectors import s3fd as nets
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Detection
+from odfs_jax.extraction.landmarkers import build_landmarker
 from odfs_jax.extraction.landmarkers.averaged import (
     SCALE,
     SHIFT,
@@ -12,7 +13,6 @@ from odfs_jax.extraction.landmarkers.averaged import (
     TwoPassLandmarker,
     moved,
 )
-from odfs_jax.extraction.registry import build_landmarker
 
 FACE = Detection(np.array([10.0, 20.0, 110.0, 120.0]), np.zeros((5, 2)), 0.9)
 
