@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from odfs_jax.extraction.detection import Detection
+from odfs_jax.extraction.detection import Detection, axis_of, axis_of_points, crop_from_frame
 from odfs_jax.extraction.landmarkers.dlib_trees import read_trees
-from odfs_jax.extraction.landmarkers.orientation import axis_of, axis_of_points, crop_from_frame
 from odfs_jax.faces import affine
 from odfs_jax.faces.align import INNER
 from odfs_jax.faces.crop import crop_face_fast

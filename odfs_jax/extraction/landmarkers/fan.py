@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.config import within
-from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.landmarkers.orientation import axis_of, crop_from_frame
+from odfs_jax.extraction.detection import Detection, axis_of, crop_from_frame
 from odfs_jax.extraction.weights import FAN, find_weights, load_variables
 from odfs_jax.faces import affine
 from odfs_jax.faces.crop import crop_face
