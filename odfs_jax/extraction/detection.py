@@ -1,4 +1,4 @@
-"""What every detector finds, and what detectors and landmarkers must keep to."""
+"""What every detector finds and which way it stands; what detectors and landmarkers keep to."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
