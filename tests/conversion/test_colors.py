@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from odfs_jax.conversion.colors import TRANSFERS
-from odfs_jax.conversion.colors.light import LIGHT_FLOOR, LIGHT_SIGMA
-from odfs_jax.conversion.colors.linear import CONES, OPPONENT
-from odfs_jax.conversion.colors.sliced import IDT, SOT
+from odfs_jax.conversion.colors import (
+    CONES,
+    IDT,
+    LIGHT_FLOOR,
+    LIGHT_SIGMA,
+    OPPONENT,
+    SOT,
+    TRANSFERS,
+)
 
 SIZE = 48
 NAMES = [name for name, transfer in TRANSFERS.items() if transfer is not None]
