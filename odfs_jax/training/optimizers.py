@@ -24,10 +24,109 @@ def _adafactor(config: Mapping[str, Any], rate: optax.Schedule) -> optax.Gradien
     return optax.adafactor(rate, multiply_by_parameter_scale=False, momentum=momentum)
 
 
+SOAP_LARGEST = 512  # rows of the largest outer product whose eigenvectors are followed
+SOAP_EVERY = 10  # iterations between two steps of the iteration that follows them
+
+
+class SoapState(NamedTuple):
+    """The state of `scale_by_soap`, each field a tree like the parameters.
+
+    The moments of a rotated kernel are matrices [long, short], in its basis. `outer` and `basis`
+    are [short, short]; None: the parameter is not rotated.
+    """
+
+    count: jax.Array
+    mean: optax.Updates  # of the gradient
+    square: optax.Updates  # mean of its square
+    outer: optax.Updates  # mean of gradient^T gradient
+    basis: optax.Updates  # its eigenvectors, in columns
+
+
+def scale_by_soap(b1: float, b2: float, eps: float = 1e-8) -> optax.GradientTransformation:
+    """Adam in the eigenbasis of the gradient's outer product, on the shorter side of each kernel.
+
+    Source: Vyas et al., "SOAP: improving and stabilizing Shampoo using Adam", ICLR 2025; its
+    one-sided variant. A kernel [..., features] counts as the matrix of its last axis and all the
+    others. Vectors, and kernels whose shorter side is above SOAP_LARGEST, get Adam itself. `b1`,
+    `b2` and `eps` are Adam's.
+    """
+
+    def matrix(x: jax.Array) -> jax.Array:
+        """The kernel `x` as [long, short]."""
+        x = x.reshape(-1, x.shape[-1])
+        return x if x.shape[0] >= x.shape[1] else x.T
+
+    def kernel(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """The kernel of `shape` that `matrix` made `x` of."""
+        return (x if x.shape[1] == shape[-1] else x.T).reshape(shape)
+
+    def is_rotated(p: jax.Array) -> bool:
+        return p.ndim > 1 and 1 < min(p.size // p.shape[-1], p.shape[-1]) <= SOAP_LARGEST
+
+    def init(params: optax.Params) -> SoapState:
+        def of_rotated(make: Callable[[jax.Array], jax.Array]) -> optax.Updates:
+            return jax.tree.map(lambda p: make(matrix(p)) if is_rotated(p) else None, params)
+
+        def zeros() -> optax.Updates:
+            return jax.tree.map(lambda p: jnp.zeros_like(matrix(p) if is_rotated(p) else p), params)
+
+        return SoapState(
+            count=jnp.int32(0),
+            mean=zeros(),
+            square=zeros(),
+            outer=of_rotated(lambda m: jnp.zeros((m.shape[1], m.shape[1]))),
+            basis=of_rotated(lambda m: jnp.eye(m.shape[1])),
+        )
+
+    def update(
+        grads: optax.Updates, state: SoapState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, SoapState]:
+        count = state.count + 1
+        is_due = state.count % SOAP_EVERY == 0
+
+        def adam(grad, mean, square):
+            mean = b1 * mean + (1 - b1) * grad
+            square = b2 * square + (1 - b2) * grad**2
+            root = jnp.sqrt(square / (1 - b2**count))
+            return mean / (1 - b1**count) / (root + eps), mean, square
+
+        def rotated_adam(grad, mean, square, outer, basis):
+            flat = matrix(grad)
+
+            def follow(mean, outer, basis):
+                """One step of orthogonal iteration; the mean goes along into the new basis."""
+                decay = b2**SOAP_EVERY
+                outer = decay * outer + (1 - decay) * flat.T @ flat
+                new, _ = jnp.linalg.qr(outer @ basis)
+                return mean @ (basis.T @ new), outer, new
+
+            keep = lambda *values: values  # noqa: E731
+            mean, outer, basis = jax.lax.cond(is_due, follow, keep, mean, outer, basis)
+            step, mean, square = adam(flat @ basis, mean, square)
+            return kernel(step @ basis.T, grad.shape), mean, square, outer, basis
+
+        leaves, tree = jax.tree.flatten(grads)
+        columns = zip(leaves, *map(tree.flatten_up_to, state[1:]), strict=True)
+        results = [
+            (*adam(*own[:3]), None, None) if own[-1] is None else rotated_adam(*own)
+            for own in columns
+        ]
+        steps, *fields = map(tree.unflatten, zip(*results, strict=True))
+        return steps, SoapState(count, *fields)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _soap(config: Mapping[str, Any], rate: optax.Schedule) -> optax.GradientTransformation:
+    soap = scale_by_soap(config["b1"], config["b2"])
+    return optax.chain(soap, optax.scale_by_learning_rate(rate))
+
+
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": _adam,
     "adabelief": _adabelief,
     "adafactor": _adafactor,
+    "soap": _soap,
 }
 MOMENTS = ("float32", "bfloat16")
 DROPPED_BITS = 16  # low bits of a float32 that a bfloat16 does not have
@@ -39,6 +138,8 @@ def make_optimizer(config: Mapping[str, Any], iterations: int) -> optax.Gradient
         if config[key] not in choices:
             expected = ", ".join(choices)
             raise UserError(f"optimizer.{key}={config[key]}: expected one of {expected}")
+    if config["name"] == "soap" and config["moments"] != "float32":
+        raise UserError("optimizer.moments=bfloat16: soap's bases need float32")
     tx = OPTIMIZERS[config["name"]](config, _schedule(config, iterations))
     if config["moments"] == "bfloat16":
         tx = kept_in_bfloat16(tx)

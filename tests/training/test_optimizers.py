@@ -44,7 +44,12 @@ def test_schedules(optimizer):
 @pytest.mark.parametrize(
     ("changes", "iterations", "message"),
     [
-        ({"name": "sgd"}, 9, r"optimizer\.name=sgd: expected one of adam, adabelief, adafactor"),
+        (
+            {"name": "sgd"},
+            9,
+            r"optimizer\.name=sgd: expected one of adam, adabelief, .*soap",
+        ),
+        ({"name": "soap", "moments": "bfloat16"}, 9, "soap's bases need float32"),
         ({"moments": "int8"}, 9, r"optimizer\.moments=int8: expected one of float32, bfloat16"),
         ({"schedule": "linear"}, 9, r"optimizer\.schedule=linear: expected constant or cosine"),
         ({"schedule": "cosine"}, 0, r"expected iterations above optimizer\.warmup=5, .*=0"),
@@ -164,3 +169,41 @@ def test_half_is_no_costlier_than_other_moments(optimizer, name):
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     assert temporaries(0.5) == temporaries(0.9)
+
+
+def soap(gradients, rate, b1, b2):
+    """Vyas et al., 2025, algorithm 3, on the right side, the basis followed before each tenth."""
+    basis, outer = np.eye(gradients.shape[2]), 0.0
+    mean, square, changes = 0.0, 0.0, []
+    for t, gradient in enumerate(gradients, 1):
+        if t % 10 == 1:
+            outer = b2**10 * outer + (1 - b2**10) * gradient.T @ gradient
+            new = np.linalg.qr(outer @ basis)[0]
+            basis, mean = new, mean @ basis.T @ new if t > 1 else 0.0
+        rotated = gradient @ basis
+        mean = b1 * mean + (1 - b1) * rotated
+        square = b2 * square + (1 - b2) * rotated**2
+        step = mean / (1 - b1**t) / (np.sqrt(square / (1 - b2**t)) + 1e-8)
+        changes.append(-rate * step @ basis.T)
+    return np.array(changes)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 2, 6), (4, 30)], ids=["long", "wide"])
+def test_soap_is_the_papers(optimizer, shape):
+    gradients = np.random.default_rng(0).normal(size=(23, *shape)) * np.arange(1, shape[-1] + 1)
+    matrices = gradients.reshape(len(gradients), -1, shape[-1])
+    turned = matrices.shape[1] < matrices.shape[2]
+    expected = soap(matrices.swapaxes(1, 2) if turned else matrices, 0.5, 0.5, 0.9)
+    expected = (expected.swapaxes(1, 2) if turned else expected).reshape(gradients.shape)
+    config = optimizer | {"name": "soap", "b2": 0.9, "schedule": "constant", "warmup": 0}
+    tx, found = make_optimizer(config, 0), []
+    state = tx.init({"kernel": jnp.zeros(shape), "bias": jnp.zeros(3)})
+    update = jax.jit(tx.update)
+    for gradient in gradients.astype(np.float32):
+        changes, state = update({"kernel": gradient, "bias": gradient.ravel()[:3]}, state)
+        found.append(changes)
+    np.testing.assert_allclose([c["kernel"] for c in found], expected, atol=2e-3)
+    biases = gradients.reshape(len(gradients), -1)[:, :3]
+    np.testing.assert_allclose(
+        [c["bias"] for c in found], list(adam(biases, 0.5, 0.5, 0.9)), atol=1e-4
+    )
