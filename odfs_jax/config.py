@@ -42,6 +42,7 @@ class DataConfig:
 @dataclass
 class TrainDataConfig(DataConfig):
     sampling: str = MISSING
+    brows: bool = True
 
 
 @dataclass

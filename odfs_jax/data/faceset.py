@@ -47,17 +47,20 @@ def load_faceset(
     input_spec: FaceSpec,
     target_specs: Collection[FaceSpec] = (),
     masks: Sequence[str] = ("mask",),
+    *,
+    brows: bool = False,
 ) -> Faceset:
     """Reads the aligned faces of `side` for a network that takes them in as `input_spec`.
 
     They are stored as finely as `input_spec` and `target_specs`, what the network gives back of
-    them, need. `masks` are keys of MASKS, each a channel after RGB.
+    them, need. `masks` are keys of MASKS, each a channel after RGB. With `brows` the face reaches
+    over the brows (`hull.face_mask`).
 
     A file that cannot be used is named, skipped and counted. Raises UserError when none is left,
     or when the model needs a larger face type than the files show.
     """
     files = aligned_files(folder, side)
-    load = partial(_load, views=(input_spec, *target_specs), masks=masks)
+    load = partial(_load, views=(input_spec, *target_specs), masks=masks, brows=brows)
     read, bad = read_files(files, load, f"reading {side} faces")
     for error in bad:
         log.warning("skipped %s", error)
@@ -99,7 +102,7 @@ def stored_size(face: FaceData, views: Collection[FaceSpec]) -> int:
 
 
 def _load(
-    path: Path, views: tuple[FaceSpec, ...], masks: Sequence[str]
+    path: Path, views: tuple[FaceSpec, ...], masks: Sequence[str], brows: bool
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """(image uint8 [S, S, 3 + M], store_from_model [2, 3] of the first view, yaw) of one file."""
     image, face = read_image_and_face(path)
@@ -115,7 +118,8 @@ def _load(
         model_from_image = alignment_matrix(face.landmarks, views[0].face_type, views[0].resolution)
     except ValueError as error:
         raise BadFileError(path, str(error)) from error
-    areas = [MASKS[mask](face.landmarks, face.size, face.size) for mask in masks]
+    draw = MASKS | {"mask": partial(face_mask, brows=brows)}
+    areas = [draw[mask](face.landmarks, face.size, face.size) for mask in masks]
     layers = np.concatenate([image, np.stack(areas, axis=-1)], axis=-1)
     return *_resized(layers, invert(model_from_image), stored_size(face, views)), face.pose.yaw
 

@@ -17,12 +17,25 @@ MOUTH = (range(48, 68),)
 EYES_MOUTH = (*EYES, *MOUTH)
 FEATURES = {"eyes": EYES, "mouth": MOUTH}
 EYE_CORNERS = (36, 45)  # the outer ones
+BROWS = tuple(range(17, 27))
+BELOW_BROWS = (36, 36, 37, 38, 39, 42, 43, 44, 45, 45)  # the point of the eye under each of them
+BROWS_RAISED = 0.5  # of the way from the eye to the brow: points lie on brows, not above them
 MARGIN = 0.08  # of the corners' distance: lids and lips reach beyond their points
 
 
-def face_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [height, width]: 255 inside the face with `landmarks` [68, 2] (pixels), 0 outside."""
-    return _filled(landmarks, HULLS, height, width)
+def face_mask(landmarks: np.ndarray, height: int, width: int, *, brows: bool = False) -> np.ndarray:
+    """uint8 [height, width]: 255 inside the face with `landmarks` [68, 2] (pixels), 0 outside.
+
+    The face ends at the points of the brows, as in the 2018 program, which cuts through the hair of
+    the brows. With `brows` it reaches over them.
+    """
+    mask = _filled(landmarks, HULLS, height, width)
+    if brows:
+        raised = landmarks.copy()
+        above = landmarks[list(BROWS)] - landmarks[list(BELOW_BROWS)]
+        raised[list(BROWS)] += BROWS_RAISED * above
+        mask |= _filled(raised, HULLS, height, width)
+    return mask
 
 
 def eyes_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:

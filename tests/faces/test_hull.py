@@ -76,3 +76,16 @@ def test_eyes_are_two_patches_that_hold_their_points():
         area = ConvexHull(points[list(eye)]).volume  # an area, in 2-D
         outline = ConvexHull(points[list(eye)]).area
         assert area < (labels == number).sum() < area + outline
+
+
+def test_with_brows_the_face_reaches_over_them_and_no_further():
+    """Up to half the way from the eye to the brow beyond the brow's points; elsewhere as before."""
+    points = landmarks(256)
+    plain, over = (face_mask(points, 256, 256, brows=brows) > 0 for brows in (False, True))
+    assert over[plain].all()
+    added = np.argwhere(over & ~plain)[:, ::-1]
+    brows, eyes = points[17:27], points[36:48]
+    assert len(added) > 0.03 * plain.sum()
+    assert added[:, 1].max() < eyes[:, 1].min()
+    assert brows[:, 1].min() - added[:, 1].min() < 0.6 * (eyes[:, 1].max() - brows[:, 1].min())
+    np.testing.assert_array_equal(points, landmarks(256))

@@ -109,7 +109,9 @@ class Objective(ABC):
         facesets = {}
         for side, spec in self.input_specs.items():
             folder, targets = Path(data[side]["aligned"]), self.target_specs[side].values()
-            facesets[side] = load_faceset(folder, side, spec, targets, self.masks)
+            facesets[side] = load_faceset(
+                folder, side, spec, targets, self.masks, brows=data["brows"]
+            )
         return facesets
 
     def sample(self, batch: Batch, keys: dict[str, jax.Array], step: jax.Array) -> Samples:
