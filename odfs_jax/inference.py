@@ -10,11 +10,12 @@ import jax.numpy as jnp
 
 from odfs_jax.faces.spec import FaceSpec, to_rgb
 from odfs_jax.nets import build_net, with_precision
+from odfs_jax.nets.layers import Swap
 
 Params = Any
-# (params, dst faces [N, R, R, 3] in RGB) -> (src faces [N, S, S, 3], masks [N, S, S, 1]); pure,
-# float32 in [0, 1].
-Predict = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
+# (params, dst faces [N, R, R, 3] in RGB) -> (src faces [N, S, S, 3], their masks [N, S, S, 1], the
+# masks of dst's own faces, likewise, or None); pure, float32 in [0, 1].
+Predict = Callable[[Params, jax.Array], Swap]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Swapper:
     blur_modifier: float = 0.0  # per cent, added to the user's
     border: float = 0.0  # share of the face size that is faded out
     masked_hist_match: bool = True  # merge=hist_match counts only the face
+    has_dst_mask: bool = False  # `predict` gives a mask of dst's own face too
 
 
 def make_swapper(
@@ -51,9 +53,10 @@ def make_swapper(
     net = with_precision(build_net(model, conv_impl), precision)
     input_spec = net.input_specs["dst"]
 
-    def predict(params: Params, faces: jax.Array) -> tuple[jax.Array, jax.Array]:
-        face, mask = net.apply({"params": params}, input_spec.to_input(faces), method="swap")
-        return to_rgb(face), mask
+    def predict(params: Params, faces: jax.Array) -> Swap:
+        inputs = input_spec.to_input(faces)
+        face, mask, dst_mask = net.apply({"params": params}, inputs, method="swap")
+        return to_rgb(face), mask, dst_mask
 
     return Swapper(
         predict=predict,
@@ -64,6 +67,7 @@ def make_swapper(
         blur_modifier=model["blur_modifier"],
         border=model["border"],
         masked_hist_match=model["masked_hist_match"],
+        has_dst_mask=net.has_dst_mask,
     )
 
 

@@ -67,7 +67,7 @@ def test_every_choice_composes_and_builds(command, group, choice):
     ).net  # which checks what the network rebuilds
     _, dst = net.blank()
     swap = partial(net.init_with_output, jax.random.key(0), method="swap")
-    (face, mask), _ = jax.eval_shape(swap, dst)
+    (face, mask, _), _ = jax.eval_shape(swap, dst)
     size = net.output_spec.resolution
     assert face.shape == (1, size, size, 1 if net.output_spec.gray else 3)
     assert mask.shape == (1, size, size, 1)

@@ -56,7 +56,8 @@ def test_a_swapper_shows_a_network_what_it_declares():
     faces = pictures(2, 16, 16)
     luma = np.repeat(np.asarray(to_gray(faces)), 3, axis=-1)
     swap = jax.jit(swapper.predict)
-    (face, mask), (same, _) = swap(params, faces), swap(params, luma)
+    (face, mask, dst_mask), (same, *_) = swap(params, faces), swap(params, luma)
+    assert dst_mask is None
     assert face.shape == (2, 32, 32, 3) and mask.shape == (2, 32, 32, 1)
     np.testing.assert_allclose(face, same, atol=1e-5)
     assert np.abs(np.asarray(swap(params, faces[::-1])[0]) - face).max() > 1e-3
@@ -74,6 +75,7 @@ def test_a_swap_with_xla_convolutions_can_be_exported_for_a_gpu_on_a_cpu():
         counts[impl] = exported(shapes, faces).mlir_module().count("stablehlo.convolution")
     layers = sum(leaf.ndim == 4 for leaf in jax.tree.leaves(params["shared"]))
     layers += sum(leaf.ndim == 4 for leaf in jax.tree.leaves(params["decoder_src"]))
+    layers += sum(leaf.ndim == 4 for leaf in jax.tree.leaves(params["decoder_dst"]["mask"]))
     assert counts["xla"] == layers > counts["auto"]
     swap, plain = (make_swapper(model, params, conv_impl=impl) for impl in ("auto", "xla"))
     pixels = pictures(2, 32, 32)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.nets.base import SwapNet
-from odfs_jax.nets.layers import Codes, Decoder, Encoder, Output, code_side, scaled
+from odfs_jax.nets.layers import Codes, Decoder, Encoder, Output, Swap, code_side, scaled
 
 
 class Avatar(SwapNet):
@@ -41,6 +41,8 @@ class Avatar(SwapNet):
     large_decoder: Sequence[int]
     large_mask_decoder: Sequence[int]
 
+    has_dst_mask = False  # dst is rebuilt as a smaller face than the swap's
+
     @property
     def small(self) -> FaceSpec:
         """The face that both stages work from."""
@@ -61,7 +63,7 @@ class Avatar(SwapNet):
 
         def decoder(face: Sequence[int], mask: Sequence[int], channels: int) -> Decoder:
             face, mask = scaled(face, self.width), scaled(mask, self.width)
-            return Decoder(face, mask, channels, self.remat, self.conv_impl)
+            return Decoder(face, mask, channels, remat=self.remat, conv_impl=self.conv_impl)
 
         side = code_side(self.small_resolution, self.decoder)
         self.shared = encoder(self.encoder, side, self.bottleneck, self.code, self.code_up)
@@ -84,9 +86,9 @@ class Avatar(SwapNet):
             "codes": {"src": code_src, "dst": code_dst},
         }
 
-    def swap(self, dst: jax.Array) -> Output:
+    def swap(self, dst: jax.Array) -> Swap:
         face, _ = self.decoder_src(self.shared(dst.astype(self.dtype)))
-        return self._enlarged(face)
+        return *self._enlarged(face), None
 
     def _enlarged(self, face: jax.Array) -> Output:
         return self.large_decoder_src(self.large_shared(face.astype(self.dtype)))

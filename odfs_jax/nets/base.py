@@ -8,7 +8,17 @@ import jax.numpy as jnp
 
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
-from odfs_jax.nets.layers import Codes, Decoder, Encoder, Features, Inter, Output, code_side, scaled
+from odfs_jax.nets.layers import (
+    Codes,
+    Decoder,
+    Encoder,
+    Features,
+    Inter,
+    Output,
+    Swap,
+    code_side,
+    scaled,
+)
 
 
 class SwapNet(nn.Module, kw_only=True):
@@ -24,6 +34,8 @@ class SwapNet(nn.Module, kw_only=True):
     dtype: jnp.dtype = jnp.float32  # of what is computed; parameters and outputs are float32
     remat: bool = False  # the gradient computes the decoders' feature maps a second time
     conv_impl: str = "auto"  # or "xla": forward-mode derivatives, exports (kernels/dispatch.py)
+
+    has_dst_mask = True  # `swap` tells dst's own mask; a network that does not rebuild it: False
 
     @property
     def face_spec(self) -> FaceSpec:
@@ -61,10 +73,12 @@ class SwapNet(nn.Module, kw_only=True):
         """
         raise NotImplementedError
 
-    def swap(self, dst: jax.Array) -> Output:
-        """src's face with the expression, pose and light of `dst` [N,R,R,3]: (face, mask).
+    def swap(self, dst: jax.Array) -> Swap:
+        """src's face with the expression, pose and light of `dst` [N,R,R,3].
 
-        The face is as `output_spec` says, [N,S,S,3 or 1]; the mask is [N,S,S,1].
+        Returns (face, mask, mask of dst's own face), float32 in [0, 1]. The face is as
+        `output_spec` says, [N,S,S,3 or 1]; both masks are [N,S,S,1], in the face's pixels. The last
+        one is None where `has_dst_mask` is False.
         """
         raise NotImplementedError
 
@@ -82,6 +96,7 @@ class CodeNet(SwapNet):
     code_up: int  # channels of the code
     decoder: Sequence[int]  # features of the face branch's upscales
     mask_decoder: Sequence[int]  # features of the mask branch's upscales
+    subpixel: bool = False  # the last doubling is of a picture's pixels, not of a map (`Picture`)
 
     def make_features(self) -> Features:
         """The convolutions of the encoder."""
@@ -98,8 +113,9 @@ class CodeNet(SwapNet):
     def make_decoder(self) -> Decoder:
         """From a code to a face in color and its mask."""
         widths = scaled(self.decoder, self.width), scaled(self.mask_decoder, self.width)
-        return Decoder(*widths, remat=self.remat, conv_impl=self.conv_impl)
+        return Decoder(*widths, subpixel=self.subpixel, remat=self.remat, conv_impl=self.conv_impl)
 
     def _code_sizes(self) -> tuple[int, ...]:
         sizes = scaled((self.bottleneck, self.code, self.code_up), self.width)
-        return code_side(self.resolution, self.decoder), *sizes
+        side = code_side(self.resolution, self.decoder, subpixel=self.subpixel)
+        return side, *sizes

@@ -15,6 +15,7 @@ from odfs_jax.nets.kernels.dispatch import add_bias, conv, dense
 from odfs_jax.nets.kernels.pixels import depth_to_space
 
 Output = tuple[jax.Array, jax.Array]  # (face [N,R,R,3 or 1], mask [N,R,R,1]), float32 in [0, 1]
+Swap = tuple[jax.Array, jax.Array, jax.Array | None]  # (face, its mask, dst's own mask), likewise
 Codes = dict[str, jax.Array]  # side -> code [N, ...] in the type of what is computed
 
 LEAK = 0.1  # slope of the leaky ReLU below zero
@@ -162,14 +163,22 @@ class Upscales(nn.Module):
 
 
 class Picture(nn.Module):
-    """5x5 convolution and sigmoid of one or more maps [N,R,R,C] -> [N,R,R,channels] in [0, 1]."""
+    """Convolution and sigmoid of one or more maps [N,R,R,C] -> [N,R,R,channels] in [0, 1].
+
+    A 5x5 convolution gives a pixel for each one of the maps. With `subpixel` a 3x3 convolution
+    gives four, [N,2R,2R,channels]: Shi et al., "Real-time single image and video super-resolution
+    using an efficient sub-pixel convolutional neural network", CVPR 2016.
+    """
 
     channels: int
+    subpixel: bool = False
     conv_impl: str = "auto"
 
     @nn.compact
     def __call__(self, *maps: jax.Array) -> jax.Array:
-        x = Conv(self.channels, 5, conv_impl=self.conv_impl, name="conv")(*maps)
+        features, size = (4 * self.channels, 3) if self.subpixel else (self.channels, 5)
+        x = Conv(features, size, conv_impl=self.conv_impl, name="conv")(*maps)
+        x = depth_to_space(x) if self.subpixel else x
         return nn.sigmoid(x.astype(jnp.float32))  # losses and masks want full precision
 
 
@@ -178,12 +187,13 @@ class Branch(nn.Module):
 
     features: Sequence[int]
     channels: int
+    subpixel: bool = False
     conv_impl: str = "auto"
 
     @nn.compact
     def __call__(self, *codes: jax.Array) -> jax.Array:
         x = Upscales(self.features, self.conv_impl, name="ups")(*codes)
-        return Picture(self.channels, self.conv_impl, name="out")(x)
+        return Picture(self.channels, self.subpixel, self.conv_impl, name="out")(x)
 
 
 class Decoder(nn.Module):
@@ -197,20 +207,24 @@ class Decoder(nn.Module):
     face: Sequence[int]
     mask: Sequence[int]
     channels: int = 3
+    subpixel: bool = False
     remat: bool = False
     conv_impl: str = "auto"
 
     @nn.compact
     def __call__(self, *codes: jax.Array) -> Output:
         branch = nn.remat(Branch) if self.remat else Branch
-        face = branch(self.face, self.channels, self.conv_impl, name="face")(*codes)
-        mask = branch(self.mask, 1, self.conv_impl, name="mask")(*codes)
+        face = branch(self.face, self.channels, self.subpixel, self.conv_impl, name="face")(*codes)
+        mask = branch(self.mask, 1, self.subpixel, self.conv_impl, name="mask")(*codes)
         return face, mask
 
 
-def code_side(resolution: int, decoder: Sequence[int]) -> int:
-    """Side of the dense map from which an `Inter` and a decoder upscale to `resolution`."""
-    return resolution >> (1 + len(decoder))
+def code_side(resolution: int, decoder: Sequence[int], *, subpixel: bool = False) -> int:
+    """Side of the dense map from which an `Inter` and a decoder upscale to `resolution`.
+
+    With `subpixel` the decoder's `Picture` doubles the side once more.
+    """
+    return resolution >> (1 + len(decoder) + subpixel)
 
 
 def scaled(widths: Sequence[int], width: float) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from odfs_jax.nets.base import CodeNet
-from odfs_jax.nets.layers import Codes, Output
+from odfs_jax.nets.layers import Codes, Output, Swap
 
 
 class Liae(CodeNet):
@@ -34,6 +34,8 @@ class Liae(CodeNet):
             "codes": {"src": ab[:n], "dst": ab[n:]},
         }
 
-    def swap(self, dst: jax.Array) -> Output:
-        ab = self.inter_ab(self.shared(dst.astype(self.dtype)))
-        return self.decoder_both(jnp.concatenate([ab, ab], axis=-1))
+    def swap(self, dst: jax.Array) -> Swap:
+        features = self.shared(dst.astype(self.dtype))
+        ab, b = self.inter_ab(features), self.inter_b(features)
+        _, dst_mask = self.decoder_both(jnp.concatenate([b, ab], axis=-1))
+        return *self.decoder_both(jnp.concatenate([ab, ab], axis=-1)), dst_mask

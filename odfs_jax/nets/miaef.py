@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.nets.base import CodeNet
-from odfs_jax.nets.layers import Codes, Output, Picture, Upscales, scaled
+from odfs_jax.nets.layers import Codes, Output, Picture, Swap, Upscales, scaled
 
 
 class Common(nn.Module):
@@ -56,7 +56,7 @@ class Miaef(CodeNet):
         widths = scaled(self.decoder, self.width), scaled(self.mask_decoder, self.width)
         self.common_a = Common(*widths, self.remat, self.conv_impl)
         self.common_b = Common(*widths, self.remat, self.conv_impl)
-        self.bw, self.rgb, self.mask = (Picture(n, self.conv_impl) for n in (1, 3, 1))
+        self.bw, self.rgb, self.mask = (Picture(n, conv_impl=self.conv_impl) for n in (1, 3, 1))
 
     def __call__(self, src: jax.Array, dst: jax.Array) -> dict[str, Output | Codes]:
         n = len(src)
@@ -72,8 +72,11 @@ class Miaef(CodeNet):
             "codes": {"src": a[:n], "dst": a[n:]},
         }
 
-    def swap(self, dst: jax.Array) -> Output:
-        a = self.inter_a(self.shared(dst.astype(self.dtype)))
+    def swap(self, dst: jax.Array) -> Swap:
+        features = self.shared(dst.astype(self.dtype))
+        a, b = self.inter_a(features), self.inter_b(features)
         code = jnp.concatenate([a, a], axis=-1)
         (face_a, mask_a), (face_b, mask_b) = self.common_a(code), self.common_b(code)
-        return self.rgb(face_a, face_b), self.mask(mask_a, mask_b)
+        code_of_dst = jnp.concatenate([b, a], axis=-1)
+        dst_masks = self.common_a(code_of_dst)[1], self.common_b(code_of_dst)[1]
+        return self.rgb(face_a, face_b), self.mask(mask_a, mask_b), self.mask(*dst_masks)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from odfs_jax.nets.base import CodeNet
-from odfs_jax.nets.layers import Codes, Output
+from odfs_jax.nets.layers import Codes, Output, Swap
 
 
 class SharedEncoder(CodeNet):
@@ -30,5 +30,7 @@ class SharedEncoder(CodeNet):
             "codes": {"src": code_src, "dst": code_dst},
         }
 
-    def swap(self, dst: jax.Array) -> Output:
-        return self.decoder_src(self.shared(dst.astype(self.dtype)))
+    def swap(self, dst: jax.Array) -> Swap:
+        code = self.shared(dst.astype(self.dtype))
+        _, dst_mask = self.decoder_dst(code)
+        return *self.decoder_src(code), dst_mask

@@ -107,6 +107,8 @@ def test_outputs_are_as_declared_at_any_resolution(name, resolution):
     codes = rebuilt.pop("codes")
     assert codes["src"].shape == (2, *codes["dst"].shape[1:]) and codes["dst"].shape[0] == 3
     assert len(declared) == len(rebuilt)
+    *swap, dst_mask = swap
+    assert getattr(dst_mask, "shape", None) == (swap[1].shape if net.has_dst_mask else None)
     for (face, mask), count, spec in (*declared, (swap, 3, net.output_spec)):
         assert face.shape == (count, spec.resolution, spec.resolution, channels(spec))
         assert mask.shape == (count, spec.resolution, spec.resolution, 1)
@@ -147,8 +149,12 @@ def test_rebuilding_src_is_the_swap_of_src(tiny):
     net, params, src, dst = tiny
     rebuilt = jax.jit(net.apply)({"params": params}, src, dst)
     swap = jax.jit(lambda faces: net.apply({"params": params}, faces, method="swap"))
+    *swap_of_src, _ = swap(src)
+    *swap_of_dst, dst_mask = swap(dst)
+    if net.has_dst_mask:
+        np.testing.assert_allclose(dst_mask, rebuilt["dst"][1], atol=1e-5)
     for of_src, own, of_dst in zip(
-        swap(src), rebuilt.get("src_large", rebuilt["src"]), swap(dst), strict=True
+        swap_of_src, rebuilt.get("src_large", rebuilt["src"]), swap_of_dst, strict=True
     ):
         if own.shape == of_src.shape and not isinstance(net, Miaef):
             np.testing.assert_allclose(of_src, own, atol=1e-5)
@@ -205,7 +211,7 @@ def test_miaefs_swap_reads_src_code_through_both_decoders():
     params["inter_b"] = params["inter_a"]
     rebuilt = jax.jit(net.apply)({"params": params}, face, face)
     swapped = jax.jit(lambda f: net.apply({"params": params}, f, method="swap"))(face)
-    for ours, theirs in zip(swapped, rebuilt["dst"], strict=True):
+    for ours, theirs in zip(swapped, (*rebuilt["dst"], rebuilt["dst"][1]), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 

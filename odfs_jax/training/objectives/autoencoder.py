@@ -73,7 +73,7 @@ class Autoencoder(Objective):
         """
         weights = {"params": params[self.exported]}
         rebuilt = self.net.apply(weights, inputs["src"], inputs["dst"])
-        swap, _ = self.net.apply(weights, inputs["dst"], method="swap")
+        swap, *_ = self.net.apply(weights, inputs["dst"], method="swap")
         columns = []
         for side in self.sides:
             columns += [inputs[side], *(rebuilt[name][0] for name in self.target_specs[side])]
