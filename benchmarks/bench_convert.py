@@ -101,7 +101,7 @@ def constant_swapper(swapper: Swapper) -> Swapper:
     def predict(_params, faces):
         count = len(faces)
         face_, mask_ = jnp.asarray(face)[None], jnp.asarray(mask)[None, ..., None]
-        return jnp.tile(face_, (count, 1, 1, 1)), jnp.tile(mask_, (count, 1, 1, 1))
+        return jnp.tile(face_, (count, 1, 1, 1)), jnp.tile(mask_, (count, 1, 1, 1)), None
 
     return Swapper(predict, {}, swapper.input_spec, swapper.output_spec, border=swapper.border)
 

@@ -20,6 +20,8 @@ frame is treated the same way.
 light: dst's light on the new face, the new face times the quotient of both blurred faces. Light
 changes slowly over a face, features change fast: the quotient image of Riklin-Raviv and Shashua,
 CVPR 1999, with a gaussian for the slow part. It takes src's shadows away and adds dst's.
+tone: the same, measured on skin only, with more of the new face's own contrast where the two skins
+differ in brightness.
 
 Faces and targets are float32 [N, R, R, 3] in [0, 1]; `where` is bool [N, R, R, 1], True for the
 pixels that are counted; pictures are float32 [N, h, w, 3].
@@ -35,6 +37,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from odfs_jax.faces.spec import to_gray
 
 
 class ColorStats(NamedTuple):
@@ -339,10 +343,12 @@ measure_sot = partial(_measure_curves, _directions(SOT), SOT_STEP)
 apply_sot = partial(_apply_curves, _directions(SOT), SOT_STEP)
 
 
-# ---- Blurred faces: light
+# ---- Blurred faces: light, tone
 
 LIGHT_SIGMA = 0.12  # of the face square's side: wider than an eye or a mouth, narrower than a cheek
 LIGHT_FLOOR = 0.02  # keeps the quotient of two dark places near 1
+DARKEST_SKIN = 0.7  # of a face's mean brightness: what is darker is hair, or an eye, or a mouth
+DARKEST_DETAIL = 0.15  # of the light at a place
 
 
 def measure_light(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:
@@ -351,7 +357,13 @@ def measure_light(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax
     Only pixels where `where`, bool [N, R, R, 1], is True are blurred; the quotient is 1 where the
     gaussian does not reach any of them.
     """
-    size = faces.shape[1]
+    (own, _), (wanted, total) = _blurred(faces, where), _blurred(targets, where)
+    return jnp.where(total > 1e-6, (wanted + LIGHT_FLOOR) / (own + LIGHT_FLOOR), 1.0)
+
+
+def _blurred(pictures: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(`pictures` blurred over the pixels `where`, how much of them counted [N, R, R, 1])."""
+    size = pictures.shape[1]
     place = np.arange(size, dtype=np.float32)
     apart = (place[:, None] - place[None, :]) / (LIGHT_SIGMA * size)
     window = jnp.asarray(np.exp(-0.5 * apart**2))
@@ -361,8 +373,47 @@ def measure_light(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax
         return jnp.einsum("yh,nhwc,xw->nyxc", window, values, window, precision="highest")
 
     total = blur(weights)
-    wanted, source = (blur(p * weights) / jnp.maximum(total, 1e-6) for p in (targets, faces))
-    return jnp.where(total > 1e-6, (wanted + LIGHT_FLOOR) / (source + LIGHT_FLOOR), 1.0)
+    return blur(pictures * weights) / jnp.maximum(total, 1e-6), total
+
+
+class Bands(NamedTuple):
+    """What is left of the new face and of dst's when all detail is blurred away, [N, R, R, 3]."""
+
+    own: jax.Array
+    wanted: jax.Array
+
+
+def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Bands:
+    """The blurred skin of `faces` and `targets`, both [N, R, R, 3].
+
+    Only pixels where `where`, bool [N, R, R, 1], is True count, and of either face those as bright
+    as skin: a beard or a brow would darken what lies around it. Both are gray where the gaussian
+    does not reach any of them.
+    """
+    bands = []
+    for pictures in (faces, targets):
+        luma, weights = to_gray(pictures), where.astype(jnp.float32)
+        total = jnp.maximum(weights.sum(axis=(1, 2), keepdims=True), 1.0)
+        mean = (luma * weights).sum(axis=(1, 2), keepdims=True) / total
+        skin = where & (luma > DARKEST_SKIN * mean)
+        band, total = _blurred(pictures, skin)
+        bands.append(jnp.where(total > 1e-6, band, 0.5))
+    return Bands(*bands)
+
+
+def apply_tone(pictures: jax.Array, bands: Bands) -> jax.Array:
+    """`pictures` [N, R, R, 3] with the targets' slow colors and a part of their own contrast.
+
+    Colors are those of the quotient. Of the brightness only the slow part takes the whole factor
+    f: detail takes its square root, for dark skin shows a nose or a lip more strongly than f times
+    the light that they have on bright skin.
+    """
+    quotient = (bands.wanted + LIGHT_FLOOR) / (bands.own + LIGHT_FLOOR)
+    lit = pictures * quotient
+    wanted = to_gray(bands.wanted)
+    detail = (to_gray(pictures) - to_gray(bands.own)) * jnp.sqrt(to_gray(quotient))
+    luma = jnp.maximum(wanted + detail, DARKEST_DETAIL * wanted)
+    return jnp.clip(lit * luma / jnp.maximum(to_gray(lit), LIGHT_FLOOR), 0.0, 1.0)
 
 
 def apply_light(pictures: jax.Array, quotient: jax.Array) -> jax.Array:
@@ -379,4 +430,5 @@ TRANSFERS: dict[str, Transfer | None] = {
     "sot": Transfer(measure_sot, apply_sot),
     "hist": Transfer(measure_histograms, apply_histograms),
     "light": Transfer(measure_light, apply_light),
+    "tone": Transfer(measure_bands, apply_tone),
 }

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import time
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 import odfs_jax
+from odfs_jax.conversion.auto import AUTO, compare_skins
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import (
     Counts,
@@ -20,8 +22,8 @@ from odfs_jax.conversion.pipeline import (
     ShotMergers,
     sheets_folder,
 )
-from odfs_jax.conversion.shots import find_shots, read_shots
-from odfs_jax.conversion.target_faces import build_selection, find_target_faces
+from odfs_jax.conversion.shots import SUFFIX, Shot, find_shots, read_shots, write_shots
+from odfs_jax.conversion.target_faces import TargetFaces, build_selection, find_target_faces
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.data.media.frame_io import open_frames, open_writer
 from odfs_jax.data.parallel import prefetch
@@ -37,6 +39,7 @@ from odfs_jax.saved_model import load_model
 log = logging.getLogger(__name__)
 
 ANCHORS = ("face", "eyes")
+LARGEST_SCALE = 3.0  # of a face by its anchor: more are no eyes of two people
 AHEAD = 4  # frames decoded, and frames merged, that wait for the next stage
 
 
@@ -70,6 +73,12 @@ def convert(config: DictConfig) -> None:
         model = load_model(model_dir)
         swapper = make_swapper(model.config, model.params, config.precision)
         log.info("model: %s", model_dir)
+
+        # ---- Colors that fit each shot's faces, where merge.color=auto ----
+
+        shots, reasons = choose_colors(shots, swapper, clip, targets)
+        for reason in reasons:
+            log.info("%s", reason)
 
         # ---- A merger for each shot; shots with the same settings share one ----
 
@@ -130,8 +139,13 @@ def convert(config: DictConfig) -> None:
             targets.skip(error)
         seconds = time.monotonic() - start
 
-    # ---- Summary ----
+    # ---- What was chosen, as a file that can be changed; summary ----
 
+    if reasons:
+        chosen = result.with_name(f"{result.stem}_merge{SUFFIX}")
+        entries = [{"from": shot.start, **OmegaConf.to_container(shot.merge)} for shot in shots]
+        write_shots(chosen, entries, shots[0].merge)
+        log.info("all merge settings: %s; change them in a copy, dst%s", chosen, SUFFIX)
     log.info(
         "%d frames, %d faces swapped, %d frames without a face, %d faces without a clear mask, "
         "%d files skipped%s%s, %.1f frames/s: %s",
@@ -154,6 +168,30 @@ def find_model(models: Path, name: str | None) -> Path:
     return models / (name or found[0])
 
 
+def choose_colors(
+    shots: list[Shot], swapper: Swapper, clip: Path, targets: TargetFaces
+) -> tuple[list[Shot], list[str]]:
+    """(the `shots`, each `merge.color=auto` replaced by a transfer; why, a line for each choice).
+
+    A shot whose faces the network gives no mask for, or that has none, keeps its colors. Raises
+    UserError when a frame of `clip` cannot be read.
+    """
+    sources = [source for faces in targets.by_frame.values() for _, source in faces]
+    chosen, reasons = [], []
+    for number, shot in enumerate(shots):
+        if shot.merge.color != AUTO:
+            chosen.append(shot)
+            continue
+        end = shots[number + 1].start if number + 1 < len(shots) else math.inf
+        own = [source for source in sources if shot.start <= source.frame < end]
+        difference = compare_skins(swapper, clip, own) if own else None
+        color = difference.transfer() if difference else "none"
+        chosen.append(Shot(shot.start, OmegaConf.merge(shot.merge, {"color": color})))
+        where = f"from frame {shot.start} on, " if len(shots) > 1 else ""
+        reasons.append(f"{where}merge.color={color}: {difference or 'no face to compare'}")
+    return chosen, reasons
+
+
 def find_anchor(
     anchor: str, src_eyes: np.ndarray, aligned: Path, swapper: Swapper
 ) -> np.ndarray | None:
@@ -161,7 +199,7 @@ def find_anchor(
 
     There is one matrix for the whole clip. It lays the mean eyes of src's faceset, `src_eyes`
     [12, 2] in shares of the face square, on those of dst's faceset, the folder `aligned`. Raises
-    UserError for an unknown anchor, and for a faceset that cannot be read.
+    UserError for an unknown anchor, for a faceset that cannot be read, and for eyes that are none.
     """
     if anchor not in ANCHORS:
         raise UserError(f"merge.anchor={anchor}: expected {' or '.join(ANCHORS)}")
@@ -169,4 +207,10 @@ def find_anchor(
         return None
     resolution = swapper.output_spec.resolution
     dst_eyes = read_eyes(aligned, "dst", swapper.output_spec.face_type)
-    return anchor_matrix(src_eyes * resolution, dst_eyes * resolution)
+    dst_from_src = anchor_matrix(src_eyes * resolution, dst_eyes * resolution)
+    if not 1 / LARGEST_SCALE < dst_from_src[0, 0] < LARGEST_SCALE:
+        raise UserError(
+            f"merge.anchor=eyes: src's eyes would be laid on dst's {dst_from_src[0, 0]:.2g} times "
+            "as large; merge.anchor=face does without them"
+        )
+    return dst_from_src

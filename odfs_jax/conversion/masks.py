@@ -17,7 +17,7 @@ import numpy as np
 from odfs_jax.faces.hull import face_mask, feature_mask
 from odfs_jax.faces.warp import affine_coordinates, map_in_groups
 
-MASKS = ("predicted", "hull", "product", "sum")
+MASKS = ("both", "predicted", "hull", "product", "sum")
 KEPT = ("eyes", "mouth")
 
 PREDICTED_FLOOR = 0.001  # of the network's mask, in face pixels

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.config import MergeConfig
+from odfs_jax.conversion.auto import AUTO
 from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.finishing import SHARPENERS, degrade, sharpen
 from odfs_jax.conversion.masks import (
@@ -45,7 +46,7 @@ RANGES = {
     "degrade.jpeg": (0, 100),
 }
 CHOICES = {
-    "color": tuple(TRANSFERS),
+    "color": (AUTO, *TRANSFERS),
     "mask": MASKS,
     "feather": ("linear", "smooth"),
     "sharpen_by": tuple(SHARPENERS),
@@ -67,6 +68,7 @@ class Prediction(NamedTuple):
 
     faces: jax.Array  # float32 [N, R, R, 3]
     masks: jax.Array  # float32 [N, R, R, 1]
+    dst_masks: jax.Array | None  # float32 [N, R, R, 1], of dst's own faces; None: not used
     stats: Stats
 
 
@@ -94,16 +96,12 @@ class Merge:
     region_scale: float  # how much larger than the face square regions are, see `face_region`
     black_background: bool  # the rest of every frame is black, not dst's
     smoothing: int  # frames before and after over which `Prediction.stats` is averaged
+    needs_outlines: bool  # `Placement.outlines` is used
 
     @property
     def needs_motion(self) -> bool:
         """True when `Placement.motion` is used."""
         return self.config.motion_blur > 0
-
-    @property
-    def needs_outlines(self) -> bool:
-        """True when `Placement.outlines` is used."""
-        return self.config.mask != "predicted" or bool(self.config.keep)
 
     @property
     def window(self) -> int:
@@ -120,6 +118,8 @@ def build_merge(
     both as the model has them; None: the identity. Raises UserError for a setting out of range.
     """
     check_merge(config)
+    if config.color == AUTO:
+        raise ValueError("merge.color=auto: chosen before a merge is built, see `auto`")
     transfer = TRANSFERS[config.color]
     mode = build_mode(config, {"masked": swapper.masked_hist_match})
     input_spec, output_spec = swapper.input_spec, swapper.output_spec
@@ -138,7 +138,7 @@ def build_merge(
             input_from_output = input_spec.matrix_from(output_spec)
             matrices = _compose(input_from_output, placement.model_from_region)
             inputs = _crop(regions, matrices, input_spec)
-        faces, masks = swapper.predict(params, inputs)
+        faces, masks, dst_masks = swapper.predict(params, inputs)
         masks = jnp.where(masks < PREDICTED_FLOOR, 0.0, masks)
         stats: Stats = {}
         if transfer is not None:
@@ -146,9 +146,12 @@ def build_merge(
         if mode.measure is not None:
             recolored = apply_transfer(faces, stats)
             stats |= mode.measure(
-                recolored, masks, dst, lambda faces: paste(regions, placement, faces, masks)
+                recolored,
+                masks,
+                dst,
+                lambda faces: paste(regions, placement, faces, masks, dst_masks),
             )
-        return Prediction(faces, masks, stats)
+        return Prediction(faces, masks, dst_masks if config.mask == "both" else None, stats)
 
     # ---- Both calls: the colors of `merge.color`; faces and masks pasted into the regions ----
 
@@ -156,7 +159,11 @@ def build_merge(
         return faces if transfer is None else transfer.apply(faces, stats["color"])
 
     def paste(
-        regions: jax.Array, placement: Placement, faces: jax.Array, masks: jax.Array
+        regions: jax.Array,
+        placement: Placement,
+        faces: jax.Array,
+        masks: jax.Array,
+        dst_masks: jax.Array | None,
     ) -> BlendInputs:
         side, percent = regions.shape[1], config.degrade
         faces = sharpen(faces, config.sharpen / 100, config.sharpen_by)
@@ -175,7 +182,7 @@ def build_merge(
         new_faces = degrade(
             pasted[..., :3], percent.bicubic / 100, percent.denoise / 100, percent.jpeg / 100
         )
-        new_masks, unkept = choose_masks(pasted[..., 3], placement)
+        new_masks, unkept = choose_masks(pasted[..., 3], dst_masks, placement)
         mask = blend_mask(new_masks, face_from_region, resolution, masking)
         mask = mask._replace(alpha=mask.alpha * unkept)
         return BlendInputs(regions.astype(jnp.float32) / 255, new_faces, face_from_region, mask)
@@ -187,21 +194,27 @@ def build_merge(
         return _compose(src_from_dst, model_from_region)
 
     def choose_masks(
-        predicted: jax.Array, placement: Placement
+        predicted: jax.Array, dst_masks: jax.Array | None, placement: Placement
     ) -> tuple[jax.Array, jax.Array | float]:
         """(the masks that `merge.mask` asks for, the share that `merge.keep` leaves) [N, S, S]."""
-        if placement.outlines is None:
-            return predicted, 1.0
-        outlines = placement.outlines.astype(jnp.float32) / 255
-        outlines = _paste(outlines, placement.model_from_region, predicted.shape[1])
-        hull, kept = outlines[..., 0], outlines[..., 1]
-        masks = {
-            "predicted": predicted,
-            "hull": hull,
-            "product": predicted * hull,
-            "sum": jnp.minimum(predicted + hull, 1.0),
-        }
-        return masks[config.mask], 1 - kept
+        side, hull, kept = predicted.shape[1], None, 0.0
+        if placement.outlines is not None:
+            outlines = placement.outlines.astype(jnp.float32) / 255
+            outlines = _paste(outlines, placement.model_from_region, side)
+            hull, kept = outlines[..., 0], outlines[..., 1]
+        match config.mask:
+            case "both" if swapper.has_dst_mask:
+                own = _paste(dst_masks, placement.model_from_region, side)[..., 0]
+                chosen = predicted * own
+            case "both" | "product":
+                chosen = predicted * hull
+            case "hull":
+                chosen = hull
+            case "sum":
+                chosen = jnp.minimum(predicted + hull, 1.0)
+            case _:
+                chosen = predicted
+        return chosen, 1 - kept
 
     # ---- Second call: the regions with the new faces in them ----
 
@@ -212,7 +225,7 @@ def build_merge(
         faces = apply_transfer(prediction.faces, prediction.stats)
         if mode.recolor is not None:
             faces = mode.recolor(faces, prediction.stats)
-        inputs = paste(regions, placement, faces, prediction.masks)
+        inputs = paste(regions, placement, faces, prediction.masks, prediction.dst_masks)
         layer = mode.layer(inputs, prediction.stats)
         return faces, inputs, layer, mode.alpha(inputs.mask) * (config.opacity / 100)
 
@@ -253,6 +266,9 @@ def build_merge(
         region_scale=region_scale(dst_from_src, resolution),
         black_background=mode.black_background,
         smoothing=config.color_smoothing if transfer or mode.measure else 0,
+        needs_outlines=bool(config.keep)
+        or config.mask in ("hull", "product", "sum")
+        or (config.mask == "both" and not swapper.has_dst_mask),
     )
 
 

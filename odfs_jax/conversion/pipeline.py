@@ -144,7 +144,7 @@ class FaceMerger:
                 region = face.region.widened(side)
                 _write_face(frames[id(face)], region, merged.pixels[index], merged.alpha[index])
                 # The track needs the statistics only.
-                face.prediction = face.prediction._replace(faces=None, masks=None)
+                face.prediction = face.prediction._replace(faces=None, masks=None, dst_masks=None)
             unclear = int((merged.side[: len(faces)] == 0).sum())
             self.counts.faces += len(faces) - unclear
             self.counts.unclear += unclear

@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.config import MergeConfig
+from odfs_jax.conversion.auto import AUTO, compare_skins
 from odfs_jax.conversion.convert import find_anchor
 from odfs_jax.conversion.merge import Merge, Placement, Prediction, build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
@@ -38,11 +39,14 @@ class FramePreviewer:
         """
         model = load_model(model_dir)
         self._swapper, self._src_eyes = make_swapper(model.config, model.params), model.src_eyes
-        self._network = build_merge(self._swapper, OmegaConf.structured(MergeConfig("overlay")))
+        self._network = build_merge(
+            self._swapper, OmegaConf.structured(MergeConfig("overlay", mask="both"))
+        )
         self._reader = FrameReader(clip)
         self._aligned = aligned
+        self._color: tuple[int, str] | None = None  # (the folder's time, what auto means for it)
         self._merges: OrderedDict[str, Merge] = OrderedDict()
-        self._outputs: OrderedDict[str, tuple[jax.Array, jax.Array]] = OrderedDict()
+        self._outputs: OrderedDict[str, tuple[jax.Array | None, ...]] = OrderedDict()
 
     def preview(self, number: int, files: list[Path], config: DictConfig) -> np.ndarray:
         """Frame `number`, uint8 RGB [H, W, 3], with the faces in `files` swapped.
@@ -65,7 +69,10 @@ class FramePreviewer:
 
     def check(self, config: DictConfig) -> Merge:
         """The merge with the settings `config`. Raises UserError for a setting out of range."""
-        changed = self._aligned.stat().st_mtime_ns if config.anchor == "eyes" else 0
+        changed = self._aligned.stat().st_mtime_ns
+        if config.color == AUTO:
+            config = OmegaConf.merge(config, {"color": self._fitting_color(changed)})
+        changed = changed if config.anchor == "eyes" else 0
         key = f"{changed} {OmegaConf.to_yaml(config)}"
         if key not in self._merges:
             self._merges[key] = self._build(config)
@@ -78,6 +85,15 @@ class FramePreviewer:
         merge = build_merge(swapper, config, dst_from_src)
         return replace(merge, predict=self._with_kept_outputs(merge.predict), smoothing=0)
 
+    def _fitting_color(self, changed: int) -> str:
+        """The transfer that `merge.color=auto` stands for; measured again for a changed folder."""
+        if self._color is None or self._color[0] != changed:
+            targets = find_target_faces(self._aligned, self._reader)
+            sources = [source for faces in targets.by_frame.values() for _, source in faces]
+            difference = compare_skins(self._swapper, self._reader.path, sources)
+            self._color = changed, difference.transfer() if difference else "none"
+        return self._color[1]
+
     def _with_kept_outputs(self, predict: Callable[..., Prediction]) -> Callable[..., Prediction]:
         """`predict` of the model's parameters, made of one that takes the network's output."""
 
@@ -87,7 +103,7 @@ class FramePreviewer:
             if key not in self._outputs:
                 plain = Placement(placement.model_from_region, None, None)
                 prediction = self._network.predict(params, regions, plain)
-                self._outputs[key] = (prediction.faces, prediction.masks)
+                self._outputs[key] = (prediction.faces, prediction.masks, prediction.dst_masks)
             return predict(_get(self._outputs, key, MAX_FACES), regions, placement)
 
         return predict_face

@@ -19,6 +19,9 @@ from odfs_jax.inference import Swapper
 from odfs_jax.nets import build_net
 from odfs_jax.training.checkpoint import Checkpoints
 
+# Eyes of a mean face, in shares of a full face's square.
+EYES = [[x, 0.4] for x in (0.3, 0.34, 0.38, 0.42, 0.38, 0.34, 0.58, 0.62, 0.66, 0.7, 0.66, 0.62)]
+
 
 @pytest.fixture(scope="session")
 def face_points() -> Callable[..., np.ndarray]:
@@ -66,7 +69,7 @@ def identity_swapper(disc_mask) -> Callable[..., Swapper]:
 
         def predict(_params, faces):
             masks = jnp.broadcast_to(mask[None], (*faces.shape[:3], 1))
-            return change(faces), masks
+            return change(faces), masks, None
 
         view = FaceSpec(FaceType.FULL, resolution)
         return Swapper(predict, {}, input_spec=view, output_spec=view, **kind)
@@ -85,9 +88,10 @@ def trained(tmp_path_factory) -> Path:
     shapes = jax.eval_shape(net.init, jax.random.key(0), face, face)["params"]
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: rng.normal(0, 0.05, a.shape).astype(np.float32), shapes)
-    params["decoder_src"]["mask"]["out"]["conv"]["bias"] += 6.0
+    for decoder in ("decoder_src", "decoder_dst"):
+        params[decoder]["mask"]["out"]["conv"]["bias"] += 6.0
     checkpoints = Checkpoints(folder)
-    config, metadata = {"model": OmegaConf.to_container(model)}, {"src_eyes": [[0.5, 0.4]] * 12}
+    config, metadata = {"model": OmegaConf.to_container(model)}, {"src_eyes": EYES}
     checkpoints.save(1, {"nets": {"autoencoder": {"params": params}}}, config, metadata, [])
     checkpoints.finish()
     checkpoints.close()

@@ -93,7 +93,7 @@ def truth_swapper(resolution: int) -> Swapper:
 
 def merged(batch: Scenes, config: MergeConfig):
     merge = build_merge(truth_swapper(batch.faces.shape[1]), config)
-    known = (batch.faces, batch.masks)
+    known = (batch.faces, batch.masks, None)
     prediction = merge.predict(known, batch.regions, batch.placement)
     return jax.device_get(merge.composite(batch.regions, batch.placement, prediction))
 

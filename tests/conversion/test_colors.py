@@ -182,3 +182,28 @@ def test_light_takes_a_shadow_away(faces):
     inside = where[..., 0]
     before = np.abs(dst * shade - dst)[inside].mean()
     assert np.abs(lit - dst)[inside].mean() < 0.3 * before
+
+
+def test_tone_has_dsts_light_and_more_contrast_than_light(faces):
+    """On skin that is a third as bright: the slow part is dst's, detail keeps the root of that."""
+    *_, where = faces
+    fine = np.float32(0.02) * np.sin(np.arange(SIZE, dtype=np.float32) * 2)[None, :, None]
+    bright, dark = (
+        np.full((1, SIZE, SIZE, 3), 0.6, np.float32) + fine,
+        np.full((1, SIZE, SIZE, 3), 0.2, np.float32),
+    )
+    tone, light = (
+        np.asarray(transferred(name, bright, dark, where[:1]))[0, 20:28, 16:32, 0]
+        for name in ("tone", "light")
+    )
+    quotient = (0.2 + LIGHT_FLOOR) / (0.6 + LIGHT_FLOOR)
+    np.testing.assert_allclose(tone.mean(), 0.2, atol=0.01)
+    np.testing.assert_allclose(tone.std() / light.std(), quotient**-0.5, rtol=0.05)
+
+
+def test_tone_keeps_dark_detail_above_black(faces):
+    """What is darker than bright skin by more than dark skin is bright stays a share of it."""
+    *_, where = faces
+    bright, dark = (np.full((1, SIZE, SIZE, 3), v, np.float32) for v in (0.8, 0.2))
+    bright[:, 23:25, 23:25] = 0.2
+    assert transferred("tone", bright, dark, where[:1]).min() > 0.1 * 0.2

@@ -82,6 +82,6 @@ def test_the_tables_list_every_choice():
 
     assert first_cells("Merge modes") == list(MODES)
     colors = first_cells("Colors")
-    assert set(colors) == {"none", *TRANSFERS}
+    assert set(colors) == {"auto", *TRANSFERS}
     (masks,) = re.findall(r"^\| `merge.mask` \| (.*) \|$", DOC, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", masks)) == set(MASKS)

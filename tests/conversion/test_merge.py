@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from odfs_jax.conversion.masks import outline_masks
 from odfs_jax.conversion.merge import Merged, Placement, build_merge, mask_settings
 from odfs_jax.conversion.modes import MODES, Mode, build_mode
 from odfs_jax.errors import UserError
+from odfs_jax.faces.hull import face_mask
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.faces.warp import warp_affine
@@ -113,14 +115,14 @@ def test_a_network_that_sees_less_than_it_makes(face_points, smooth_picture):
             warp_affine, input_from_output=seen.matrix_from(made), height=64, width=64
         )
         masks = jnp.broadcast_to(jnp.asarray(mask)[None], (len(faces), RESOLUTION, RESOLUTION, 1))
-        return jax.vmap(enlarge)(faces), masks
+        return jax.vmap(enlarge)(faces), masks, None
 
     frame, points = smooth_picture(220, 260), face_points((140, 105), 60, 20)
     result = merged(Swapper(predict, {}, seen, made), settings(), frame, points)
     difference = np.abs(result.astype(int) - frame)
     assert difference.max() <= 3
     changed = merged(
-        Swapper(lambda p, f: (1 - predict(p, f)[0], predict(p, f)[1]), {}, seen, made),
+        Swapper(lambda p, f: (1 - predict(p, f)[0], *predict(p, f)[1:]), {}, seen, made),
         settings("hist_match"),
         frame,
         points,
@@ -195,8 +197,11 @@ def test_what_the_histogram_counts_is_the_models_choice_unless_the_user_asks(own
     ("config", "message"),
     [
         (settings("poisson"), "merge.mode=poisson: not one of hist_match, hist_match_bw, overlay"),
-        (settings(color="sepia"), "merge.color=sepia: expected one of none, rct, lct, mkl"),
-        (settings(mask="face"), "merge.mask=face: expected one of predicted, hull, product, sum"),
+        (settings(color="sepia"), "merge.color=sepia: expected one of auto, none, rct, lct, mkl"),
+        (
+            settings(mask="face"),
+            "merge.mask=face: expected one of both, predicted, hull, product, sum",
+        ),
         (settings(keep=["nose"]), "merge.keep=nose: expected some of eyes, mouth"),
         (settings(scale=-51), "merge.scale=-51: expected -50..50"),
         (settings(degrade=DegradeConfig(jpeg=101)), "merge.degrade.jpeg=101: expected 0..100"),
@@ -216,7 +221,7 @@ def test_what_a_merge_cannot_do_is_said(identity_swapper, config, message):
 def test_a_face_without_a_solid_mask_is_left_alone(identity_swapper, smooth_picture, face_points):
     swapper = identity_swapper(RESOLUTION, lambda faces: 1 - faces)
     faint = type(swapper)(
-        lambda params, faces: (faces, 0.8 * swapper.predict(params, faces)[1]),
+        lambda params, faces: (faces, 0.8 * swapper.predict(params, faces)[1], None),
         **{k: getattr(swapper, k) for k in ("params", "input_spec", "output_spec")},
     )
     frame = smooth_picture(120, 120)
@@ -240,3 +245,25 @@ def test_an_anchor_puts_the_new_face_elsewhere(identity_swapper, face_points, sm
     expected = np.roll(pixels, 4, axis=1)[middle, middle].astype(int)
     assert np.abs(expected - np.asarray(moved[0])[middle, middle]).max() <= 3
     assert np.abs(expected - pixels[middle, middle]).max() > 3
+
+
+@pytest.mark.parametrize("has_dst_mask", [True, False])
+def test_both_stays_inside_dsts_own_mask(has_dst_mask, face_points, smooth_picture):
+    """The network's own mask of dst cuts the new face off; without one the hull of the points."""
+    frame, points = smooth_picture(220, 260), face_points((140, 105), 60, 20)
+    view = FaceSpec(FaceType.FULL, RESOLUTION)
+    left = (np.arange(RESOLUTION) < RESOLUTION / 2).astype(np.float32)[None, None, :, None]
+
+    def predict(_params, faces):
+        whole = jnp.ones((*faces.shape[:3], 1))
+        return 1 - faces, whole, whole * left if has_dst_mask else None
+
+    swapper = Swapper(predict, {}, view, view, has_dst_mask=has_dst_mask)
+    changed = (merged(swapper, settings(mask="both"), frame, points) != frame).any(-1)
+    whole = (merged(swapper, settings(mask="predicted"), frame, points) != frame).any(-1)
+    if has_dst_mask:
+        allowed = whole
+        assert 0.4 < changed.sum() / whole.sum() < 0.6
+    else:
+        allowed = cv2.dilate(face_mask(points, 220, 260), np.ones((7, 7))) > 0
+    assert changed.any() and not changed[~allowed].any()

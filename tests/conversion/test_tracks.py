@@ -62,7 +62,7 @@ def test_old_faces_are_dropped(region):
 
 def prediction(value, counted=1.0):
     values = {"mean": np.array([value, 2 * value], np.float32)}
-    return Prediction(None, None, {"color": ColorStats(values, np.float32(counted))})
+    return Prediction(None, None, None, {"color": ColorStats(values, np.float32(counted))})
 
 
 def followed(region, values, counted=None):

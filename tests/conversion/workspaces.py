@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 from odfs_jax.config import compose
 from odfs_jax.conversion.convert import convert
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
+from odfs_jax.faces.affine import transform
+from odfs_jax.faces.align import alignment_matrix
 from odfs_jax.faces.types import FaceType
 
 HEIGHT, WIDTH, COUNT = 96, 128, 6
@@ -47,14 +49,13 @@ def read_clip(path: Path) -> tuple[list[av.VideoFrame], list[bytes], str]:
 def write_aligned(path: Path, points: np.ndarray, frame: int, pts: int | None, **changes) -> None:
     known = {"file": "dst.mp4", "frame": frame, "pts": pts, "width": WIDTH, "height": HEIGHT}
     source = Source(**(known | changes), rect=(0.0, 0.0, 9.0, 9.0), landmarks=points)
-    face = FaceData(
-        FaceType.FULL, 16, np.zeros((68, 2)), source, Pose(0.0, 0.0, 0.0), "mtcnn", "dlib68", 1.0
-    )
+    aligned = transform(alignment_matrix(points, FaceType.FULL, 16), points)
+    face = FaceData(FaceType.FULL, 16, aligned, source, Pose(0.0, 0.0, 0.0), "mtcnn", "dlib68", 1.0)
     write_face(path, np.zeros((16, 16, 3), np.uint8), face)
 
 
 def convert_workspace(workspace: Path, *overrides: str) -> None:
     settings = [f"workspace={workspace}", "hardware.compilation_cache=null", *overrides]
-    config = compose("convert", ["data=dst", "batch_size=4", *settings])
+    config = compose("convert", ["data=dst", "merge=overlay", "batch_size=4", *settings])
     OmegaConf.resolve(config)
     convert(config)

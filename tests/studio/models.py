@@ -11,6 +11,9 @@ from odfs_jax.config import ModelConfig, config_dir
 from odfs_jax.nets import build_net
 from odfs_jax.training.checkpoint import Checkpoints
 
+# Eyes of a mean face, in shares of a full face's square.
+EYES = [[x, 0.4] for x in (0.3, 0.34, 0.38, 0.42, 0.38, 0.34, 0.58, 0.62, 0.66, 0.7, 0.66, 0.62)]
+
 TINY = {"width": 1 / 32, "face_type": "full", "resolution": 32, "border": 0.046875}
 
 
@@ -23,9 +26,10 @@ def write_model(folder: Path) -> None:
     shapes = jax.eval_shape(net.init, jax.random.key(0), face, face)["params"]
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: rng.normal(0, 0.05, a.shape).astype(np.float32), shapes)
-    params["decoder_src"]["mask"]["out"]["conv"]["bias"] += 6.0
+    for decoder in ("decoder_src", "decoder_dst"):
+        params[decoder]["mask"]["out"]["conv"]["bias"] += 6.0
     checkpoints = Checkpoints(folder)
-    config, metadata = {"model": OmegaConf.to_container(model)}, {"src_eyes": [[0.5, 0.4]] * 12}
+    config, metadata = {"model": OmegaConf.to_container(model)}, {"src_eyes": EYES}
     checkpoints.save(1, {"nets": {"autoencoder": {"params": params}}}, config, metadata, [])
     checkpoints.finish()
     checkpoints.close()

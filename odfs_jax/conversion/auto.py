@@ -1,0 +1,90 @@
+"""`merge.color=auto`: the color transfer that a clip needs, chosen from some of its faces.
+
+What the model makes of a face is compared with the face itself, in the model's pixels and where
+both masks are solid, so that neither background nor hair counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+
+from odfs_jax.conversion.colors import measure_bands
+from odfs_jax.conversion.masks import SOLID, outline_masks
+from odfs_jax.data.aligned_png import Source
+from odfs_jax.data.media.frame_io import FrameReader
+from odfs_jax.faces.affine import transform
+from odfs_jax.faces.align import alignment_matrix
+from odfs_jax.faces.spec import FaceSpec, to_gray
+from odfs_jax.inference import Swapper
+
+AUTO = "auto"
+FACES = 12  # that are compared, evenly spread
+SAME_COLOR = 3.0  # CIELAB; a difference of 2.3 is just noticeable
+SAME_LIGHT = 0.06  # of the light over the face, as a standard deviation of its logarithm
+
+
+@dataclass(frozen=True)
+class SkinDifference:
+    """How the new face's skin differs from dst's: medians over the compared faces."""
+
+    color: float  # CIELAB distance of the mean colors
+    light: float  # standard deviation over the face of the logarithm of the quotient of both lights
+
+    def transfer(self) -> str:
+        """The value of `merge.color` that fits."""
+        same = self.color <= SAME_COLOR and self.light <= SAME_LIGHT
+        return "none" if same else "tone"
+
+    def __str__(self) -> str:
+        return (
+            f"the skins differ by {self.color:.1f} CIELAB units, "
+            f"their light over the face by {100 * self.light:.0f} %"
+        )
+
+
+def compare_skins(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> SkinDifference | None:
+    """The difference of some of the faces `sources` of `clip`, or None where no mask is solid.
+
+    Raises UserError when a frame of the clip cannot be read.
+    """
+    chosen = np.linspace(0, len(sources) - 1, min(FACES, len(sources))).round().astype(int)
+    reader, spec = FrameReader(clip), swapper.output_spec
+    faces, inputs, hulls = [], [], []
+    for source in sorted((sources[i] for i in chosen), key=lambda source: source.frame):
+        frame = reader.read(source.frame).image
+        model_from_frame = alignment_matrix(source.landmarks, spec.face_type, spec.resolution)
+        input_from_frame = alignment_matrix(
+            source.landmarks, swapper.input_spec.face_type, swapper.input_spec.resolution
+        )
+        faces.append(_crop(frame, model_from_frame, spec))
+        inputs.append(_crop(frame, input_from_frame, swapper.input_spec))
+        points = transform(model_from_frame, source.landmarks)
+        hulls.append(outline_masks(points, spec.resolution, ())[..., :1] / np.float32(255))
+    new, masks, dst_masks = jax.jit(swapper.predict)(swapper.params, np.stack(inputs))
+    dst, dst_masks = np.stack(faces), np.stack(hulls) if dst_masks is None else dst_masks
+    common = (masks > SOLID) & (dst_masks > SOLID)
+    bands = measure_bands(new, dst, common)
+    lights_of = to_gray(bands.own), to_gray(bands.wanted)
+    new, common, (own, wanted) = jax.device_get((new, common, lights_of))
+
+    colors, lights = [], []
+    for i, where in enumerate(common[..., 0]):
+        if where.any():
+            means = [cv2.cvtColor(p, cv2.COLOR_RGB2LAB)[where].mean(0) for p in (new[i], dst[i])]
+            colors.append(np.linalg.norm(means[0] - means[1]))
+            lights.append(np.std(np.log(wanted[i][where] / own[i][where])))
+    return SkinDifference(float(np.median(colors)), float(np.median(lights))) if colors else None
+
+
+def _crop(frame: np.ndarray, face_from_frame: np.ndarray, spec: FaceSpec) -> np.ndarray:
+    """The face float32 [R, R, 3] in [0, 1] of a uint8 frame, averaged down where it is larger."""
+    scale = np.sqrt(np.linalg.det(face_from_frame[:, :2]))
+    picture = frame.astype(np.float32) / 255
+    if scale < 1:
+        picture = cv2.GaussianBlur(picture, (0, 0), 0.4 / scale)
+    size = (spec.resolution, spec.resolution)
+    return cv2.warpAffine(picture, face_from_frame, size, borderMode=cv2.BORDER_REPLICATE)
