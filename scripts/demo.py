@@ -20,8 +20,6 @@ from odfs_jax.evaluation.evaluate import summary
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets" / "demo"
 WORKSPACE = "workspace=workspace/demo"
-# The same for every frame; why the eyes are the anchor, and why seamless: docs/demo.md.
-CONVERT = ("merge=seamless", "merge.anchor=eyes", "merge.blur=80", "merge.feather=smooth")
 
 
 def main() -> None:
@@ -33,7 +31,7 @@ def main() -> None:
     seconds = {
         "extract": _run("extract.py", workspace, "data=src_dst", "overwrite=true"),
         "train": _run("train.py", workspace, "experiment=demo", *training),
-        "convert": _run("convert.py", workspace, "data=dst", "name=demo", *CONVERT),
+        "convert": _run("convert.py", workspace, "data=dst", "name=demo"),
     }
     _run("scripts/evaluate.py", workspace, "data=dst", f"truth={ASSETS}")
     report = json.loads((folder / "result_evaluation.json").read_text())
