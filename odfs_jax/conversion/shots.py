@@ -7,6 +7,7 @@
 """
 
 import copy
+import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,11 +17,14 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from odfs_jax.data import atomic
+from odfs_jax.data import atomic, foreign
 from odfs_jax.errors import UserError
 
 SUFFIX = ".shots.yaml"
 MAX_BYTES = 1 << 20
+MAX_VALUES = 500_000
+MAX_SHOTS = 10_000
+MAX_SETTINGS = 500  # different ones in a clip: each is checked, and compiled, by itself
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,8 @@ class Shot:
     """The merge settings from frame `start` on."""
 
     start: int
-    merge: DictConfig  # a `MergeConfig`
-
-    @property
-    def settings(self) -> str:
-        """`merge` as YAML, to compare settings."""
-        return OmegaConf.to_yaml(self.merge)
+    merge: DictConfig  # a `MergeConfig`; shots with the same settings may share one
+    settings: str  # `merge` as YAML, to compare settings
 
 
 def find_shots(configured: str | None, clip: Path) -> Path | None:
@@ -64,10 +64,19 @@ def read_shots(path: Path | None, base: DictConfig) -> list[Shot]:
 def parse_shots(path: Path | None, entries: list[dict[str, Any]], base: DictConfig) -> list[Shot]:
     """The shots of `entries`, which `path` contains, after `base` from frame 0 on.
 
-    Raises UserError that names `path`, for an entry that is no shot and for wrong order.
+    `entries` may be a stranger's, or a browser's: text in them is data and refers to nothing.
+    Raises UserError that names `path`, for an entry that is no shot, for wrong order and for too
+    many.
     """
-    first = Shot(0, base)
-    shots = [_shot(path, entry, base) for entry in entries]
+    where = path or "the shot"
+    try:
+        foreign.refuse_references(entries)
+        if len(entries) > MAX_SHOTS:
+            raise ValueError(f"{len(entries)} shots, more than {MAX_SHOTS}")
+        shots = _shots(entries, base)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+    first = Shot(0, base, OmegaConf.to_yaml(base))
     for before, after in pairwise(shots):
         if after.start <= before.start:
             raise UserError(
@@ -88,29 +97,38 @@ def write_shots(path: Path, entries: list[dict[str, Any]], base: DictConfig) -> 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
     """The entries of the file at `path`. Raises UserError when it is no list of shots."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: larger than {MAX_BYTES} bytes")
-        entries = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        text = " ".join(str(error).split())
-        raise UserError(f"{path}: not YAML ({text})") from error
+    entries = foreign.read_yaml(path, MAX_BYTES, MAX_VALUES)
     entries = [] if entries is None else entries
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path}: expected a list of shots, each beginning '- from: FRAME'")
     return entries
 
 
-def _shot(path: Path | None, entry: dict[str, Any], base: DictConfig) -> Shot:
-    start = entry.get("from")
-    if not isinstance(start, int) or isinstance(start, bool) or start < 0:
-        raise UserError(f"{path}: from: {start}: expected the number of a frame, from 0 on")
-    changes = {key: value for key, value in entry.items() if key != "from"}
+def _shots(entries: list[dict[str, Any]], base: DictConfig) -> list[Shot]:
+    """A shot for each of `entries`; every different setting is merged once. Raises ValueError."""
+    merged: dict[str, tuple[DictConfig, str]] = {}
+    shots = []
+    for entry in entries:
+        start = entry.get("from")
+        if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+            raise ValueError(f"from: {foreign.shown(start)}: expected the number of a frame")
+        changes = foreign.mapping(entry, f"the shot from {start}")
+        changes = {key: value for key, value in changes.items() if key != "from"}
+        key = json.dumps(changes)
+        if key not in merged:
+            if len(merged) == MAX_SETTINGS:
+                raise ValueError(f"more than {MAX_SETTINGS} different settings")
+            merge = _merged(changes, base, start)
+            merged[key] = merge, OmegaConf.to_yaml(merge)
+        shots.append(Shot(start, *merged[key]))
+    return shots
+
+
+def _merged(changes: dict[str, Any], base: DictConfig, start: int) -> DictConfig:
     merge = copy.deepcopy(base)
     if changes.get("mode", base.mode) != base.mode:
         merge.args = {}  # those of the command are for its own mode
     try:
-        return Shot(start, OmegaConf.merge(merge, changes))
+        return OmegaConf.merge(merge, changes)
     except (OmegaConfBaseException, TypeError, ValueError) as error:
-        what = str(error).splitlines()[0]
-        raise UserError(f"{path}: the shot from {start}: {what}") from error
+        raise ValueError(f"the shot from {start}: {str(error).splitlines()[0]}") from error

@@ -282,7 +282,7 @@ def text(value: Any, name: str, longest: int = 1024) -> str:
 def plain_name(value: Any, name: str) -> str:
     """`value`, the name of a file without a folder, which can be written. Raises ValueError."""
     value = text(value, name)
-    odd = value in ("", ".", "..") or any(letter in value for letter in "/\\\0")
+    odd = value in ("", ".", "..") or "\0" in value or Path(value).name != value
     if odd or len(value.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
         raise ValueError(f"{name} {shown(value)} is not a plain file name")
     return value
@@ -312,7 +312,7 @@ def mapping(
     for key in value:
         if not isinstance(key, str) or (allowed is not None and key not in allowed):
             known = f"; known: {', '.join(sorted(allowed))}" if allowed is not None else ""
-            raise ValueError(f"{name} has the key {shown(key)}, which there is not{known}")
+            raise ValueError(f"{name} has the unknown key {shown(key)}{known}")
     return value
 
 

@@ -1,5 +1,8 @@
 """Settings that change from a frame on: read, refused, and used for the right frames."""
 
+import time
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -8,8 +11,10 @@ from workspaces import WITHOUT_FACE, convert_workspace
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion import convert as conversion
-from odfs_jax.conversion.shots import find_shots, read_shots
+from odfs_jax.conversion.shots import MAX_SETTINGS, MAX_SHOTS, find_shots, read_shots
 from odfs_jax.errors import UserError
+
+ASSETS = Path(__file__).parents[1] / "assets"
 
 
 @pytest.fixture
@@ -52,18 +57,42 @@ def test_a_first_shot_at_0_takes_the_place_of_the_commands(tmp_path, base):
         ("- 3", "expected a list of shots"),
         ("- erode: 3", "from: None: expected the number of a frame"),
         ("- from: -1", "from: -1: expected the number"),
+        ("- from: ['${oc.env:HOME}']", "references are not resolved here"),
         ("- from: true", "from: True: expected the number"),
         ("- from: 5\n- from: 5", "from: 5 stands after from: 5"),
         ("- {from: 5, eroed: 3}", "the shot from 5: Key 'eroed' not in 'MergeConfig'"),
         ("- {from: 5, erode: much}", "the shot from 5: Value 'much'"),
         ("- from: 5: 6", "not YAML"),
-        ("- !!python/object/apply:os.system ['true']", "not YAML"),
+        ("- !!python/object/apply:os.system ['true']", "tags .* are not taken"),
+        ("- {from: 1, mode: '${oc.env:HOME}'}", "references are not resolved here"),
+        ("- {from: 1, '${oc.env:HOME}': 1}", "references are not resolved here"),
+        ("- {from: 1, mode: '???'}", "references are not resolved here"),
+        ("- {from: 1, erode: .nan}", "the shot from 1"),
+        ("- {from: 1, args: {masked: 2001-01-01}, 3: 4}", "the shot from 1 has the unknown key 3"),
+        (f"- from: 1{'0' * 400}", "is too large"),
         ("- {from: 5, mode: [1]}", "the shot from 5"),
     ],
 )
 def test_what_is_no_list_of_shots_is_refused(tmp_path, base, text, message):
     with pytest.raises(UserError, match=message):
         shots_of(tmp_path, text, base)
+
+
+def test_hostile_files_cost_seconds_at_most(tmp_path, base):
+    started = time.perf_counter()
+    for text in (
+        (ASSETS / "billion_laughs.shots.yaml").read_text(),
+        "".join(f"- from: {number}\n  mode: raw\n" for number in range(MAX_SHOTS + 1)),
+        "".join(f"- from: {number}\n  erode: {number}e-3\n" for number in range(MAX_SETTINGS + 1)),
+        "[" * 100_000,
+        "- " + "{a: " * 50_000,
+    ):
+        with pytest.raises(UserError) as error:
+            shots_of(tmp_path, text, base)
+        assert len(str(error.value)) < 500
+    many = "".join(f"- {{from: {n}, erode: {n % 2}}}\n" for n in range(1, MAX_SHOTS))
+    assert len(shots_of(tmp_path, many, base)) == MAX_SHOTS
+    assert time.perf_counter() - started < 60
 
 
 def test_the_file_beside_the_clip_is_found(tmp_path):

@@ -135,7 +135,7 @@ def test_values_are_checked():
     ):
         with pytest.raises(ValueError, match=r"^n "):
             check(value)
-    for name in ("", ".", "..", "a/b", "a\\b", "a\0", "a" * 256, "é" * 128, 3):
+    for name in ("", ".", "..", "a/b", "a/", "a\0", "a" * 256, "é" * 128, 3):
         with pytest.raises(ValueError, match=r"not a plain file name|not a text"):
             foreign.plain_name(name, "n")
 

@@ -96,7 +96,8 @@ def _shots(
     def write(shot_list: ShotList) -> dict[str, Any]:
         """Replaces the file; refuses when it has another version by now."""
         path, base = _shots_file(workspace), _command().merge
-        merges = [_plain(shot.merge) for shot in parse_shots(path, shot_list.shots, base)]
+        parsed = parse_shots(path, shot_list.shots, base)
+        merges = list({shot.settings: _plain(shot.merge) for shot in parsed}.values())
         worker.submit(check_merges, _preview_source(workspace, shot_list.model), merges).result()
         if version_of(path) != shot_list.version:
             raise UserError(f"{path.name} was changed meanwhile; load the page again to see it")
@@ -132,7 +133,7 @@ def _job(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, frame_cache: Fram
     def start(request: ConvertRequest) -> dict[str, Any]:
         """Starts `convert.py data=dst` in a process of its own, which outlives the studio."""
         name = find_model(workspace.root / "models", _known(workspace, request.model)).name
-        jobs.start(JOB, "convert", ["data=dst", f"name={name}"])
+        jobs.start(JOB, "convert", {"data": "dst", "name": name})
         return {}
 
     @app.post("/api/convert/stop")
