@@ -9,6 +9,7 @@ from pathlib import Path
 
 from odfs_jax.errors import UserError
 from odfs_jax.provenance.verify import ALTERED, verify
+from odfs_jax.runtime.output import say
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def main() -> int:
         print(f"verify_provenance: {error}", file=sys.stderr)
         return 2
     for verdict in verdicts:
-        print("\n".join(verdict.lines()))
+        say(*verdict.lines())
     codes = {verdict.code for verdict in verdicts}
     return ALTERED if ALTERED in codes else max(codes)
 

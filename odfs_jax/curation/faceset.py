@@ -7,7 +7,6 @@ names and contents are checked, nothing is overwritten.
 
 import errno
 import logging
-import sys
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from odfs_jax.data.parallel import read_files
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.identity import embedding
+from odfs_jax.runtime.output import say
 from odfs_jax.runtime.progress import progress
 
 log = logging.getLogger(__name__)
@@ -56,17 +56,17 @@ def _summary(folder: Path, side: str, config: DictConfig) -> None:
         raise UserError(f"{folder}: none of its {len(bad)} PNG files is an aligned face")
     chart = Path(config.workspace) / f"{side}_poses.png"
     atomic.write_bytes(chart, png.encode(pose_chart(faces)))
-    sys.stdout.write(f"{folder}\n{summarize(faces, len(bad))}poses        {chart}\n")
+    say(str(folder), *summarize(faces, len(bad)), f"poses        {chart}")
 
 
 def _verify(folder: Path, side: str, config: DictConfig) -> None:
     files = aligned_files(folder, side)
     _, bad = measure_faces(files, people=False)
     for error in bad:
-        sys.stdout.write(f"bad: {error}\n")
+        say(f"bad: {error}")
     if bad:
         raise UserError(f"{folder}: {len(bad)} of {len(files)} PNG files are not whole faces")
-    sys.stdout.write(f"{folder}: {len(files)} faces, all whole\n")
+    say(f"{folder}: {len(files)} faces, all whole")
 
 
 def _pack(folder: Path, side: str, config: DictConfig) -> None:
@@ -74,7 +74,7 @@ def _pack(folder: Path, side: str, config: DictConfig) -> None:
     packed, bad = pack(aligned_files(folder, side), path)
     for error in bad:
         log.warning("not packed: %s", error)
-    sys.stdout.write(f"{path}: {packed} faces, {path.stat().st_size / 1e6:.1f} MB\n")
+    say(f"{path}: {packed} faces, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _unpack(folder: Path, side: str, config: DictConfig) -> None:
@@ -82,7 +82,7 @@ def _unpack(folder: Path, side: str, config: DictConfig) -> None:
     unpacked, bad = unpack(path, folder)
     for error in bad:
         log.warning("not unpacked: %s", error)
-    sys.stdout.write(f"{folder}: {unpacked} faces, {len(bad)} members of {path} left out\n")
+    say(f"{folder}: {unpacked} faces, {len(bad)} members of {path} left out")
 
 
 def _archive_path(side: str, config: DictConfig) -> Path:
@@ -111,8 +111,8 @@ def measure_faces(files: list[Path], people: bool) -> tuple[list[MeasuredFace], 
     return [face for _, face in measured], bad
 
 
-def summarize(faces: list[MeasuredFace], bad: int) -> str:
-    """Lines `name  value`, each with a newline; measures as their 5th, 50th and 95th percentile."""
+def summarize(faces: list[MeasuredFace], bad: int) -> list[str]:
+    """Lines `name  value`; measures as their 5th, 50th and 95th percentile."""
     data = [face.data for face in faces]
     lines = {
         "faces": f"{len(faces)}, {bad} files that are not faces",
@@ -129,7 +129,7 @@ def summarize(faces: list[MeasuredFace], bad: int) -> str:
         several = [str(size) for size in sizes if size > 1]
         lines["people"] = f"{len(several)} with {', '.join(several) or 'no'} faces"
         lines["people"] += f"; {len(sizes) - len(several)} faces like no other"
-    return "".join(f"{name:<12} {value}\n" for name, value in lines.items())
+    return [f"{name:<12} {value}" for name, value in lines.items()]
 
 
 def pose_chart(faces: list[MeasuredFace]) -> np.ndarray:

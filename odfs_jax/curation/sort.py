@@ -1,7 +1,6 @@
 """`python scripts/sort.py data=src by=hist_dissim`: renames aligned faces to an order."""
 
 import logging
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from odfs_jax.data.parallel import read_files
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.runtime import devices
+from odfs_jax.runtime.output import say
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def _print(folder: Path, pairs: list[tuple[Path, Path]]) -> None:
     """Prints `before -> after`: names for files in `folder`, paths for those in the trash."""
     for pair in pairs:
         before, after = (path.name if path.parent == folder else str(path) for path in pair)
-        sys.stdout.write(f"{before} -> {after}\n")
+        say(f"{before} -> {after}")
 
 
 def contact_sheet(order: list[Path], kept: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +36,7 @@ from odfs_jax.extraction.landmarkers.dlib68 import Dlib68Landmarker, Dlib68Setti
 from odfs_jax.faces.hull import face_mask
 from odfs_jax.faces.identity import embedding
 from odfs_jax.runtime import devices
+from odfs_jax.runtime.output import say
 from odfs_jax.runtime.progress import progress
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def evaluate(config: DictConfig) -> None:
     target = result.with_name(f"{result.stem}_evaluation.json")
     atomic.write_text(target, json.dumps(report, indent=1) + "\n")
     atomic.write_bytes(target.with_suffix(".png"), png.encode(picture))
-    sys.stdout.write(f"{summary(report)}\n{target}\n{target.with_suffix('.png')}\n")
+    say(*summary(report).splitlines(), str(target), str(target.with_suffix(".png")))
 
 
 def measure(
