@@ -7,6 +7,7 @@ names and contents are checked, nothing is overwritten.
 
 import errno
 import logging
+import struct
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from omegaconf import DictConfig
 
 from odfs_jax.curation.measures import brightness, sharpness
 from odfs_jax.curation.similarity import group_people
-from odfs_jax.data import atomic
-from odfs_jax.data.aligned_png import MAX_SIZE, FaceData, read_image_and_face
+from odfs_jax.data import atomic, foreign
+from odfs_jax.data.aligned_png import MAX_BYTES, FaceData, read_image_and_face
 from odfs_jax.data.media import png
 from odfs_jax.data.parallel import read_files
 from odfs_jax.data.workspace import aligned_files
@@ -34,8 +35,6 @@ log = logging.getLogger(__name__)
 YAW, PITCH, BIN = 90, 60, 10  # degrees: the picture shows -YAW..YAW by -PITCH..PITCH
 CELL, MARGIN, EDGE = 40, 56, 16  # pixels: of a bin, left and below for the labels, right and above
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-
-MAX_BYTES = 4 * MAX_SIZE**2  # of a member: more than a PNG of the largest face can need
 
 
 def faceset(config: DictConfig) -> None:
@@ -192,7 +191,7 @@ def pack(files: list[Path], path: Path) -> tuple[int, list[BadFileError]]:
             except BadFileError as error:
                 bad.append(error)
                 continue
-            members.writestr(zipfile.ZipInfo(file.name), file.read_bytes())
+            members.writestr(zipfile.ZipInfo(file.name), foreign.read_bytes(file, MAX_BYTES))
             packed += 1
         if not packed:
             raise UserError(f"{files[0].parent}: none of its {len(bad)} PNG files is a face")
@@ -209,7 +208,12 @@ def unpack(path: Path, folder: Path) -> tuple[int, list[BadFileError]]:
         raise UserError(f"{folder}: not empty; move its files, or give another data.*.aligned=")
     bad: list[BadFileError] = []
     try:
-        with atomic.replacing_folder(folder) as temporary, zipfile.ZipFile(path) as members:
+        with (
+            foreign.open_regular(path) as file,
+            zipfile.ZipFile(file) as members,
+            atomic.replacing_folder(folder) as temporary,
+        ):
+            _refuse_overlaps(members)
             for info in progress(members.infolist(), len(members.infolist()), "unpacking", "face"):
                 try:
                     _unpack_member(members, info, path, temporary)
@@ -218,9 +222,7 @@ def unpack(path: Path, folder: Path) -> tuple[int, list[BadFileError]]:
             unpacked = len(list(temporary.iterdir()))
             if not unpacked:
                 raise UserError(f"{path}: none of its {len(bad)} members is an aligned face")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
         raise UserError(f"{path}: not a zip that can be read ({error})") from error
     except OSError as error:
         if error.errno != errno.EINVAL:  # a damaged zip makes zipfile seek before its beginning
@@ -229,14 +231,32 @@ def unpack(path: Path, folder: Path) -> tuple[int, list[BadFileError]]:
     return unpacked, bad
 
 
+def _refuse_overlaps(members: zipfile.ZipFile) -> None:
+    """Raises BadZipFile unless every member has bytes of the zip for itself.
+
+    So no more comes out than the zip holds. Python looks at that since 3.11.8, 3.12.2.
+    """
+    end = members.start_dir
+    for info in sorted(members.infolist(), key=lambda info: info.header_offset, reverse=True):
+        # A local header has at least 30 bytes and the name.
+        if info.header_offset + 30 + len(info.orig_filename) + info.compress_size > end:
+            raise zipfile.BadZipFile(f"overlapping members, {foreign.shown(info.filename)}")
+        end = info.header_offset
+
+
 def _unpack_member(
     members: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, folder: Path
 ) -> None:
     """Writes one face to `folder`. Raises BadFileError, and then leaves no file."""
-    where, name = f"{path}: {info.filename!r:.80}", info.filename
-    if Path(name).name != name or "\\" in name or name.startswith(".") or name[-4:] != ".png":
+    where, name = f"{path}: {foreign.shown(info.filename, 80)}", info.filename
+    try:
+        foreign.plain_name(name, "name")
+    except ValueError as error:
+        raise BadFileError(where, "not the plain name of a PNG") from error
+    if "\\" in name or name.startswith(".") or not name.lower().endswith(".png"):
         raise BadFileError(where, "not the plain name of a PNG")
-    if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_BYTES:
+    is_stored = info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size
+    if not is_stored or info.file_size > MAX_BYTES:
         raise BadFileError(where, f"not a stored file of at most {MAX_BYTES} bytes")
     target = folder / name
     if target.exists():
@@ -244,7 +264,7 @@ def _unpack_member(
     try:
         target.write_bytes(members.read(info))
         read_image_and_face(target)
-    except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, UnicodeError) as error:
         raise BadFileError(where, f"cannot be read ({error})") from error
     except BadFileError as error:
         target.unlink()

@@ -1,10 +1,13 @@
 """The faceset command: summary, verify, pack, unpack, and what it says of bad input."""
 
 import dataclasses
+import os
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -28,6 +31,7 @@ from odfs_jax.curation.faceset import (
 from odfs_jax.data.aligned_png import Pose, read_face, write_face
 from odfs_jax.errors import UserError
 
+ASSETS = Path(__file__).parents[1] / "assets"
 ROOT = Path(cli.__file__).parents[1]
 
 
@@ -71,7 +75,7 @@ def test_people_in_the_summary(tmp_path, actor_faces):
     for name, (image, face) in actor_faces.items():
         write_face(tmp_path / f"{name}.png", image, face)
     faces, bad = measure_faces(sorted(tmp_path.iterdir()), people=True)
-    assert "people       2 with 3, 2 faces; 0 faces like no other\n" in summarize(faces, len(bad))
+    assert "people       2 with 3, 2 faces; 0 faces like no other" in summarize(faces, len(bad))
 
 
 def test_the_picture_of_poses(folder):
@@ -142,6 +146,30 @@ def test_nothing_is_overwritten(run_faceset, folder, tmp_path):
     assert (tmp_path / "src_faces.zip").read_bytes() == packed and len(list(folder.iterdir())) == 6
 
 
+def test_members_that_share_bytes_are_refused(folder, tmp_path):
+    """Local headers whose extra fields reach to one face: each member would be that face again."""
+    face, count, size = (folder / "00000_0.png").read_bytes(), 50, 30 + len("00.png")
+    heads, directory = b"", b""
+    for number in range(count):
+        extra = (count - 1 - number) * size
+        fields = (20, 0, 0, 0, 0x21, zlib.crc32(face), len(face), len(face), 6)
+        name = f"{number:02d}.png".encode()
+        local = struct.pack("<4s5H3L2H", b"PK\3\4", *fields, extra) + name
+        directory += (
+            struct.pack("<4sH5H3L5H2L", b"PK\1\2", 20, *fields, *5 * [0], len(heads)) + name
+        )
+        heads += local
+    end = struct.pack(
+        "<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(directory), len(heads + face), 0
+    )
+    (tmp_path / "x.zip").write_bytes(heads + face + directory + end)
+    with zipfile.ZipFile(tmp_path / "x.zip") as members:
+        assert len(members.namelist()) == count
+    with pytest.raises(UserError, match=r"not a zip that can be read \(overlapping members"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def member(path, name, content, method=zipfile.ZIP_STORED):
     with zipfile.ZipFile(path, "a") as file:
         file.writestr(zipfile.ZipInfo(name), content, method)
@@ -151,7 +179,7 @@ def member(path, name, content, method=zipfile.ZIP_STORED):
     "name",
     [
         "../up.png", "/tmp/odfs_root.png", "sub/in.png", "sub\\in.png", "C:\\in.png", "..", "",
-        ".hidden.png", "run.sh", "x.png/", "..png",
+        ".hidden.png", "run.sh", "x.png/", "..png", "a" * 300 + ".png", "\x1b[2J/.png",
     ],
 )  # fmt: skip
 def test_hostile_names_are_left_out(folder, tmp_path, name):
@@ -186,13 +214,16 @@ def test_an_archive_that_is_none(run_faceset, folder, tmp_path):
     shutil.rmtree(folder)
     (tmp_path / "letter.zip").write_text("hello")
     member(tmp_path / "empty.zip", "a.png", b"")
+    os.mkfifo(tmp_path / "pipe.zip")
     for file, message in (
         ("letter.zip", "not a zip that can be read"),
         ("empty.zip", "none of its 1 members is an aligned face"),
         ("gone.zip", "gone.zip: no such file"),
+        (ASSETS / "long_name.zip", "none of its 1 members is an aligned face"),
+        ("pipe.zip", "pipe.zip: not a regular file"),
     ):
         with pytest.raises(UserError, match=message):
-            run_faceset("action=unpack", f"file={tmp_path}/{file}")
+            run_faceset("action=unpack", f"file={tmp_path / file}")
     assert not folder.exists() and not list(folder.parent.iterdir())
 
 
