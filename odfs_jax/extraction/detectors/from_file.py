@@ -10,8 +10,6 @@ A frame is named by its number in the clip, from 0, or by its picture's file nam
 first one; `score` (0 to 1) is 1 by default. Frames that are not named have no face.
 """
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from odfs_jax.data import foreign
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.detection import Detection, Detector
 
 VERSION = 1
+KEYS = ("version", "frames")
+MAX_BYTES = 1 << 27  # 100,000 faces with landmarks
 
 
 @dataclass(frozen=True)
@@ -61,88 +62,44 @@ class FileDetector(Detector):
 
 def read_faces(path: Path) -> dict[str, list[Detection]]:
     """The faces in the file at `path` by frame. Raises BadFileError naming what does not fit."""
+    content = foreign.read_json(path, MAX_BYTES)
     try:
-        content = json.loads(
-            path.read_bytes(), parse_constant=_refuse, object_pairs_hook=_unique_keys
-        )
-    except OSError as error:
-        raise BadFileError(path, error.strerror or "cannot be read") from error
-    except (ValueError, RecursionError) as error:
-        raise BadFileError(path, f"not JSON ({error})") from error
-    try:
-        frames = _object(content, "the file", {"version", "frames"}, {"version", "frames"})
-        if frames["version"] != VERSION:
-            raise ValueError(f"version {frames['version']}, expected {VERSION}")
+        content = foreign.mapping(content, "the file", KEYS, KEYS)
+        if content["version"] != VERSION:
+            found = foreign.shown(content["version"])
+            raise ValueError(f"version {found}, expected {VERSION}")
         return {
-            name: [_face(face, f"frames.{name}[{i}]") for i, face in enumerate(_list(faces, name))]
-            for name, faces in _object(frames["frames"], "frames").items()
+            name: [
+                _face(face, f"frames.{foreign.shown(name)}[{number}]")
+                for number, face in enumerate(
+                    foreign.listing(faces, f"frames.{foreign.shown(name)}")
+                )
+            ]
+            for name, faces in foreign.mapping(content["frames"], "frames").items()
         }
     except ValueError as error:
         raise BadFileError(path, str(error)) from error
 
 
 def _face(face: Any, where: str) -> Detection:
-    _object(face, where, allowed={"box", "landmarks", "score"})
+    foreign.mapping(face, where, allowed=("box", "landmarks", "score"))
     points = landmarker = None
     if "landmarks" in face:
-        points, landmarker = _numbers(face["landmarks"], (68, 2), f"{where}.landmarks"), "file"
+        pairs = foreign.listing(face["landmarks"], f"{where}.landmarks", 68)
+        points = np.array([_pixels(pair, 2, f"{where}.landmarks") for pair in pairs], np.float64)
+        landmarker = "file"
     if "box" in face:
-        box = _numbers(face["box"], (4,), f"{where}.box")
+        box = np.array(_pixels(face["box"], 4, f"{where}.box"), np.float64)
     elif points is not None:
         box = np.concatenate([points.min(axis=0), points.max(axis=0)])
     else:
         raise ValueError(f"{where}: neither box nor landmarks")
     if not (box[2:] > box[:2]).all():
         raise ValueError(f"{where}: box {box.tolist()}, expected left < right and top < bottom")
-    score = _numbers(face.get("score", 1.0), (), f"{where}.score")
-    if not 0 <= score <= 1:
-        raise ValueError(f"{where}.score: {score}, expected 0 to 1")
-    return Detection(box.astype(np.float32), None, float(score), points, landmarker)
+    score = foreign.number(face.get("score", 1.0), f"{where}.score", 0, 1)
+    return Detection(box.astype(np.float32), None, score, points, landmarker)
 
 
-def _numbers(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """`value` as float64 of `shape`, from nested lists of numbers and nothing else."""
-    if shape:
-        if not isinstance(value, list) or len(value) != shape[0]:
-            found = len(value) if isinstance(value, list) else type(value).__name__
-            raise ValueError(f"{where}: {found}, expected a list of {shape[0]}")
-        rows = [_numbers(row, shape[1:], f"{where}[{i}]") for i, row in enumerate(value)]
-        return np.array(rows, np.float64)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{where}: {value!r}, expected a number")
-    if not math.isfinite(value) or abs(value) > 1e6:
-        raise ValueError(f"{where}: {value!r}, expected a number of pixels")
-    return np.float64(value)
-
-
-def _object(
-    value: Any, where: str, required: set[str] = frozenset(), allowed: set[str] | None = None
-) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: {type(value).__name__}, expected an object")
-    for key in sorted(required - value.keys()):
-        raise ValueError(f"{where}: no {key}")
-    for key in value if allowed is not None else ():
-        if key not in allowed:
-            raise ValueError(f"{where}: no such key {key}; known: {', '.join(sorted(allowed))}")
-    return value
-
-
-def _list(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"frames.{name}: {type(value).__name__}, expected a list of faces")
-    return value
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of `pairs`; a second value of a key would replace the first unseen."""
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice} stands there twice")
-    return result
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
+def _pixels(value: Any, count: int, where: str) -> list[float]:
+    numbers = foreign.listing(value, where, count)
+    return [foreign.number(number, where, -1e6, 1e6) for number in numbers]
