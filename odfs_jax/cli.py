@@ -8,7 +8,6 @@ to prevent it.
 """
 
 import errno
-import logging
 import os
 import re
 import sys
@@ -19,8 +18,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from odfs_jax.config import config_dir, register_schemas, require_complete
-from odfs_jax.errors import UserError
+from odfs_jax.config import config_dir, register_schemas, require_complete, with_plain_paths
+from odfs_jax.errors import UserError, printable
+from odfs_jax.runtime.output import start_logging
 from odfs_jax.runtime.processes import keep_current_folder_out
 
 
@@ -35,6 +35,8 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
     def main() -> None:
         use_huge_pages()
         keep_current_folder_out()
+        if not {"-m", "--multirun"} & set(sys.argv):  # there, commas separate values
+            sys.argv[1:] = with_plain_paths(sys.argv[1:])
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own printer
         register_schemas()
         configs: list[DictConfig] = []  # run below, for Hydra prints a line of its own on errors
@@ -42,8 +44,7 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
         try:
             compose(configs.append)()
             for config in configs:
-                logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-                logging.getLogger("odfs_jax").setLevel(logging.INFO)
+                start_logging()
                 require_complete(config)
                 work(config)
             sys.stdout.flush()
@@ -52,7 +53,7 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
         except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
             if "debug=true" in sys.argv or not _is_users(error):
                 raise
-            print(f"odfs-{name}: {_one_line(error)}", file=sys.stderr)
+            print(f"odfs-{name}: {printable(_one_line(error))}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print(f"odfs-{name}: stopped; what was finished before is whole", file=sys.stderr)

@@ -6,6 +6,7 @@ files.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, dataclass, field, fields, is_dataclass
@@ -14,11 +15,24 @@ from typing import Any, TypeVar, get_args
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from odfs_jax.errors import UserError
 
 T = TypeVar("T")
+
+# The last parts of keys whose values are paths or names that a user chose.
+PATHS = ("workspace", "name", "input", "aligned", "path", "file", "shots", "identity", "result")
+PATHS += (
+    "truth",
+    "key",
+    "cert",
+    "init_from",
+    "weights",
+    "compilation_cache",
+    "token",
+    "token_file",
+)
 
 
 def within(low: float, high: float = math.inf, default: Any = NO_DEFAULT) -> Any:
@@ -343,6 +357,40 @@ def config_dir() -> str:
     raise FileNotFoundError("configs/ not found beside or inside odfs_jax")
 
 
+def quoted(value: str) -> str:
+    """`value` as a plain text in Hydra's grammar of overrides: it stands for itself in `key=`."""
+    value = _without_references(value)
+    # In quotes, backslashes escape before quotes only.
+    value = re.sub(r"(\\*)('|\Z)", lambda m: 2 * m[1] + m[2].replace("'", r"\'"), value)
+    return f"'{value}'"
+
+
+def _without_references(value: str) -> str:
+    """`value` as OmegaConf has to store it, so that ${ in it refers to no other setting."""
+    return re.sub(r"(\\*)\$\{", lambda m: 2 * m[1] + r"\${", value)
+
+
+def with_plain_paths(arguments: Sequence[str]) -> list[str]:
+    """`arguments` of a command line, with the values of PATHS quoted and ~ as the home folder.
+
+    So [ ], commas and letters of any script are what they are in a shell. Values that the user
+    has quoted himself for Hydra stay, and so do references, ${oc.env:HOME} say.
+    """
+    return [_with_plain_path(argument) for argument in arguments]
+
+
+def _with_plain_path(argument: str) -> str:
+    key, sign, value = argument.partition("=")
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if not sign or key.split(".")[-1] not in PATHS or value in ("", "null", "???"):
+        return argument
+    if is_quoted or "${" in value:
+        return argument
+    if value == "~" or value.startswith("~/"):
+        value = str(Path(value).expanduser())
+    return f"{key}={quoted(value)}"
+
+
 def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     """The configuration of `command`, a name in SCHEMAS, with `overrides` as on its command line.
 
@@ -365,8 +413,29 @@ def require_complete(config: DictConfig) -> None:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"settings without a value: {', '.join(missing)}")
-    OmegaConf.resolve(config)
+    _resolve(config, OmegaConf.to_container(config, resolve=True))
     _check_ranges(config)
+
+
+def _resolve(config: DictConfig | ListConfig, plain: dict | list) -> None:
+    """Sets what refers to another setting to its `plain` value.
+
+    OmegaConf.resolve would make a reference of ${ in a value that is a text.
+    """
+    for key, value in plain.items() if isinstance(plain, dict) else enumerate(plain):
+        if OmegaConf.is_interpolation(config, key):
+            config[key] = _stored(value)
+        elif isinstance(value, dict | list):
+            _resolve(config[key], value)
+
+
+def _stored(value: Any) -> Any:
+    """`value` with all texts in it as OmegaConf has to store them."""
+    if isinstance(value, dict):
+        return {key: _stored(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_stored(item) for item in value]
+    return _without_references(value) if isinstance(value, str) else value
 
 
 def _unknown(config: DictConfig, prefix: str = "") -> Iterator[str]:

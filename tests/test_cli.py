@@ -1,11 +1,16 @@
-"""The commands' entry points: plain functions, and a process that a debugger does not lose."""
+"""The commands' entry points: what they make of a command line, and what they print."""
 
+import logging
 import os
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
 from odfs_jax import cli
+from odfs_jax.config import compose, quoted, require_complete, with_plain_paths
+from odfs_jax.errors import UserError
+from odfs_jax.runtime.output import say
 
 COMMANDS = ("train", "extract", "convert", "sort", "faceset", "studio")
 
@@ -14,6 +19,105 @@ COMMANDS = ("train", "extract", "convert", "sort", "faceset", "studio")
 def test_an_entry_point_says_what_it_does(name):
     entry = getattr(cli, name)
     assert entry.__name__ == name and entry.__doc__.endswith(".")
+
+
+ODD = (
+    *(
+        "ä 日本 clip",
+        "[a]",
+        "(a)",
+        "a=b",
+        "a,b",
+        "it's",
+        "#1",
+        "x~",
+        "{a: b}",
+        "1e3",
+        "null",
+        "true",
+    ),
+    *(
+        "a\\",
+        "\\'",
+        'a "b"',
+        "$",
+        "${oc.env:HOME}",
+        "a\\${oc.env:HOME}",
+        "${",
+        "$${x}",
+        "'",
+        "%s",
+        "?",
+    ),
+)
+
+
+TEXTS = (
+    *("workspace", "name", "identity", "shots", "output.path", "data.src.input", "data.dst.input"),
+    *("data.src.aligned", "provenance.key", "provenance.cert", "hardware.compilation_cache"),
+)
+
+
+def composed(arguments: dict[str, str]) -> dict[str, str]:
+    """The values of settings, with `arguments` by key, each as it is written behind the `=`."""
+    found = {}
+    for first in range(0, len(arguments), len(TEXTS)):
+        few = dict(list(arguments.items())[first : first + len(TEXTS)])
+        keys = dict(zip(few, TEXTS, strict=False))
+        config = compose("convert", ["data=src_dst", *(f"{keys[k]}={few[k]}" for k in few)])
+        require_complete(config)  # resolves references
+        found |= {name: OmegaConf.select(config, key) for name, key in keys.items()}
+    return found
+
+
+def test_texts_are_what_they_are_in_every_setting():
+    assert composed({name: quoted(name) for name in ODD}) == {name: name for name in ODD}
+    config = compose("convert", ["data=dst", f"workspace={quoted('${oc.env:HOME}')}"])
+    require_complete(config)
+    assert config.data.dst.aligned == "${oc.env:HOME}/dst/aligned"
+
+
+def test_paths_need_no_quotes_on_a_command_line(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    paths = [f"/x/{name}/clip.mp4" for name in ODD if "${" not in name]
+    quoted_ones = with_plain_paths([f"data.dst.input={path}" for path in paths])
+    values = [argument.removeprefix("data.dst.input=") for argument in quoted_ones]
+    assert composed(dict(zip(paths, values, strict=True))) == {path: path for path in paths}
+    given = [
+        "workspace=~/x y",
+        "name=~",
+        "merge.erode=3",
+        "data=dst",
+        "workspace=null",
+        "-h",
+        "name=",
+    ]
+    assert with_plain_paths(given) == [
+        *("workspace='/home/ada/x y'", "name='/home/ada'", "merge.erode=3", "data=dst"),
+        *("workspace=null", "-h", "name="),
+    ]
+    for kept in ("workspace='a b'", 'workspace="[a]"', "workspace=${oc.env:HOME}/x"):
+        assert with_plain_paths([kept]) == [kept]
+
+
+def test_nothing_that_is_printed_commands_a_terminal(monkeypatch, capsys):
+    hostile, written = "\x1b[2J\n\x9b\u202e\ud800", "\\x1b[2J\\n\\x9b\\u202e\\ud800"
+
+    def sort(config) -> None:
+        say(f"said {hostile}", "next")
+        logging.getLogger("odfs_jax.x").info("logged %s", hostile)
+        logging.getLogger("library").warning("warned %s", hostile)
+        raise UserError(f"refused {hostile}")
+
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(sys, "argv", ["sort.py", "data=src"])
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    with pytest.raises(SystemExit) as error:
+        cli.command(sort)()
+    out, err = capsys.readouterr()
+    assert error.value.code == 2 and out == f"said {written}\nnext\n"
+    assert err == f"logged {written}\nwarned {written}\nodfs-sort: refused {written}\n"
 
 
 @pytest.fixture

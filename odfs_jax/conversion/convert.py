@@ -117,7 +117,7 @@ def convert(config: DictConfig) -> None:
                     "precision": config.precision,
                     "faces": targets.digest(),
                     "shots": {shot.start: shot.settings for shot in shots},
-                    "output": OmegaConf.to_container(config.output),
+                    "output": OmegaConf.to_container(config.output, resolve=True),
                     "marked": config.provenance.enabled,
                 },
                 indent=1,

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from odfs_jax.config import quoted
 from odfs_jax.data import atomic
 from odfs_jax.errors import UserError
 from odfs_jax.runtime.processes import python_command
@@ -41,16 +41,20 @@ class Jobs:
         self._root = workspace.root
         self._children: dict[str, subprocess.Popen] = {}
 
-    def start(self, kind: str, command: str, settings: list[str]) -> None:
-        """Starts `odfs_jax.cli.<command>` in the workspace. Raises UserError when one runs."""
+    def start(self, kind: str, command: str, settings: dict[str, str]) -> None:
+        """Starts `odfs_jax.cli.<command>` in the workspace; `settings` are plain texts by key.
+
+        Raises UserError when one runs.
+        """
         if self.find(kind).running:
             raise UserError(f"{kind}: one is running already")
         self._folder.mkdir(parents=True, exist_ok=True)
         code = f"from odfs_jax.cli import {command}; {command}()"
-        settings = [f"workspace={_quoted(str(self._root))}", *settings]
+        settings = {"workspace": str(self._root)} | settings
+        overrides = [f"{key}={quoted(value)}" for key, value in settings.items()]
         with (self._folder / f"{kind}.log").open("wb") as log:
             process = subprocess.Popen(
-                python_command("-c", code, *settings),
+                python_command("-c", code, *overrides),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -90,9 +94,3 @@ def _tail(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL))
         return file.read().decode(errors="replace")
-
-
-def _quoted(value: str) -> str:
-    """`value` quoted for Hydra's override grammar, where backslashes escape before quotes only."""
-    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + m[2].replace("'", "\\'"), value)
-    return f"'{escaped}'"

@@ -19,7 +19,7 @@ MAX_MESSAGE = 1 << 20  # bytes of a message of a web socket
 
 def studio(config: DictConfig) -> None:
     """Serves the workspace of a `StudioConfig` until Ctrl-C. Raises UserError."""
-    serve(OmegaConf.to_container(config), "/")
+    serve(OmegaConf.to_container(config, resolve=True), "/")
 
 
 def serve(config: dict[str, Any], page: str) -> None:

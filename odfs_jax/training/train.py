@@ -44,7 +44,7 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
     # ---------------------------------------------------------------- what is trained, and on what
     hardware.prepare(config.hardware)
     distributed.join(config.hardware)
-    config = OmegaConf.to_container(config)
+    config = OmegaConf.to_container(config, resolve=True)
     check_preview(config["preview"])
     folder = Path(config["workspace"]) / "models" / config["name"]
     objective = make_objective(config)

@@ -46,7 +46,7 @@ from pathlib import Path
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.workspace import StudioWorkspace
 jobs = Jobs(StudioWorkspace(Path(".")))
-jobs.start("sort", "sort", ["data=src", "by=blur", "hardware.devices=cpu"])
+jobs.start("sort", "sort", {"data": "src", "by": "blur", "hardware.devices": "cpu"})
 while jobs.find("sort").running:
     time.sleep(0.05)
 assert jobs.find("sort").code == 2, jobs.find("sort")

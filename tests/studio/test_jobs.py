@@ -12,7 +12,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.studio.jobs import TAIL, Jobs
 from odfs_jax.studio.workspace import StudioWorkspace
 
-ODD = 'it\'s a \\ workspace, {with: all} [of=it] "$"'
+ODD = 'it\'s a \\ workspace, {with: all} [of=it] "$" ${oc.env:HOME}'
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_command_gets_the_workspace_as_it_is_called(tmp_path):
     (tmp_path / ODD).mkdir()
     jobs = Jobs(StudioWorkspace(tmp_path / ODD))
     assert jobs.find("sort").log == "" and not jobs.find("sort").running
-    jobs.start("sort", "sort", ["data=src", "by=blur", "hardware.devices=cpu"])
+    jobs.start("sort", "sort", {"data": "src", "by": "blur", "hardware.devices": "cpu"})
     wait_for(lambda: jobs.find("sort").code is not None)
     found = jobs.find("sort")
     assert found.code == 2 and f"{ODD}/src/aligned" in found.log  # no such folder: a user's error
@@ -48,10 +48,10 @@ def test_a_command_gets_the_workspace_as_it_is_called(tmp_path):
 
 
 def test_one_of_a_kind_which_another_studio_finds_and_stops(jobs, tmp_path, waiting):
-    jobs.start("convert", "convert", [])
+    jobs.start("convert", "convert", {})
     wait_for(lambda: "started" in jobs.find("convert").log)
     with pytest.raises(UserError, match="convert: one is running already"):
-        jobs.start("convert", "convert", [])
+        jobs.start("convert", "convert", {})
     other = Jobs(StudioWorkspace(tmp_path))
     found = other.find("convert")
     assert found.running and found.code is None and found.seconds > 0

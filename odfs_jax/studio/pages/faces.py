@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import cv2
-import numpy as np
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from nicegui import ui
 from pydantic import BaseModel, Field
 
 from odfs_jax.curation.rename import move_to_trash, restore_from_trash
-from odfs_jax.data.aligned_png import MAX_SIZE, FaceData, read_face
+from odfs_jax.data import foreign
+from odfs_jax.data.aligned_png import MAX_BYTES, MAX_SIZE, FaceData, read_face
 from odfs_jax.data.media import png
+from odfs_jax.data.parallel import read_bounded
+from odfs_jax.data.workspace import png_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
-from odfs_jax.studio.pose_index import PoseIndex, pngs, version_of
+from odfs_jax.studio.pose_index import PoseIndex, version_of
 from odfs_jax.studio.worker import Worker, contact_sheets, sorted_names
 from odfs_jax.studio.workspace import StudioWorkspace, checked_side
 
@@ -74,7 +76,7 @@ def _files(app: FastAPI, workspace: StudioWorkspace) -> None:
     def listing(side: str, trashed: bool = False) -> dict[str, Any]:
         """Names and versions of all PNGs, by name."""
         folder = workspace.faces(side, trashed)
-        found = sorted((p.name, version_of(p)) for p in pngs(folder))
+        found = sorted((p.name, version_of(p)) for p in png_files(folder))
         return {"names": [name for name, _ in found], "versions": [v for _, v in found]}
 
     @app.get("/api/faces/{side}/thumb/{name}")
@@ -135,8 +137,8 @@ def _orders(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, worker: Worker
         """Starts `sort.py`, which renames the files; `by` undo takes the last sort back."""
         if request.by != "undo" and request.by not in ORDERS:
             raise UserError(f"by={request.by!r:.40}: expected one of {', '.join(ORDERS)}")
-        what = "undo=true" if request.by == "undo" else f"by={request.by}"
-        settings = [f"data={checked_side(request.side)}", what, "hardware.devices=cpu"]
+        what = {"undo": "true"} if request.by == "undo" else {"by": request.by}
+        settings = {"data": checked_side(request.side), "hardware.devices": "cpu"} | what
         jobs.start(f"sort-{request.side}", "sort", settings)
         return {}
 
@@ -190,25 +192,24 @@ def thumbnail(path: Path, cache: Path) -> bytes:
     try:
         return cached.read_bytes()
     except OSError:
-        content = _render_thumbnail(path)
+        content = read_bounded(_render_thumbnail, path)
         with contextlib.suppress(OSError):  # without a cache it is made each time
             _write_cache(cached, content)
         return content
 
 
 def _render_thumbnail(path: Path) -> bytes:
-    content = path.read_bytes()
+    content = foreign.read_bytes(path, MAX_BYTES)
     try:
         width, height = png.image_size(content)
+        if max(width, height) > MAX_SIZE:
+            raise ValueError(f"{width}x{height} pixels")
+        image = png.decode(content)
     except ValueError as error:
         raise BadFileError(path, str(error)) from error
-    if max(width, height) > MAX_SIZE:
-        raise BadFileError(path, f"{width}x{height} pixels")
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise BadFileError(path, "the picture in this PNG cannot be decoded")
     small = cv2.resize(image, (THUMB_SIZE, THUMB_SIZE), interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, THUMB_QUALITY))[1].tobytes()
+    options = (cv2.IMWRITE_JPEG_QUALITY, THUMB_QUALITY)
+    return cv2.imencode(".jpg", small[..., ::-1], options)[1].tobytes()
 
 
 def _write_cache(path: Path, content: bytes) -> None:
