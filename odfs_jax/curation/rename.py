@@ -200,7 +200,7 @@ def _read(folder: Path) -> RenameJournal | None:
 
 
 def _is_plain(name: object) -> bool:
-    return isinstance(name, str) and Path(name).name == name and name.endswith(".png")
+    return isinstance(name, str) and Path(name).name == name and name.lower().endswith(".png")
 
 
 def move_to_trash(faces: list[Path]) -> list[tuple[Path, Path]]:

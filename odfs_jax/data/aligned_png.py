@@ -7,15 +7,13 @@ becomes required or changes its meaning.
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from odfs_jax.data import atomic
+from odfs_jax.data import atomic, foreign
 from odfs_jax.data.media import png
 from odfs_jax.errors import BadFileError
 from odfs_jax.faces.types import FaceType
@@ -23,6 +21,7 @@ from odfs_jax.faces.types import FaceType
 KEYWORD = "odfs"
 VERSION = 1
 MAX_SIZE = 8192  # pixels; larger headers are refused before anything is decoded
+MAX_BYTES = 4 * MAX_SIZE**2  # of a file: more than a PNG of the largest face can need
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,10 @@ def read_image_and_face(path: Path) -> tuple[np.ndarray, FaceData]:
     """The picture, uint8 RGB [*shape, 3], and the data of an aligned PNG. Raises BadFileError."""
     content = _read(path)
     face = _parse(path, content)
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise BadFileError(path, "the picture in this PNG cannot be decoded")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), face
+    try:
+        return png.decode(content), face
+    except ValueError as error:
+        raise BadFileError(path, str(error)) from error
 
 
 def rewrite_data(path: Path, face: FaceData) -> None:
@@ -104,10 +103,7 @@ def rewrite_data(path: Path, face: FaceData) -> None:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadFileError(path, f"cannot be read ({error.strerror})") from error
+    return foreign.read_bytes(path, MAX_BYTES)
 
 
 def _to_json(face: FaceData) -> str:
@@ -132,93 +128,56 @@ def _parse(path: Path, content: bytes) -> FaceData:
         text = png.read_text(content, KEYWORD)
         if text is None:
             raise ValueError("no face data in this PNG (not an aligned face of odfs-jax)")
-        face = _face(_object(json.loads(text), "face data"))
+        face = _face(foreign.mapping(foreign.parse_json(text), "face data"))
         if max(face.shape) != face.size or png.image_size(content) != face.shape[::-1]:
             raise ValueError(f"picture {png.image_size(content)} is not size {face.size}")
         return face
-    except (ValueError, RecursionError) as error:  # JSONDecodeError is a ValueError
-        raise BadFileError(path, str(error) or "face data nested too deeply") from error
+    except ValueError as error:
+        raise BadFileError(path, str(error)) from error
 
 
 def _face(data: dict[str, Any]) -> FaceData:
     if data.get("version") != VERSION:
-        raise ValueError(f"face data version {_shown(data.get('version'))}, expected {VERSION}")
+        found = foreign.shown(data.get("version"))
+        raise ValueError(f"face data version {found}, expected {VERSION}")
     known = {f.name for f in dataclasses.fields(FaceData)} | {"version"}
-    pose = _object(data.get("pose"), "pose")
+    pose = foreign.mapping(data.get("pose"), "pose")
     return FaceData(
         face_type=_face_type(data.get("face_type")),
-        size=_integer(data.get("size"), "size", 1, MAX_SIZE),
+        size=foreign.integer(data.get("size"), "size", 1, MAX_SIZE),
         landmarks=_points(data.get("landmarks"), "landmarks"),
-        source=_source(_object(data.get("source"), "source")),
-        pose=Pose(*(_number(pose.get(k), f"pose.{k}") for k in ("yaw", "pitch", "roll"))),
-        detector=_string(data.get("detector"), "detector"),
-        landmarker=_string(data.get("landmarker"), "landmarker"),
-        score=_number(data.get("score"), "score"),
+        source=_source(foreign.mapping(data.get("source"), "source")),
+        pose=Pose(*(foreign.number(pose.get(k), f"pose.{k}") for k in ("yaw", "pitch", "roll"))),
+        detector=foreign.text(data.get("detector"), "detector"),
+        landmarker=foreign.text(data.get("landmarker"), "landmarker"),
+        score=foreign.number(data.get("score"), "score"),
         extra={k: v for k, v in data.items() if k not in known},
     )
 
 
 def _source(data: dict[str, Any]) -> Source:
-    file = _string(data.get("file"), "source.file")
-    if Path(file).name != file or file in ("", ".", ".."):
-        raise ValueError(f"source.file {_shown(file)} is not a plain file name")
-    rect = data.get("rect")
-    if not isinstance(rect, list) or len(rect) != 4:
-        raise ValueError("source.rect is not a list of four numbers")
     pts = data.get("pts")
     return Source(
-        file=file,
-        frame=_integer(data.get("frame"), "source.frame", 0, 1 << 40),
-        pts=None if pts is None else _integer(pts, "source.pts", -(1 << 62), 1 << 62),
-        width=_integer(data.get("width"), "source.width", 1, 1 << 17),
-        height=_integer(data.get("height"), "source.height", 1, 1 << 17),
-        rect=tuple(_number(v, "source.rect") for v in rect),
+        file=foreign.plain_name(data.get("file"), "source.file"),
+        frame=foreign.integer(data.get("frame"), "source.frame", 0, 1 << 40),
+        pts=None if pts is None else foreign.integer(pts, "source.pts", -(1 << 62), 1 << 62),
+        width=foreign.integer(data.get("width"), "source.width", 1, 1 << 17),
+        height=foreign.integer(data.get("height"), "source.height", 1, 1 << 17),
+        rect=tuple(
+            foreign.number(v, "source.rect")
+            for v in foreign.listing(data.get("rect"), "source.rect", 4)
+        ),
         landmarks=_points(data.get("landmarks"), "source.landmarks"),
     )
 
 
-def _object(value: Any, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} is not a JSON object")
-    return value
-
-
-def _shown(value: Any) -> str:
-    """`value` for an error message, shortened: data from outside may be megabytes long."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def _string(value: Any, name: str) -> str:
-    if not isinstance(value, str) or len(value) > 1024:
-        raise ValueError(f"{name} is not a short string")
-    return value
-
-
-def _integer(value: Any, name: str, low: int, high: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name} {_shown(value)} is not an integer in {low}..{high}")
-    return value
-
-
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} {_shown(value)} is not a number")
-    if abs(value) > 1e9 or not math.isfinite(value):
-        raise ValueError(f"{name} {_shown(value)} is out of range")
-    return float(value)
-
-
 def _points(value: Any, name: str) -> np.ndarray:
-    if not isinstance(value, list) or len(value) != 68:
-        raise ValueError(f"{name} is not a list of 68 points")
-    if not all(isinstance(point, list) and len(point) == 2 for point in value):
-        raise ValueError(f"{name} has a point that is not a pair")
-    return np.array([[_number(c, name) for c in point] for point in value], np.float64)
+    pairs = [foreign.listing(point, name, 2) for point in foreign.listing(value, name, 68)]
+    return np.array([[foreign.number(c, name) for c in pair] for pair in pairs], np.float64)
 
 
 def _face_type(value: Any) -> FaceType:
     names = [t.value for t in FaceType]
     if value not in names:
-        raise ValueError(f"face_type {_shown(value)} is not one of {', '.join(names)}")
+        raise ValueError(f"face_type {foreign.shown(value)} is not one of {', '.join(names)}")
     return FaceType(value)

@@ -7,24 +7,54 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from odfs_jax.data.media.png import count_pixels
 from odfs_jax.errors import BadFileError
 from odfs_jax.runtime.progress import progress
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+PIXELS_AT_ONCE = 1 << 26  # of the PNGs that threads read: one of 8192 x 8192, or 256 of 512 x 512
 POLL = 0.1  # seconds between checks whether the consumer still listens
 
 
 def cores() -> int:
     """How many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Budget:
+    """What threads may hold at once, of something that is counted: pixels, bytes."""
+
+    def __init__(self, total: int) -> None:
+        self._total = self._free = total
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, amount: int) -> Iterator[None]:
+        """Waits until `amount` is free, and takes it for the block; all, where it is more.
+
+        Not to be nested: a thread would wait for what it holds itself.
+        """
+        amount = min(amount, self._total)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= amount)
+            self._free -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += amount
+                self._changed.notify_all()
+
+
+READING = Budget(PIXELS_AT_ONCE)
 
 
 def prefetch(items: Generator[T], depth: int) -> Generator[T]:
@@ -79,13 +109,14 @@ def read_files(
 ) -> tuple[list[tuple[Path, T]], list[BadFileError]]:
     """Calls `read` for every file, in threads, under a progress bar named `description`.
 
+    The files are PNGs, or should be: at most PIXELS_AT_ONCE pixels of them are read at a time.
     Returns ([(file, value)], the BadFileErrors that `read` raised), both in the order of `files`.
     Any other exception ends the reading at once.
     """
     values: list[tuple[Path, T]] = []
     bad: list[BadFileError] = []
     with ThreadPoolExecutor() as pool:
-        futures = [pool.submit(read, path) for path in files]
+        futures = [pool.submit(read_bounded, read, path) for path in files]
         pairs = zip(files, futures, strict=True)
         try:
             for path, future in progress(pairs, len(files), description, "face"):
@@ -96,6 +127,12 @@ def read_files(
         finally:
             pool.shutdown(cancel_futures=True)  # Ctrl-C need not wait for the rest
     return values, bad
+
+
+def read_bounded(read: Callable[[Path], T], path: Path) -> T:
+    """`read(path)` of a PNG, which waits while other threads hold too many pixels of theirs."""
+    with READING.hold(count_pixels(path)):
+        return read(path)
 
 
 def _fill(items: Generator[T], ahead: queue.Queue, stopped: threading.Event) -> None:

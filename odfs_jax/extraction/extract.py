@@ -14,7 +14,7 @@ from odfs_jax.data.aligned_png import FaceData, read_face
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import FrameSource
 from odfs_jax.data.parallel import cores
-from odfs_jax.data.workspace import find_input
+from odfs_jax.data.workspace import find_input, png_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.detectors import build_detector
 from odfs_jax.extraction.filters import build_filters, build_person_filter
@@ -152,13 +152,13 @@ def _serve_studio(config: DictConfig, side: str, show: str) -> None:
     """Serves the page for placing faces by hand, until Ctrl-C; `show` is "all" or "doubtful"."""
     from odfs_jax.studio.server import serve  # an extra, which automatic extraction does not need
 
-    serve(OmegaConf.to_container(config), f"/extract?side={side}&show={show}")
+    serve(OmegaConf.to_container(config, resolve=True), f"/extract?side={side}&show={show}")
 
 
 def _read_aligned(folder: Path) -> dict[Path, FaceData]:
     """The aligned faces in `folder`. Raises UserError when a PNG is not one."""
     faces = {}
-    for path in sorted(path for path in folder.glob("*.png") if not path.name.startswith(".")):
+    for path in sorted(png_files(folder)):
         try:
             faces[path] = read_face(path)
         except BadFileError as error:

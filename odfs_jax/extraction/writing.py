@@ -16,6 +16,7 @@ import numpy as np
 from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.data.media.frames import Frame
+from odfs_jax.data.workspace import png_files
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.journal import RUN, Done, Dropped, ExtractionJournal
 from odfs_jax.faces import affine, align, pose
@@ -130,7 +131,7 @@ def accept_faces(
     """
     journal = ExtractionJournal.read(folder)
     faces = [Detection(_box(points), None, 1.0, points, landmarker) for points in landmarks]
-    taken = frozenset(path.name for path in folder.glob("*.png"))
+    taken = frozenset(path.name for path in png_files(folder))
     paths = write_faces(folder, frame, faces, face_type, size, MANUAL, {RUN: MANUAL}, taken)
     journal.add(Done(frame.file, frame.index, frame.pts, len(paths), seen=True))
     return paths

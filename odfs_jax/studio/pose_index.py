@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import Lock
 
 from odfs_jax.data import atomic
+from odfs_jax.data.workspace import png_files
 from odfs_jax.studio.worker import Worker, read_poses
 from odfs_jax.studio.workspace import StudioWorkspace
 
@@ -30,7 +31,7 @@ class PoseIndex:
 
         Starts the worker on the next portion when it is idle.
         """
-        versions = {path: version_of(path) for path in pngs(self._folder)}
+        versions = {path: version_of(path) for path in png_files(self._folder)}
         with self._lock:
             read = self._collect()
             known = self._known
@@ -59,13 +60,6 @@ class PoseIndex:
         for (name, version), row in zip(names, future.result(), strict=True):
             self._known[name] = (version, None if row is None else list(row))
         return True
-
-
-def pngs(folder: Path) -> list[Path]:
-    """The PNGs in `folder` that are not hidden, in any order."""
-    if not folder.is_dir():
-        return []
-    return [p for p in folder.glob("*.png") if not p.name.startswith(".")]
 
 
 def version_of(path: Path) -> str:

@@ -75,7 +75,7 @@ def checked_side(side: str) -> str:
 
 def _inside(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
     path = folder / name if _is_plain(name) else None
-    if path is None or path.suffix not in suffixes:
+    if path is None or path.suffix.lower() not in suffixes:
         raise BadFileError(_shown(name), f"not the plain name of a {' or '.join(suffixes)} file")
     if not path.is_file():
         raise BadFileError(path, "no such file")

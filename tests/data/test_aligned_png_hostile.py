@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pickle
 import struct
 import zlib
@@ -13,6 +14,7 @@ from face_files import SIZE, changed, picture, usual_face, with_data
 
 from odfs_jax.data import aligned_png
 from odfs_jax.data.media import png
+from odfs_jax.data.parallel import read_files
 from odfs_jax.errors import BadFileError
 
 
@@ -32,11 +34,18 @@ def test_pictures_without_data(tmp_path):
     text.write_text("no picture at all")
     with pytest.raises(BadFileError, match="not a PNG"):
         aligned_png.read_face(text)
-    with pytest.raises(BadFileError, match="cannot be read"):
+    with pytest.raises(BadFileError, match="no such file"):
         aligned_png.read_face(tmp_path / "gone.png")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(BadFileError, match="cannot be read"):
+    with pytest.raises(BadFileError, match="a folder, not a file"):
         aligned_png.read_face(tmp_path / "folder.png")
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    read, bad = read_files(sorted(tmp_path.iterdir()), aligned_png.read_face, "reading")
+    assert not read and all("not a regular file" in str(error) for error in bad) and len(bad) == 2
 
 
 @pytest.mark.parametrize(
@@ -73,38 +82,42 @@ def test_hostile_text(path, text):
         ("face_type", "mark_only", "is not size 24"),
         ("face_type", ["full"], "face_type"),
         ("face_type", "x" * 500_000, "face_type"),
-        ("size", 10**4000, "size"),
+        ("size", 10**4000, "too large"),
         ("size", SIZE + 1, "is not size 25"),
-        ("size", 10**30, "size"),
+        ("size", 10**30, "too large"),
+        ("size", 10**9, "size"),
         ("size", True, "size"),
         ("size", 24.0, "size"),
-        ("landmarks", [[0, 0]] * 67, "landmarks is not a list of 68"),
-        ("landmarks", [[0, 0, 0]] * 68, "landmarks has a point"),
+        ("landmarks", [[0, 0]] * 67, "landmarks is a list of 67, not of 68"),
+        ("landmarks", [[0, 0, 0]] * 68, "landmarks is a list of 3, not of 2"),
         ("landmarks", [[0, "1"]] * 68, "landmarks '1' is not a number"),
-        ("landmarks", [[0, math.nan]] * 68, "landmarks nan is out of range"),
-        ("landmarks", [[0, math.inf]] * 68, "out of range"),
-        ("landmarks", [[0, 10**400]] * 68, "out of range"),
+        ("landmarks", [[0, math.nan]] * 68, "NaN is no number"),
+        ("landmarks", [[0, math.inf]] * 68, "Infinity is no number"),
+        ("landmarks", [[0, 10**400]] * 68, "too large"),
+        ("landmarks", [[0, 1e10]] * 68, "out of range"),
         ("landmarks", {"0": 1}, "landmarks"),
-        ("source", ..., "source is not"),
-        ("source", "a.mp4", "source is not"),
+        ("source", ..., "source None is not"),
+        ("source", "a.mp4", "source 'a.mp4' is not"),
         ("source.file", "../../etc/passwd", "not a plain file name"),
         ("source.file", "/etc/passwd", "not a plain file name"),
         ("source.file", "..", "not a plain file name"),
         ("source.file", "", "not a plain file name"),
         ("source.file", 7, "source.file"),
-        ("source.file", "x" * 5000, "short string"),
+        ("source.file", "x" * 5000, "more than 1024 characters"),
         ("source.frame", -1, "source.frame"),
         ("source.frame", 1.5, "source.frame"),
-        ("source.frame", 2**80, "source.frame"),
+        ("source.frame", 2**80, "too large"),
+        ("source.frame", 2**50, "source.frame"),
         ("source.pts", "now", "source.pts"),
         ("source.width", 0, "source.width"),
         ("source.height", 2**40, "source.height"),
         ("source.rect", [1, 2, 3], "source.rect"),
         ("source.rect", [1, 2, 3, None], "source.rect"),
         ("source.landmarks", None, "source.landmarks"),
-        ("pose", [1, 2, 3], "pose is not"),
+        ("pose", [1, 2, 3], "is not an object"),
         ("pose.yaw", ..., "pose.yaw"),
-        ("pose.roll", -math.inf, "pose.roll"),
+        ("pose.roll", -math.inf, "-Infinity is no number"),
+        ("pose.roll", "1", "pose.roll"),
         ("detector", None, "detector"),
         ("landmarker", {}, "landmarker"),
         ("score", "high", "score"),

@@ -1,5 +1,7 @@
 """Finding the user's clips, frames and faces."""
 
+import os
+
 import pytest
 
 from odfs_jax.config import SideConfig
@@ -17,7 +19,7 @@ def find(folder, given=None):
     return workspace.find_input(str(folder), "src", SideConfig(input=given, aligned="unused"))
 
 
-@pytest.mark.parametrize("name", ["src.mp4", "src.mkv", "src.webm"])
+@pytest.mark.parametrize("name", ["src.mp4", "src.webm", "src.MP4", "src.ts", "src.MOV", "src.gif"])
 def test_a_clip(tmp_path, name):
     touch(tmp_path / "dst.mp4")
     clip = touch(tmp_path / name)
@@ -59,11 +61,32 @@ def test_missing_workspace(tmp_path):
 
 
 def test_image_files_by_name_without_others(tmp_path):
-    for name in ("b.PNG", "a.jpg", ".hidden.png", "note.txt"):
+    for name in ("b.PNG", "a.jpg", ".hidden.png", "note.txt", "c.avif", "d.JFIF", "e.heic"):
         touch(tmp_path / name)
     (tmp_path / "c.png").mkdir()
-    assert [p.name for p in workspace.image_files(tmp_path)] == ["a.jpg", "b.PNG"]
+    os.mkfifo(tmp_path / "pipe.png")
+    names = ["a.jpg", "b.PNG", "c.avif", "d.JFIF"]
+    assert [p.name for p in workspace.image_files(tmp_path)] == names
     assert workspace.image_files(tmp_path / "none") == []
+
+
+def test_numbers_in_names_count_by_their_value(tmp_path):
+    numbered = [f"{number}.png" for number in range(1, 13)]
+    in_shots = ["a2b9.png", "a2b10.png", "a10b1.png", "a٣.png", "b.png", "b01.png", "b1.png"]
+    for name in (*reversed(numbered), *in_shots):
+        touch(tmp_path / name)
+    assert [p.name for p in workspace.image_files(tmp_path)] == numbered + in_shots
+
+
+def test_what_is_passed_over_is_counted_once(tmp_path, caplog):
+    for name in ("1.png", "2.PNG", "3.jpg", "4.heic", "left_out.txt", ".journal", "5.jpg", "6.jpg"):
+        touch(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "broken.png").symlink_to(tmp_path / "none")
+    for _ in range(2):
+        assert [p.name for p in workspace.aligned_files(tmp_path, "dst")] == ["1.png", "2.PNG"]
+    said = [f"{tmp_path}: 6 files passed over, no files like .png (3.jpg, 4.heic, 5.jpg, ...)"]
+    assert caplog.messages == said
 
 
 def test_aligned_files(tmp_path):

@@ -28,10 +28,13 @@ from odfs_jax.data.media.marking import FOLDER_SEALS, Marking
 from odfs_jax.data.media.video_reader import ClipSource, Orientation, clip_comment
 from odfs_jax.data.media.video_writer import clip_writer
 from odfs_jax.data.media.yuv import ColorTags, to_rgb
-from odfs_jax.data.workspace import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_files
+from odfs_jax.data.workspace import CLIP_SUFFIXES, IMAGE_SUFFIXES, image_files
 from odfs_jax.errors import BadFileError, UserError
 
-CACHED_FRAMES = 8  # that a `FrameReader` keeps in memory
+CACHED_FRAMES = 8  # that a `FrameReader` keeps in memory, of no more than
+CACHED_BYTES = 1 << 28  # in all
+OUTPUTS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")  # clips that are written
+ANIMATED = (".webp", ".avif")  # pictures that may be clips
 MAX_DECODE_AHEAD = 32  # frames; one further on is reached by seeking
 
 
@@ -47,7 +50,7 @@ def open_frames(path: Path, plates: bool = False) -> FrameSource:
         return picture_folder.PictureSource(path, plates)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in set(IMAGE_SUFFIXES).difference(CLIP_SUFFIXES, ANIMATED):
         raise UserError(f"{path}: a single picture; give a clip or a folder of pictures")
     return ClipSource(path, plates)
 
@@ -88,8 +91,9 @@ class FrameReader:
         with self._lock:
             if number not in self._cache:
                 read = self._read_picture if self.is_folder else self._seek
-                self._cache[number] = read(number)
-                while len(self._cache) > CACHED_FRAMES:
+                frame = self._cache[number] = read(number)
+                room = min(CACHED_FRAMES, max(1, CACHED_BYTES // frame.image.nbytes))
+                while len(self._cache) > room:
                     self._cache.popitem(last=False)
             self._cache.move_to_end(number)
             return self._cache[number]
@@ -176,10 +180,9 @@ def open_writer(
     together.
     """
     suffix = path.suffix.lower()
-    if suffix and suffix not in VIDEO_SUFFIXES:
+    if suffix and suffix not in OUTPUTS:
         raise UserError(
-            f"output.path={path}: expected one of {' '.join(VIDEO_SUFFIXES)}, or a folder for "
-            "pictures"
+            f"output.path={path}: expected one of {' '.join(OUTPUTS)}, or a folder for pictures"
         )
     with _writer(path, source, output, marking, settings) as result:
         if not output.mask:

@@ -28,7 +28,8 @@ class Frame:
 
     `plate` is `image` as it was read and `stored` the same picture as the source holds it (planes
     of a clip, 16 bits of a picture; None: `image` is all there is): with both, a writer keeps every
-    pixel that conversion left alone as it was, at any depth. Conversion fills in `weights`, uint8
+    pixel that conversion left alone as it was, at any depth. `profile` is the ICC profile of an RGB
+    picture: what its numbers mean. Conversion fills in `weights`, uint8
     [H, W]: the share of the new face in each pixel, 255 for all; None where no face is swapped.
     """
 
@@ -40,6 +41,7 @@ class Frame:
     plate: np.ndarray | None = None
     stored: av.VideoFrame | None = None
     weights: np.ndarray | None = None
+    profile: bytes | None = None
 
     def untouched(self) -> np.ndarray | None:
         """bool [H, W]: the pixels that still are the source's; None: all of them."""

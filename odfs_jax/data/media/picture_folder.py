@@ -12,22 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import tifffile
 
 from odfs_jax.config import OutputConfig
-from odfs_jax.data.media import png, xmp, yuv
+from odfs_jax.data.media import picture, png, xmp, yuv
 from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
 from odfs_jax.data.media.marking import Marking
 from odfs_jax.data.parallel import cores, parallel_map
-from odfs_jax.data.workspace import IMAGE_SUFFIXES, image_files
+from odfs_jax.data.workspace import IMAGE_SUFFIXES, image_files, log_passed_over
 from odfs_jax.errors import BadFileError, UserError
 
 log = logging.getLogger(__name__)
 
 READ_AT_ONCE = 4  # pictures, where there are as many cores
-JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 SUFFIXES = {"png": ".png", "tiff": ".tif"}
 COMMENT = "Comment"  # the PNG specification's keyword for it
@@ -54,6 +52,7 @@ class PictureSource(FrameSource):
         self._files: list[Path] | None = image_files(path)
         if not self._files:
             raise UserError(f"{path}: no pictures in this folder ({' '.join(IMAGE_SUFFIXES)})")
+        log_passed_over(path, IMAGE_SUFFIXES)
         self.count = len(self._files)
         self.height, self.width = _first_readable(self._files, path).shape[:2]
 
@@ -78,37 +77,20 @@ class PictureSource(FrameSource):
     def _frame(self, numbered: tuple[int, Path]) -> Frame | BadFileError:
         index, file = numbered
         try:
-            deep = _read(file)
+            read = picture.read(file)
         except BadFileError as error:
             return error
-        image, stored = _eight_bits(deep), None
-        if self._plates and deep.dtype == np.uint16:
-            stored = av.VideoFrame.from_ndarray(deep, format="rgb48le")
-        return Frame(file.name, index, None, image, plate=image, stored=stored)
+        image, stored = _eight_bits(read.image), None
+        if self._plates and read.image.dtype == np.uint16:
+            stored = av.VideoFrame.from_ndarray(read.image, format="rgb48le")
+        return Frame(
+            file.name, index, None, image, plate=image, stored=stored, profile=read.profile
+        )
 
 
 def read_picture(path: Path) -> np.ndarray:
     """uint8 RGB [H, W, 3], upright (EXIF), 16 bits reduced to 8. Raises BadFileError."""
-    return _eight_bits(_read(path))
-
-
-def _read(path: Path) -> np.ndarray:
-    """RGB [H, W, 3], upright, uint8 or uint16 as the file has it. Raises BadFileError."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadFileError(path, f"cannot be read ({error.strerror})") from error
-    _check_whole(path, content)
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error as error:  # an empty file, or a size beyond OpenCV's limit
-        raise BadFileError(path, "not a picture that can be read") from error
-    if image is None:
-        raise BadFileError(path, "not a picture that can be read")
-    if image.dtype not in (np.uint8, np.uint16):
-        raise BadFileError(path, f"{image.dtype} pixels; expected 8 or 16 bits")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return _eight_bits(picture.read(path).image)
 
 
 def _eight_bits(image: np.ndarray) -> np.ndarray:
@@ -125,17 +107,6 @@ def _first_readable(files: list[Path], path: Path) -> np.ndarray:
         except BadFileError as error:
             last = error
     raise UserError(f"{path}: none of {len(files)} pictures can be read; the last: {last}")
-
-
-def _check_whole(path: Path, content: bytes) -> None:
-    """Raises BadFileError for a truncated PNG or JPEG, whose rest OpenCV leaves gray."""
-    if content.startswith(png.SIGNATURE):
-        try:
-            png.chunks(content)
-        except ValueError as error:
-            raise BadFileError(path, str(error)) from error
-    elif content.startswith(JPEG_START) and content.rfind(JPEG_END) < content.rfind(JPEG_SCAN):
-        raise BadFileError(path, "truncated JPEG (no end after its last scan)")
 
 
 # Writing
@@ -193,7 +164,7 @@ class PictureWriter(FrameWriter):
         if self._suffix == ".png":
             temporary.write_bytes(self._png(frame))
         else:
-            self._write_tiff(temporary, self._deep(frame))
+            self._write_tiff(temporary, self._deep(frame), frame.profile)
         temporary.replace(self._folder / name)
 
     def _name(self, frame: Frame) -> str:
@@ -206,6 +177,8 @@ class PictureWriter(FrameWriter):
     def _png(self, frame: Frame) -> bytes:
         image = frame.cutout() if self._alpha else frame.image
         content = png.encode(image[..., 0] if self._is_mask else image)
+        if frame.profile and not self._is_mask:
+            content = png.with_profile(content, frame.profile)
         if self._marking.xmp:
             content = xmp.add_to_png(content, self._marking.xmp)
         if self._marking.comment:
@@ -225,7 +198,7 @@ class PictureWriter(FrameWriter):
         untouched = frame.untouched()
         return stored if untouched is None else np.where(untouched[..., None], stored, image)
 
-    def _write_tiff(self, path: Path, image: np.ndarray) -> None:
+    def _write_tiff(self, path: Path, image: np.ndarray, profile: bytes | None) -> None:
         marks = [(xmp.TIFF_TAG, 1, len(self._marking.xmp), self._marking.xmp, True)]
         tifffile.imwrite(
             path,
@@ -236,6 +209,7 @@ class PictureWriter(FrameWriter):
             predictor=2,  # horizontal differences
             description=self._marking.comment or None,
             metadata=None,
+            iccprofile=None if self._is_mask else profile,
             extratags=marks if self._marking.xmp else None,
         )
 

@@ -1,13 +1,17 @@
 """PNG files: encoding, reading the chunks with checks, adding chunks without touching pixels.
 
-Source: Portable Network Graphics specification, third edition, sections 5 and 11.3.3 (tEXt).
+Source: Portable Network Graphics specification, third edition, sections 5 and 11.3.3 (texts).
 """
 
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
+
+from odfs_jax.data import foreign
+from odfs_jax.errors import BadFileError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_TEXT_BYTES = 1 << 20  # far above what is written; a hostile file must not cost memory
@@ -22,6 +26,27 @@ def encode(image: np.ndarray) -> bytes:
         image = cv2.cvtColor(image, order)
     _, encoded = cv2.imencode(".png", image)
     return encoded.tobytes()
+
+
+def decode(content: bytes) -> np.ndarray:
+    """uint8 RGB [H, W, 3] of a PNG file. Raises ValueError; check its size first."""
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError("the picture in this PNG cannot be decoded")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def count_pixels(path: Path) -> int:
+    """How many pixels the header of the PNG at `path` announces; 0 where there is none."""
+    try:
+        with foreign.open_regular(path) as file:
+            head = file.read(24)  # the signature, length and type of the first chunk, both sides
+    except BadFileError:
+        return 0
+    if not head.startswith(SIGNATURE) or len(head) < 24:
+        return 0
+    width, height = struct.unpack_from(">II", head, 16)
+    return width * height
 
 
 def chunks(content: bytes) -> list[Chunk]:
@@ -55,22 +80,64 @@ def image_size(content: bytes) -> tuple[int, int]:
 
 
 def read_text(content: bytes, keyword: str) -> str | None:
-    """The text stored under `keyword`, None when there is none. Raises ValueError."""
-    prefix = keyword.encode("latin-1") + b"\0"
+    """The text stored under `keyword`, None when there is none. Raises ValueError.
+
+    Editors save texts again as they like: plain, compressed (zTXt) or as UTF-8 (iTXt).
+    """
     for kind, data in chunks(content):
-        if kind == b"tEXt" and data.startswith(prefix):
+        if _is_text(kind, data, keyword):
             if len(data) > MAX_TEXT_BYTES:
                 raise ValueError(f"text chunk {keyword!r} of {len(data)} bytes is too large")
-            return data[len(prefix) :].decode("latin-1")
+            return TEXTS[kind](data[len(keyword) + 1 :])
     return None
+
+
+def _is_text(kind: bytes, data: bytes, keyword: str) -> bool:
+    return kind in TEXTS and data.startswith(keyword.encode("latin-1") + b"\0")
+
+
+def _compressed_text(data: bytes) -> str:
+    return _inflated(data).decode("latin-1")
+
+
+def _international_text(data: bytes) -> str:
+    """After the keyword: whether compressed, by what, a language, the keyword in it, the text."""
+    _language, _translated, text = data[2:].split(b"\0", 2)
+    return (text if data[:1] == b"\0" else _inflated(data[1:2] + text)).decode()
+
+
+def _inflated(data: bytes) -> bytes:
+    """`data`, a number for the method and what it compressed, up to MAX_TEXT_BYTES."""
+    if data[:1] != b"\0":
+        raise ValueError("text compressed in an unknown way")
+    inflating = zlib.decompressobj()
+    try:
+        text = inflating.decompress(data[1:], MAX_TEXT_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"damaged compressed text ({error})") from error
+    if not inflating.eof:
+        raise ValueError(f"compressed text that is cut, or has more than {MAX_TEXT_BYTES} bytes")
+    return text
+
+
+TEXTS = {
+    b"tEXt": lambda data: data.decode("latin-1"),
+    b"zTXt": _compressed_text,
+    b"iTXt": _international_text,
+}
 
 
 def with_text(content: bytes, keyword: str, text: str) -> bytes:
     """`content` with `text` (latin-1) under `keyword`, replacing an older text; pixels are kept."""
-    prefix = keyword.encode("latin-1") + b"\0"
-    kept = [c for c in chunks(content) if not (c[0] == b"tEXt" and c[1].startswith(prefix))]
-    kept.insert(1, (b"tEXt", prefix + text.encode("latin-1")))  # right after the header
+    kept = [chunk for chunk in chunks(content) if not _is_text(*chunk, keyword)]
+    data = keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
+    kept.insert(1, (b"tEXt", data))  # right after the header
     return SIGNATURE + b"".join(_pack(kind, data) for kind, data in kept)
+
+
+def with_profile(content: bytes, profile: bytes) -> bytes:
+    """`content` with an ICC profile; pixels are kept."""
+    return with_chunk(content, b"iCCP", b"ICC\0\0" + zlib.compress(profile))
 
 
 def with_chunk(content: bytes, kind: bytes, data: bytes) -> bytes:

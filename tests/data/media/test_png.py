@@ -1,6 +1,7 @@
 """PNG chunks, against OpenCV's and Pillow's idea of the format."""
 
 import io
+import zlib
 
 import cv2
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from odfs_jax.data.media import png
 
@@ -58,6 +60,42 @@ def test_a_text_of_megabytes_is_refused():
     content = png.with_text(CONTENT, "key", "x" * (png.MAX_TEXT_BYTES + 1))
     with pytest.raises(ValueError, match="too large"):
         png.read_text(content, "key")
+
+
+def chunked(kind: bytes, data: bytes) -> bytes:
+    return png.with_chunk(CONTENT, kind, data)
+
+
+def test_texts_that_an_editor_saved_again():
+    for compressed in (False, True):
+        info = PngInfo()
+        info.add_itxt("odfs", "a word", zip=compressed)
+        info.add_text("key", "another", zip=compressed)
+        saved = io.BytesIO()
+        Image.open(io.BytesIO(CONTENT)).save(saved, "PNG", pnginfo=info)
+        content = saved.getvalue()
+        assert png.read_text(content, "odfs") == "a word"
+        assert png.read_text(content, "key") == "another"
+        again = png.with_text(content, "odfs", "changed")  # replaces it whatever its kind
+        assert png.read_text(again, "odfs") == "changed" and again.count(b"odfs") == 1
+
+
+def test_compressed_texts_from_hostile_programs():
+    bomb = zlib.compress(bytes(png.MAX_TEXT_BYTES + 1))
+    for data in (b"", b"\0", b"\1x", b"\0x", b"\0" + bomb, b"\0" + zlib.compress(b"text")[:-3]):
+        with pytest.raises(ValueError):
+            png.read_text(chunked(b"zTXt", b"odfs\0" + data), "odfs")
+    for data in (
+        b"",
+        b"\1",
+        b"\0\0",
+        b"\1\0\0\0" + bomb,
+        b"\0\0\0\0\xff",
+        b"\1\1\0\0x",
+        b"\7\0\0\0",
+    ):
+        with pytest.raises(ValueError):
+            png.read_text(chunked(b"iTXt", b"odfs\0" + data), "odfs")
 
 
 def test_bytes_after_the_end_are_dropped_on_rewriting():
