@@ -74,6 +74,14 @@ def read_bytes(path: Path, most: int) -> bytes:
     return content
 
 
+def read_secret(path: Path, most: int) -> bytes:
+    """The content of a file that only its owner may read or change. Raises BadFileError."""
+    with open_regular(path) as file:
+        if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
+            raise BadFileError(path, f"other users can read this secret; run: chmod 600 {path}")
+    return read_bytes(path, most)
+
+
 def read_json(path: Path, most: int) -> Any:
     """The plain value in the JSON file at `path`, of at most `most` bytes. Raises BadFileError."""
     try:

@@ -16,11 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from odfs_jax.config import ProvenanceConfig
+from odfs_jax.data import foreign
 from odfs_jax.errors import UserError
 
 ORGANIZATION = "odfs-jax installation (self-made key)"
 YEARS = 20
 KEY, CHAIN = "key.pem", "chain.pem"
+MAX_BYTES = 1 << 20  # of either
 ALGORITHMS = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}  # by curve
 USES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment")
 USES += ("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
@@ -63,14 +65,12 @@ def signing_key(config: ProvenanceConfig) -> SigningKey:
 def own_certificates() -> bytes | None:
     """This installation's certificates (PEM), by which its signatures are recognized, or None."""
     path = key_folder() / CHAIN
-    return path.read_bytes() if path.is_file() else None
+    return foreign.read_bytes(path, MAX_BYTES) if path.is_file() else None
 
 
 def _read(key_path: Path, cert_path: Path) -> SigningKey:
-    try:
-        key_pem, chain = key_path.read_bytes(), cert_path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    key_pem = foreign.read_secret(key_path, MAX_BYTES)
+    chain = foreign.read_bytes(cert_path, MAX_BYTES)
     try:
         key = serialization.load_pem_private_key(key_pem, None)
         leaf = x509.load_pem_x509_certificates(chain)[0]

@@ -15,6 +15,7 @@ import c2pa
 
 import odfs_jax
 from odfs_jax.config import ProvenanceConfig
+from odfs_jax.data import foreign
 from odfs_jax.data.media.marking import (
     AI_EDITED,
     COMMENT,
@@ -46,6 +47,9 @@ READABLE = EMBEDDABLE | {
     ".tiff": "image/tiff",
     ".webp": "image/webp",
 }
+# The type of the box of a store, after the box's name. Source: C2PA specification, 11.1.4.
+STORE = b"jumd" + bytes.fromhex("6332706100110010800000AA00389B71")
+MAX_SIDECAR = 1 << 28  # bytes
 BYTES = "application/octet-stream"
 INPUT = "input"  # label of the ingredient that was opened
 
@@ -148,20 +152,37 @@ def read_manifests(path: Path, anchors: bytes | None) -> dict[str, Any] | None:
     try:
         if sidecar.is_file():
             with (
-                path.open("rb") as file,
-                c2pa.Reader(BYTES, file, sidecar.read_bytes(), context=context) as reader,
+                foreign.open_regular(path) as file,
+                c2pa.Reader(
+                    BYTES, file, foreign.read_bytes(sidecar, MAX_SIDECAR), context=context
+                ) as reader,
             ):
                 return json.loads(reader.json())
         kind = READABLE.get(path.suffix.lower())
         if kind is None:
             return None
-        with path.open("rb") as file, c2pa.Reader(kind, file, context=context) as reader:
+        with (
+            foreign.open_regular(path) as file,
+            c2pa.Reader(kind, file, context=context) as reader,
+        ):
             return json.loads(reader.json())
     except c2pa.C2paError as error:
-        if "ManifestNotFound" in str(error):
+        # A store that cannot be parsed was damaged after it was written: the file was altered. A
+        # file without one was never signed, broken or not.
+        if "ManifestNotFound" in str(error) or not (sidecar.is_file() or _has_store(path)):
             return None
-        # A store that cannot be parsed was damaged after it was written: the file was altered.
         return {"validation_state": "Invalid", "error": str(error)}
+
+
+def _has_store(path: Path) -> bool:
+    """True when the file holds the beginning of a manifest store, whole or not."""
+    with foreign.open_regular(path) as file:
+        before = b""
+        while block := file.read(1 << 20):
+            if STORE in before + block:
+                return True
+            before = block[1 - len(STORE) :]
+    return False
 
 
 def _signer(key: SigningKey) -> c2pa.Signer:

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tifffile
-
-from odfs_jax.data.media import png, xmp
+from odfs_jax.data import foreign
+from odfs_jax.data.media import picture, png, xmp
 from odfs_jax.data.media.marking import AI_EDITED, FOLDER_LIST, SOURCE_TYPE
 from odfs_jax.data.media.video_reader import clip_comment
 from odfs_jax.data.workspace import image_files
-from odfs_jax.errors import UserError
+from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.provenance.keys import own_certificates
 from odfs_jax.provenance.signing import read_manifests, sha256
 
@@ -86,12 +85,12 @@ def _read_signature(verdict: Verdict, signed: Path) -> None:
     if "manifests" not in store:
         verdict.problems.append(store["error"])
         return
-    manifest = store["manifests"][store["active_manifest"]]
-    verdict.signer = manifest["signature_info"].get("issuer", "unnamed")
-    verdict.says_edited = SOURCE_TYPE in json.dumps(manifest["assertions"])
+    manifest = store["manifests"].get(store.get("active_manifest"), {})
+    verdict.signer = manifest.get("signature_info", {}).get("issuer", "unnamed")
+    verdict.says_edited = SOURCE_TYPE in json.dumps(manifest.get("assertions", []))
     for ingredient in manifest.get("ingredients", []):
         own = " (with a manifest of its own)" if "active_manifest" in ingredient else ""
-        verdict.inputs.append(f"{ingredient['title']}{own}")
+        verdict.inputs.append(f"{ingredient.get('title', 'unnamed')}{own}")
 
 
 def _verify_folder(folder: Path, files: list[Path], is_whole: bool = True) -> Verdict:
@@ -121,12 +120,10 @@ def _verify_folder(folder: Path, files: list[Path], is_whole: bool = True) -> Ve
 
 def _sums(listed: Path) -> dict[str, Any] | None:
     try:
-        if listed.stat().st_size > MAX_LIST_BYTES:
-            return None
-        sums = json.loads(listed.read_text())["sha256"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        content = foreign.mapping(foreign.read_json(listed, MAX_LIST_BYTES), "the list", ["sha256"])
+        return foreign.mapping(content["sha256"], "sha256")
+    except (BadFileError, ValueError):
         return None
-    return sums if isinstance(sums, dict) else None
 
 
 def _comment(path: Path) -> bool:
@@ -134,12 +131,11 @@ def _comment(path: Path) -> bool:
     suffix = path.suffix.lower()
     try:
         if suffix == ".png":
-            text = png.read_text(path.read_bytes(), "Comment")
+            text = png.read_text(foreign.read_bytes(path, picture.MAX_BYTES), "Comment")
         elif suffix in (".tif", ".tiff"):
-            with tifffile.TiffFile(path) as tiff:
-                text = tiff.pages.first.description
+            text = xmp.tiff_tag(path, xmp.DESCRIPTION_TAG)
         else:
             text = clip_comment(path)
-    except (ValueError, OSError):
+    except (ValueError, BadFileError):
         return False
-    return (text or "").startswith(AI_EDITED)
+    return isinstance(text, str) and text.startswith(AI_EDITED)

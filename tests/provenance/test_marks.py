@@ -135,6 +135,38 @@ def test_a_flipped_byte_in_a_picture_is_detected(copied, name):
     assert {verify(path).code for path in others if path != picture} == {WHOLE}
 
 
+def test_what_the_signature_of_a_clip_covers(copied):
+    """What docs/provenance.md says: all boxes but `ftyp`, `free` and `skip`."""
+    path = copied("x264.mp4")
+    content = path.read_bytes()
+    for kind, code in ((b"free", WHOLE), (b"skip", WHOLE), (b"uuid", ALTERED), (b"mdat", ALTERED)):
+        path.write_bytes(content + struct.pack(">I4s", 24, kind) + bytes(16))
+        assert verify(path).code == code
+    path.write_bytes(content[:-20])
+    assert verify(path).code == ALTERED
+
+
+def test_a_broken_file_that_was_never_signed_is_unsigned(folder, tmp_path):
+    whole = write(folder / "in", tmp_path / "plain.mp4", Unmarked()).read_bytes()
+    for content in (b"", whole[:100], whole[: len(whole) // 2], bytes(4) + whole[4:]):
+        (tmp_path / "broken.mp4").write_bytes(content)
+        assert verify(tmp_path / "broken.mp4").code == UNSIGNED
+
+
+def test_damage_to_marks_ends_in_a_verdict(copied):
+    random = np.random.default_rng(0)
+    for name in ("x264.mp4", "tiffs/0.tif", "pngs/0.png"):
+        path = copied(name.split("/")[0])
+        path = path / "0.tif" if name.endswith("tif") else path / "0.png" if "/" in name else path
+        content = path.read_bytes()
+        for _ in range(40):
+            damaged = bytearray(content)
+            for place in random.integers(0, len(content), 4):
+                damaged[place] = random.integers(0, 256)
+            path.write_bytes(damaged)
+            assert verify(path).code in (WHOLE, ALTERED, UNSIGNED) and verify(path).lines()
+
+
 def test_pictures_gone_or_added_and_a_changed_list_are_detected(copied):
     folder = copied("pngs")
     (folder / "2.png").rename(folder / "3.png")
@@ -252,7 +284,8 @@ def test_a_key_of_ones_own(folder, tmp_path, monkeypatch):
     [
         ({"key": "k.pem"}, "provenance.cert: missing"),
         ({"cert": "c.pem"}, "provenance.key: missing"),
-        ({"key": "k.pem", "cert": "c.pem"}, r"k\.pem: cannot be read"),
+        ({"key": "k.pem", "cert": "c.pem"}, r"k\.pem: no such file"),
+        ({"key": "open.pem", "cert": "chain.pem"}, r"open\.pem: other users can read this secret"),
         ({"key": "text", "cert": "text"}, "expected an unencrypted private key"),
         ({"key": "key.pem", "cert": "other.pem"}, "first certificate is not that of"),
     ],
@@ -263,7 +296,10 @@ def test_a_key_that_cannot_sign_is_refused(tmp_path, monkeypatch, changes, messa
         keys.signing_key(ProvenanceConfig())
     own, other = (tmp_path / n / "odfs_jax" / "provenance" for n in ("own", "other"))
     shutil.copy(other / "chain.pem", own / "other.pem")
+    shutil.copy(own / "key.pem", own / "open.pem")
+    (own / "open.pem").chmod(0o640)
     (own / "text").write_text("no key")
+    (own / "text").chmod(0o600)
     paths = {name: str(own / file) for name, file in changes.items()}
     with pytest.raises(UserError, match=message):
         make_marking(ProvenanceConfig(**paths), tmp_path)

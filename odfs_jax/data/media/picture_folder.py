@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 
 from odfs_jax.config import OutputConfig
+from odfs_jax.data import foreign
 from odfs_jax.data.media import picture, png, xmp, yuv
 from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
 from odfs_jax.data.media.marking import Marking
@@ -232,14 +233,11 @@ def _finish(partial: Path, path: Path, marking: Marking) -> None:
 def is_marked_picture(path: Path, mark: str) -> bool:
     """True when the comment of the PNG or TIFF at `path` begins with `mark`."""
     if path.suffix == ".png":
-        with path.open("rb") as file:
+        with foreign.open_regular(path) as file:
             head = file.read(1 << 16)  # the comment stands right after the header
         return head.startswith(png.SIGNATURE) and f"{COMMENT}\0{mark}".encode("latin-1") in head
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            return tiff.pages.first.description.startswith(mark)
-    except (ValueError, OSError):
-        return False
+    comment = xmp.tiff_tag(path, xmp.DESCRIPTION_TAG)
+    return isinstance(comment, str) and comment.startswith(mark)
 
 
 def _prepare(partial: Path, settings: str) -> None:

@@ -5,13 +5,17 @@ Source: XMP specification part 3, ISO 16684.
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import tifffile
 
+from odfs_jax.data import foreign
 from odfs_jax.data.media import png
+from odfs_jax.errors import BadFileError
 
 PNG_KEYWORD = b"XML:com.adobe.xmp\0"
-TIFF_TAG = 700
+TIFF_TAG, DESCRIPTION_TAG = 700, 270
+MAX_PICTURE = 1 << 30  # bytes of a PNG
 MP4_UUID = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
 MAX_BYTES = 1 << 20  # of a packet that is read, so that a hostile file cannot cost memory
 MAX_BOXES = 10_000
@@ -39,24 +43,30 @@ def read(path: Path) -> bytes | None:
 
 def _read_png(path: Path) -> bytes | None:
     try:
-        found = png.chunks(path.read_bytes())
-    except ValueError:
+        found = png.chunks(foreign.read_bytes(path, MAX_PICTURE))
+    except (ValueError, BadFileError):
         return None
     packets = (data for kind, data in found if kind == b"iTXt" and data.startswith(PNG_KEYWORD))
     return next((data[len(PNG_KEYWORD) + 4 :] for data in packets), None)
 
 
 def _read_tiff(path: Path) -> bytes | None:
+    packet = tiff_tag(path, TIFF_TAG)
+    return packet if isinstance(packet, bytes) and len(packet) <= MAX_BYTES else None
+
+
+def tiff_tag(path: Path, code: int) -> Any:
+    """The value of a tag of the TIFF at `path`; None when there is none or it cannot be read."""
     try:
-        with tifffile.TiffFile(path) as tiff:
-            tag = tiff.pages.first.tags.get(TIFF_TAG)
-            return None if tag is None else bytes(tag.value)
-    except (ValueError, IndexError, struct.error):  # TiffFileError is a ValueError
+        with foreign.open_regular(path) as file, tifffile.TiffFile(file) as tiff:
+            tag = tiff.pages.first.tags.get(code)
+            return None if tag is None else tag.value
+    except Exception:  # a damaged or hostile file makes tifffile raise what it likes
         return None
 
 
 def _read_mp4(path: Path) -> bytes | None:
-    with path.open("rb") as file:
+    with foreign.open_regular(path) as file:
         for _ in range(MAX_BOXES):
             head = file.read(8)
             if len(head) < 8:
