@@ -215,6 +215,7 @@ class ServerConfig:
     host: str = MISSING
     port: int = MISSING
     token: str | None = None
+    token_file: str | None = None
 
 
 @dataclass

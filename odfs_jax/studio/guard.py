@@ -1,11 +1,13 @@
 """Access to the studio: every request and web socket is checked here first.
 
 Refused: a foreign Host on a studio that only this machine reaches (a page that rebinds its name to
-127.0.0.1), a foreign Origin, a missing token, a body above MAX_BODY.
+127.0.0.1), a foreign Origin, whatever changes something and does not come from a page of the
+studio, a missing token, a body above MAX_BODY, more than MAX_PAGES open pages.
 """
 
 import ipaddress
 import secrets
+from collections.abc import Callable, Collection
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -14,6 +16,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY = 4 << 20  # bytes: the names of all faces of a large set, selected at once
+SAFE = ("GET", "HEAD", "OPTIONS")  # methods that change nothing; web sockets have none
+MAX_PAGES = 100  # that are open, or were a minute ago: each costs memory
 HEADERS = {
     # A page loads nothing from elsewhere, and no other site may frame it.
     "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -28,10 +32,20 @@ class TooLarge(Exception):
 
 
 class Guard:
-    """The ASGI app `app` behind the checks; with `token` None, no token is required."""
+    """The ASGI app `app` behind the checks; with `token` None, no token is required.
 
-    def __init__(self, app: ASGIApp, host: str, token: str | None) -> None:
-        self._app = app
+    `count_pages` tells how many pages are open; the addresses `pages` open another.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        token: str | None,
+        pages: Collection[str] = (),
+        count_pages: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._app, self._pages, self._count_pages = app, pages, count_pages
         self._local = is_local(host)
         self._token = token
 
@@ -61,13 +75,19 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return 403, "foreign origin"
-        if headers.get("sec-fetch-site") == "cross-site" and _is_embedded(headers):
+        site = headers.get("sec-fetch-site")
+        if site == "cross-site" and _is_embedded(headers):
             return 403, "foreign page"
+        # A browser says where every request that is not a plain GET comes from.
+        if scope.get("method", "") not in SAFE and origin is None and site != "same-origin":
+            return 403, "no Origin; a script must send the studio's own address as Origin"
         if self._token and not self._knows_token(scope, headers):
             return 403, "the address of the studio ends in ?token=...; it was printed at its start"
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MAX_BODY:
             return 413, f"more than {MAX_BODY} bytes"
+        if scope["path"] in self._pages and self._count_pages() >= MAX_PAGES:
+            return 503, f"{MAX_PAGES} pages are open; close some, or wait a minute"
         return None
 
     def _knows_token(self, scope: Scope, headers: Headers) -> bool:
@@ -83,7 +103,8 @@ class Guard:
         """Moves the token from the address into a cookie."""
         query = parse_qsl(scope["query_string"].decode("latin-1"))
         rest = urlencode([(key, value) for key, value in query if key != "token"])
-        response = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303, HEADERS)
+        path = "/" + scope["path"].lstrip("/\\")  # two slashes would begin another host's address
+        response = RedirectResponse(path + (f"?{rest}" if rest else ""), 303, HEADERS)
         response.set_cookie(self._cookie(scope), self._token, httponly=True, samesite="lax")
         await response(scope, receive, send)
 

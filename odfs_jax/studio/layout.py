@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from nicegui import ui
+from nicegui import Client, ui
 
 from odfs_jax.studio.workspace import StudioWorkspace
 
@@ -38,6 +38,11 @@ def page(workspace: StudioWorkspace, path: str) -> Iterator[None]:
         button = ui.button(icon="contrast").props('flat round dense aria-label="dark or light"')
         button.on("click", js_handler="() => studio.toggleDark()")
     yield
+
+
+def count_pages() -> int:
+    """How many pages browsers have open, or had a minute ago."""
+    return len(Client.instances)
 
 
 def script(name: str, **data: Any) -> None:

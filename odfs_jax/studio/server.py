@@ -9,12 +9,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from odfs_jax.data import foreign
 from odfs_jax.errors import UserError
 from odfs_jax.studio.workspace import StudioWorkspace
 
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 1 << 20  # bytes of a message of a web socket
+MAX_CONNECTIONS = 500  # at once, of all browsers; further ones are told to come again
+TOKEN_VARIABLE = "ODFS_STUDIO_TOKEN"
+MAX_TOKEN = 4096  # bytes of a file with a token
 
 
 def studio(config: DictConfig) -> None:
@@ -34,18 +38,38 @@ def serve(config: dict[str, Any], page: str) -> None:
 
         from odfs_jax.studio.app import build
         from odfs_jax.studio.guard import Guard, is_local
+        from odfs_jax.studio.layout import PAGES, count_pages
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed; run: pip install '.[studio]'") from error
-    host, token = config["server"]["host"], config["server"]["token"]
+    host, token = config["server"]["host"], find_token(config["server"])
     if token is None and not is_local(host):
         token = secrets.token_urlsafe(24)
     listening = _listen(host, config["server"]["port"])
-    app = Guard(build(workspace, config), host, token)
+    app = Guard(build(workspace, config), host, token, PAGES.keys() | {"/"}, count_pages)
     shown, port = f"[{host}]" if ":" in host else host, listening.getsockname()[1]
     query = f"{'&' if '?' in page else '?'}token={token}" if token else ""
     log.info("studio: http://%s:%d%s%s", shown, port, page, query)
-    settings = uvicorn.Config(app, log_level="warning", ws_max_size=MAX_MESSAGE)
+    settings = uvicorn.Config(
+        app, log_level="warning", ws_max_size=MAX_MESSAGE, limit_concurrency=MAX_CONNECTIONS
+    )
     uvicorn.Server(settings).run(sockets=[listening])
+
+
+def find_token(server: dict[str, Any]) -> str | None:
+    """The token of the settings `server`, or of the environment; None: there is none.
+
+    Every user of a machine sees the command lines of all, but not files and environments.
+    """
+    if server["token"] is not None:
+        return server["token"]
+    if server["token_file"] is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    token = (
+        foreign.read_secret(Path(server["token_file"]), MAX_TOKEN).decode(errors="replace").strip()
+    )
+    if not token:
+        raise UserError(f"server.token_file={server['token_file']}: empty")
+    return token
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -12,7 +12,7 @@ import pytest
 from studios import started
 
 from odfs_jax.errors import UserError
-from odfs_jax.studio import guard
+from odfs_jax.studio import guard, server
 from odfs_jax.studio.guard import Guard, is_local
 from odfs_jax.studio.workspace import StudioWorkspace
 
@@ -30,9 +30,9 @@ def studio(tmp_path_factory, place_actors):
 def ask(studio, path, body=None, **headers):
     """(status, text) of an answer."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"} | {
-        k.replace("_", "-"): v for k, v in headers.items()
-    }
+    own = {"Content-Type": "application/json", "Origin": studio.url}
+    headers = own | {k.replace("_", "-"): v for k, v in headers.items()}
+    headers = {k: v for k, v in headers.items() if v is not None}
     request = urllib.request.Request(studio.url + path, data, headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -47,6 +47,21 @@ def test_own_pages_pass(studio):
     assert ask(studio, "/api/faces/src", Origin=own, Sec_Fetch_Site="same-origin")[0] == 200
     assert ask(studio, "/faces", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate",
                Sec_Fetch_Dest="document")[0] == 200  # a link in a mail  # fmt: skip
+
+
+def test_changes_must_come_from_a_page_of_the_studio(studio):
+    """A body is no sign: some requests need none."""
+    for path, body in (
+        ("/api/convert/stop", b""),
+        ("/api/faces/trash", {"side": "src", "names": []}),
+    ):
+        status, text = ask(studio, path, body, Origin=None)
+        assert (status, text[:9]) == (403, "no Origin")
+        assert ask(studio, path, body)[0] == 200
+        assert ask(studio, path, body, Origin=None, Sec_Fetch_Site="same-origin")[0] == 200
+        assert ask(studio, path, body, Origin=None, Sec_Fetch_Site="none")[0] == 403
+    for sign in ("", "Origin: http://evil.example\r\n"):
+        assert b" 403 " in web_socket(studio, sign)
 
 
 @pytest.mark.parametrize(
@@ -68,16 +83,17 @@ def test_foreign_pages_are_refused(studio, headers):
     assert (studio.workspace / "src/aligned/00000_0.png").exists()
 
 
-def test_a_foreign_web_socket_is_refused(studio):
+def web_socket(studio, header):
+    """The first line of the answer to a handshake with `header`."""
     parts = urlsplit(studio.url)
     with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
         connection.sendall(
             b"GET /_nicegui_ws/socket.io/?EIO=4&transport=websocket HTTP/1.1\r\n"
-            + f"Host: {parts.netloc}\r\nOrigin: http://evil.example\r\n".encode()
+            + f"Host: {parts.netloc}\r\n{header}".encode()
             + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
             + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
-        assert b" 403 " in connection.recv(4096).split(b"\r\n")[0]
+        return connection.recv(4096).split(b"\r\n")[0]
 
 
 TRAVERSALS = (
@@ -133,7 +149,8 @@ def test_points_that_coincide_write_nothing(studio):
 def test_a_large_body_is_refused(studio):
     """By its length, before any of it is read."""
     parts = urlsplit(studio.url)
-    head = f"POST /api/faces/trash HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: "
+    head = f"POST /api/faces/trash HTTP/1.1\r\nHost: {parts.netloc}\r\nOrigin: {studio.url}\r\n"
+    head += "Content-Length: "
     with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
         connection.sendall(f"{head}{guard.MAX_BODY + 1}\r\n\r\n".encode())
         assert b" 413 " in connection.recv(4096).split(b"\r\n")[0]
@@ -167,7 +184,8 @@ def answer(app_guard, headers=(), body=(), method="GET", query=b"", path="/"):
 
     scope = {"type": "http", "method": method, "path": path, "query_string": query}
     scope["server"] = ("127.0.0.1", 8080)
-    scope["headers"] = [(b"host", b"127.0.0.1:8080"), *headers]
+    own = [(b"host", b"127.0.0.1:8080"), (b"origin", b"http://127.0.0.1:8080")]
+    scope["headers"] = [*own, *headers]
     with ThreadPoolExecutor(1) as thread:  # this one may have Playwright's loop
         thread.submit(asyncio.run, app_guard(scope, receive, send)).result()
     return sent[0]["status"], dict(sent[0]["headers"])
@@ -194,11 +212,40 @@ def test_a_token_is_asked_for_and_kept_in_a_cookie():
     assert answer(app, query=b"token=wrong")[0] == 403
     status, headers = answer(app, query=b"token=right&side=dst", path="/extract")
     assert (status, headers[b"location"]) == (303, b"/extract?side=dst")
+    for path in ("//evil.example/", "/\\evil.example", "///evil.example", "\\\\evil.example"):
+        status, elsewhere = answer(app, query=b"token=right", path=path)
+        assert status == 303 and elsewhere[b"location"].startswith(b"/evil.example")
     cookie = headers[b"set-cookie"]
     assert b"HttpOnly" in cookie and b"samesite=lax" in cookie.lower()
     assert answer(app, [(b"cookie", cookie.split(b";")[0])])[0] == 200
     assert answer(app, [(b"cookie", b"odfs_studio_8080=wrong")])[0] == 403
     assert answer(app, [(b"cookie", b"\xff=;;=")])[0] == 403
+
+
+def test_open_pages_are_counted():
+    opened = [guard.MAX_PAGES - 1]
+    app = Guard(reads_all, "127.0.0.1", None, ("/faces",), lambda: opened[0])
+    assert answer(app, path="/faces")[0] == 200
+    opened[0] += 1
+    assert answer(app, path="/faces")[0] == 503 and answer(app, path="/api/faces")[0] == 200
+
+
+def test_a_token_from_a_file_or_the_environment(tmp_path, monkeypatch):
+    nowhere = {"token": None, "token_file": None}
+    monkeypatch.delenv(server.TOKEN_VARIABLE, raising=False)
+    assert server.find_token(nowhere) is None
+    monkeypatch.setenv(server.TOKEN_VARIABLE, "from the environment")
+    assert server.find_token(nowhere) == "from the environment"
+    file = tmp_path / "token"
+    file.write_text("from a file\n")
+    with pytest.raises(UserError, match="other users can read this secret"):
+        server.find_token(nowhere | {"token_file": str(file)})
+    file.chmod(0o600)
+    assert server.find_token(nowhere | {"token_file": str(file)}) == "from a file"
+    assert server.find_token({"token": "given", "token_file": str(file)}) == "given"
+    file.write_text("\n")
+    with pytest.raises(UserError, match="empty"):
+        server.find_token(nowhere | {"token_file": str(file)})
 
 
 def test_what_pages_may_load_is_said():
