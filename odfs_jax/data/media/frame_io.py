@@ -5,11 +5,13 @@ with open_frames(path) as source, open_writer(result, source, output, marking) a
         writer.write(dataclasses.replace(frame, image=changed(frame.image)))
 
 A clip keeps its times, size, pixel shape, color tags, chroma layout, bit depth (as far as the
-encoder has them) and all its sound. Faces are swapped in 8-bit RGB; pixels that are left alone keep
+encoder has them), all its sound, chapters, time code, and the subtitles that the container takes;
+a start later than 0 is taken away. Faces are swapped in 8-bit RGB; pixels that are left alone keep
 the samples of the source, bit for bit where the encoder is lossless. A rotated clip comes out
-upright. Not kept: subtitles, timecode and other data tracks, chapters, HDR side data.
+upright. Not kept: other data tracks, HDR side data, fields (interlaced becomes progressive).
 """
 
+import contextlib
 import dataclasses
 import re
 from collections import OrderedDict
@@ -23,6 +25,7 @@ import av
 
 from odfs_jax.config import OutputConfig
 from odfs_jax.data.media import picture_folder
+from odfs_jax.data.media.container import decode_leniently, open_clip, picture_stream
 from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
 from odfs_jax.data.media.marking import FOLDER_SEALS, Marking
 from odfs_jax.data.media.video_reader import ClipSource, Orientation, clip_comment
@@ -127,13 +130,11 @@ class FrameReader:
 
 def _packet_times(path: Path) -> list[int | None]:
     """The times of all pictures, in presentation order; nothing is decoded."""
-    with av.open(str(path)) as container:
-        stream = container.streams.best("video")
-        times = [
-            packet.pts
-            for packet in container.demux(stream)
-            if packet.size and not packet.is_discard
-        ]
+    times = []
+    with open_clip(path) as container, contextlib.suppress(av.FFmpegError):  # what there is, counts
+        for packet in container.demux(picture_stream(container, path)):
+            if packet.size and not packet.is_discard:
+                times.append(packet.pts)
     return sorted(times, key=lambda time: -1 if time is None else time)
 
 
@@ -144,12 +145,13 @@ def _is_increasing(times: list[int]) -> bool:
 def _decode_from(path: Path, times: list[int], number: int, color: ColorTags) -> Iterator[Frame]:
     """The frames from `number` on."""
     numbers = {time: index for index, time in enumerate(times)}
-    with av.open(str(path)) as container:
-        stream = container.streams.best("video")
+    with open_clip(path) as container:
+        stream = picture_stream(container, path)
         stream.thread_type = "AUTO"
-        container.seek(times[number], stream=stream, backward=True)
+        with contextlib.suppress(av.FFmpegError):  # else it is decoded from the beginning
+            container.seek(times[number], stream=stream, backward=True)
         orientation = None
-        for picture in container.decode(stream):
+        for picture in decode_leniently(container, stream):
             if orientation is None:
                 orientation = Orientation(picture, path)
             index = numbers.get(picture.pts)

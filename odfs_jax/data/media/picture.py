@@ -29,6 +29,7 @@ DECODING = Budget(MAX_PIXELS)  # pixels that all threads decode at once
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "TGA", "AVIF", "JPEG2000")
 FORMATS += ("PPM",)
 JPEGS = ("JPEG", "MPO")  # what Pillow calls them; MPO: several in a file, of which the first counts
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 ORIENTATION, COMPRESSION, BITS, EXTRA = 274, 259, 258, 338  # tags of TIFF and EXIF
 STRIPS, STRIP_SIZES, TILES, TILE_SIZES = 273, 279, 324, 325
 DEFLATED = (8, 32946)  # TIFF's compression with zlib, two numbers for it
@@ -67,6 +68,16 @@ def read(path: Path) -> Picture:
             raise ValueError("not a picture that can be read") from error
     except Exception as error:
         raise BadFileError(path, " ".join(str(error).split()) or type(error).__name__) from error
+
+
+def size(path: Path) -> tuple[int, int] | None:
+    """(width, height) of the picture at `path`, upright, from its header; None: not readable."""
+    try:
+        with foreign.open_regular(path) as file, Image.open(file, formats=FORMATS) as header:
+            turned = header.getexif().get(ORIENTATION, 1) in SIDEWAYS
+            return header.size[::-1] if turned else header.size
+    except Exception:  # as in `read`, which says what is wrong
+        return None
 
 
 def _decoded(header: Image.Image, content: bytes) -> np.ndarray:
@@ -162,7 +173,7 @@ def _scan_end(content: bytes, position: int) -> int:
 
 def upright(image: np.ndarray, orientation: object) -> np.ndarray:
     """`image` [H, W, C], stored with EXIF's `orientation` (1 to 8, else as 1), turned upright."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in SIDEWAYS:
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         image = image[::-1]

@@ -129,6 +129,8 @@ def picture_writer(
     """
     if output.pictures not in SUFFIXES:
         raise UserError(f"output.pictures={output.pictures}: expected {' or '.join(SUFFIXES)}")
+    if source.is_folder:
+        _refuse_same_names(image_files(source.path))
     partial = path.with_name(path.name + PARTIAL)
     _prepare(partial, settings)
     try:
@@ -137,6 +139,18 @@ def picture_writer(
         if not image_files(partial):  # nothing to resume
             shutil.rmtree(partial)
     _finish(partial, path, marking)
+
+
+def _refuse_same_names(files: list[Path]) -> None:
+    """Raises UserError for a.jpg beside a.png: both would be written as a.png."""
+    owners: dict[str, Path] = {}
+    for file in files:
+        other = owners.setdefault(file.stem, file)
+        if other is not file:
+            raise UserError(
+                f"{file}: beside {other.name} a second picture would be written as {file.stem}; "
+                "rename one"
+            )
 
 
 class PictureWriter(FrameWriter):
@@ -154,7 +168,6 @@ class PictureWriter(FrameWriter):
         self._suffix, self._alpha = SUFFIXES[output.pictures], output.alpha and not is_mask
         self._color = source.clip.color if source.clip else yuv.ColorTags()
         self._earlier = {file.name for file in image_files(folder)}
-        self._owners: dict[str, str] = {}  # by name, to notice two pictures with the same one
 
     def has(self, frame: Frame) -> bool:
         return self._name(frame) in self._earlier
@@ -170,10 +183,7 @@ class PictureWriter(FrameWriter):
 
     def _name(self, frame: Frame) -> str:
         stem = Path(frame.file).stem
-        name = (stem if frame.pts is None else f"{stem}_{frame.index:06d}") + self._suffix
-        if self._owners.setdefault(name, frame.file) != frame.file:
-            raise UserError(f"{frame.file}: a second picture would be written as {name}; rename it")
-        return name
+        return (stem if frame.pts is None else f"{stem}_{frame.index:06d}") + self._suffix
 
     def _png(self, frame: Frame) -> bytes:
         image = frame.cutout() if self._alpha else frame.image

@@ -1,6 +1,8 @@
 """Reading a clip: decoded on several threads, upright, RGB, with the stream's own times."""
 
 import dataclasses
+import logging
+import math
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -13,10 +15,13 @@ import av
 import numpy as np
 
 from odfs_jax.data.media import yuv
+from odfs_jax.data.media.container import open_clip, picture_stream
 from odfs_jax.data.media.frames import ClipFormat, Frame, FrameSource
 from odfs_jax.data.media.yuv import tags_of, to_rgb
 from odfs_jax.data.parallel import cores, parallel_map, prefetch
 from odfs_jax.errors import BadFileError, UserError
+
+log = logging.getLogger(__name__)
 
 AHEAD = 4  # decoded pictures that wait to become RGB
 CONVERSIONS = 4  # to RGB at once, where there are as many cores
@@ -43,9 +48,10 @@ class ClipSource(FrameSource):
         self._plates = plates
         self.bad: list[BadFileError] = []
         self._damage: Counter[str] = Counter()
-        self._container = _open(path)
+        self._is_interlaced = False
+        self._container = open_clip(path)
         try:
-            self._stream = _picture_stream(self._container, path)
+            self._stream = picture_stream(self._container, path)
             self._decoded = self._decode()
             first = next(self._decoded, None)
             if first is None:
@@ -68,6 +74,7 @@ class ClipSource(FrameSource):
             pixel_aspect=self._orientation.pixel_aspect(stream.sample_aspect_ratio),
             pixel_format=first.format.name,
             color=tags_of(first),
+            start=_common_start(self._container, stream, first),
         )
 
     def __iter__(self) -> Iterator[Frame]:
@@ -94,6 +101,13 @@ class ClipSource(FrameSource):
                 pts = 0 if last is None else last + step
                 self._damage["frames without a usable time stamp"] += 1
             last = pts
+            if picture.interlaced_frame and not self._is_interlaced:
+                self._is_interlaced = True
+                log.warning(
+                    "%s: interlaced (from frame %d on); whole frames are searched and swapped, and "
+                    "a result is progressive; deinterlace it first, with ffmpeg -vf bwdif say",
+                    self.path, index,
+                )  # fmt: skip
             if picture.is_corrupt:
                 self._damage["damaged frames"] += 1
             if self._is_skipped(self.path.name, index):
@@ -150,10 +164,10 @@ class ClipSource(FrameSource):
 def clip_comment(path: Path) -> str:
     """The comment in the metadata of the clip at `path`; empty when it has none or is no clip."""
     try:
-        with av.open(str(path)) as container:
+        with open_clip(path) as container:
             tags = {key.lower(): value for key, value in container.metadata.items()}
             return tags.get("comment", "")
-    except (av.FFmpegError, OSError):
+    except BadFileError:
         return ""
 
 
@@ -196,19 +210,23 @@ class Orientation:
         return np.ascontiguousarray(image[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1])
 
 
-def _open(path: Path) -> av.container.InputContainer:
-    try:
-        return av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{path}: not a video that can be read ({error.strerror})") from error
+def _common_start(
+    container: av.container.InputContainer, stream: av.VideoStream, first: av.VideoFrame
+) -> Fraction:
+    """The time in seconds at which picture and sound of a clip begin, the earlier of both.
 
-
-def _picture_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    stream = container.streams.best("video")
-    cover = av.stream.Disposition.attached_pic
-    if stream is None or stream.codec_context is None or stream.disposition & cover:
-        raise UserError(f"{path}: no video stream in this file")
-    return stream
+    A broadcast begins at the time of day, a part of a longer film at its place. It is rounded down
+    to a multiple of the time bases of all that is copied, so that it can be taken away exactly.
+    """
+    copied = [stream, *container.streams.audio, *container.streams.subtitles]
+    bases = [each.time_base for each in copied if each.time_base]
+    timed = [stream, *container.streams.audio]
+    starts = [s.start_time * s.time_base for s in timed if s.start_time is not None and s.time_base]
+    if first.pts is None or not starts:
+        return Fraction(0)
+    whole = math.lcm(*(base.denominator for base in bases))
+    step = Fraction(math.lcm(*(int(base * whole) for base in bases)), whole)
+    return max(Fraction(0), min(*starts, first.pts * stream.time_base) // step * step)
 
 
 def _frames_by_duration(

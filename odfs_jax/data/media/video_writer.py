@@ -1,11 +1,13 @@
 """Writing a clip with the times, tags and sound of another; which encoders there are."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.codec.context import Flags
@@ -13,10 +15,12 @@ from av.video.frame import PictureType
 
 from odfs_jax.config import OutputConfig
 from odfs_jax.data import atomic
-from odfs_jax.data.media import xmp, yuv
+from odfs_jax.data.media import picture, xmp, yuv
+from odfs_jax.data.media.container import open_clip
 from odfs_jax.data.media.frames import ClipFormat, Frame, FrameSource, FrameWriter
 from odfs_jax.data.media.marking import SIDECAR, Marking
-from odfs_jax.errors import UserError
+from odfs_jax.data.workspace import image_files
+from odfs_jax.errors import UserError, printable
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +29,7 @@ X26X = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"
 X26X += ("veryslow", "placebo")
 PRORES = ("proxy", "lt", "standard", "hq", "4444", "4444xq")
 SUBSAMPLED = PRORES[:4]  # the profiles that are 4:2:2
+CHAPTERS = "SubtitleHandler"  # what libav calls the track of chapters in QuickTime
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,12 @@ def clip_writer(
 ) -> Iterator[FrameWriter]:
     """A writer of `path`, which appears only when the block ends without an exception.
 
-    A mask has no sound. Raises UserError before anything is encoded when the encoder, its settings,
-    the container or the sound do not go together.
+    A mask has its picture alone. Raises UserError before anything is encoded when the encoder, its
+    settings, the container or the sound do not go together.
     """
     clip = source.clip or _clip_of_pictures(output.fps)
+    if source.is_folder:
+        _refuse_second_size(source)
     for left in sorted(path.parent.glob(f".{path.stem}-*.partial{path.suffix}")):
         log.warning("%s: left by a run that was stopped, unless one is under way", left)
     sidecar = path.with_name(path.name + SIDECAR)
@@ -80,9 +87,9 @@ def clip_writer(
             if marking.comment:
                 container.metadata["comment"] = marking.comment
             stream = _add_video(container, path, source, clip, output)
-            with _Sound(None if is_mask else source, container, path) as sound:
+            with _Copies(None if is_mask else source, container, stream, path) as copies:
                 _start(stream, output)
-                writer = ClipWriter(stream, sound, clip, output.alpha)
+                writer = ClipWriter(stream, copies, clip, output.alpha)
                 yield writer
                 writer.finish()
         if marking.xmp and path.suffix.lower() in QUICKTIME:
@@ -94,12 +101,13 @@ def clip_writer(
 
 
 class ClipWriter(FrameWriter):
-    """Encodes frames and muxes them with the sound up to the same time."""
+    """Encodes frames and muxes them with the copied streams up to the same time."""
 
     def __init__(
-        self, stream: av.VideoStream, sound: "_Sound", clip: ClipFormat, alpha: bool
+        self, stream: av.VideoStream, copies: "_Copies", clip: ClipFormat, alpha: bool
     ) -> None:
-        self._stream, self._sound, self._clip, self._alpha = stream, sound, clip, alpha
+        self._stream, self._copies, self._clip, self._alpha = stream, copies, clip, alpha
+        self._shift = int(clip.start / clip.time_base)
         self._color = yuv.output_tags(clip.color, stream.pix_fmt)
         self._target = yuv.TargetFormat(stream.pix_fmt, clip.color, self._color)
 
@@ -112,15 +120,15 @@ class ClipWriter(FrameWriter):
             )
         picture = self._picture(frame)
         picture.pict_type = PictureType.NONE  # the encoder decides, not the source
-        picture.pts = frame.index if frame.pts is None else frame.pts
+        picture.pts = frame.index if frame.pts is None else frame.pts - self._shift
         picture.duration = frame.duration or 0
         picture.time_base = self._clip.time_base
         self._mux(self._stream.encode(picture))
 
     def finish(self) -> None:
-        """Writes what the encoder still holds and the rest of the sound."""
+        """Writes what the encoder still holds and the rest of the copied streams."""
         self._mux(self._stream.encode(None))
-        self._sound.copy_until(None)
+        self._copies.copy_until(None)
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         if self._alpha:
@@ -131,26 +139,35 @@ class ClipWriter(FrameWriter):
 
     def _mux(self, packets: list[av.Packet]) -> None:
         for packet in packets:
-            self._sound.copy_until(packet.dts * packet.time_base)
+            self._copies.copy_until(packet.dts * packet.time_base)
             self._stream.container.mux(packet)
 
 
-class _Sound:
-    """The sound packets of a clip, copied unchanged in step with the video."""
+class _Copies:
+    """What a clip has beside its picture, as far as the result's container takes it.
+
+    Sound and subtitles are copied unchanged, packet by packet, in step with the video; chapters and
+    the time code of the start as well. Of everything else one line says that it is left out.
+    """
 
     def __init__(
-        self, source: FrameSource | None, container: av.container.OutputContainer, path: Path
+        self,
+        source: FrameSource | None,
+        container: av.container.OutputContainer,
+        video: av.VideoStream,
+        path: Path,
     ) -> None:
-        self._container = container
-        is_silent = source is None or source.is_folder
-        self._input = None if is_silent else av.open(str(source.path))
-        streams = () if self._input is None else self._input.streams.audio
-        try:
-            self._copies = {s.index: _copy_stream(s, container, path) for s in streams}
-        except UserError:
-            self._close()
-            raise
-        self._packets = self._read(streams) if streams else iter(())
+        self._container, self._copies = container, {}
+        self._input = None if source is None or source.is_folder else open_clip(source.path)
+        self._packets: Iterator[av.Packet] = iter(())
+        if self._input is not None:
+            try:
+                self._start = source.clip.start
+                self._add_streams(video, path)
+            except BaseException:
+                self._close()
+                raise
+            self._packets = self._read([self._input.streams[index] for index in self._copies])
         self._waiting = next(self._packets, None)
 
     def copy_until(self, seconds: Fraction | None) -> None:
@@ -162,15 +179,44 @@ class _Sound:
             self._container.mux(packet)
             self._waiting = next(self._packets, None)
 
-    def _read(self, streams: tuple[av.AudioStream, ...]) -> Iterator[av.Packet]:
+    def _add_streams(self, video: av.VideoStream, path: Path) -> None:
+        picture, chapters = self._input.streams.best("video"), self._input.chapters()
+        left_out = Counter()
+        for stream in self._input.streams:
+            if stream.type == "audio":
+                self._copies[stream.index] = _copy_sound(stream, self._container, path)
+            elif stream.type == "subtitle":
+                copy = _copy_stream(stream, self._container)
+                if copy is None:
+                    left_out[f"{_codec(stream)} subtitles, which {path.suffix} does not hold"] += 1
+                else:
+                    self._copies[stream.index] = copy
+            elif stream.index != picture.index and "timecode" not in stream.metadata:
+                is_chapters = chapters and stream.metadata.get("handler_name") == CHAPTERS
+                if not is_chapters:
+                    left_out[stream.type if stream.type != "data" else _data_name(stream)] += 1
+        for tags in (self._input.metadata, *(s.metadata for s in self._input.streams)):
+            if "timecode" in tags:
+                video.metadata["timecode"] = tags["timecode"]
+        self._container.set_chapters([_earlier(chapter, self._start) for chapter in chapters])
+        if left_out:
+            what = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+            log.warning("%s: not in the result: %s", self._input.name.removeprefix("file:"), what)
+
+    def _read(self, streams: list[av.stream.Stream]) -> Iterator[av.Packet]:
+        if not streams:
+            return
         try:
             for packet in self._input.demux(*streams):
                 if packet.dts is not None:
+                    shift = int(self._start / packet.time_base)
+                    packet.dts -= shift
+                    packet.pts = packet.dts if packet.pts is None else packet.pts - shift
                     yield packet
         except av.FFmpegError as error:
             log.warning("%s: the sound ends early (%s)", self._input.name, error.strerror)
 
-    def __enter__(self) -> "_Sound":
+    def __enter__(self) -> "_Copies":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -181,19 +227,60 @@ class _Sound:
             self._input.close()
 
 
-def _copy_stream(
+def _copy_sound(
     stream: av.AudioStream, container: av.container.OutputContainer, path: Path
 ) -> av.AudioStream:
+    copy = _copy_stream(stream, container)
+    if copy is None:
+        raise UserError(
+            f"{path}: a {path.suffix} file cannot hold the clip's sound ({_codec(stream)}); "
+            "set output.path to .mkv or .mov"
+        )
+    if _codec(stream).startswith("pcm_") and path.suffix.lower() in (".mp4", ".m4v"):
+        log.warning(
+            "%s: few players play this sound (%s) from a %s file; .mov or .mkv is safer",
+            path, _codec(stream), path.suffix,
+        )  # fmt: skip
+    return copy
+
+
+def _copy_stream(
+    stream: av.stream.Stream, container: av.container.OutputContainer
+) -> av.stream.Stream | None:
+    """A stream of `container` for the packets of `stream`; None when it cannot hold them."""
     try:
         copy = container.add_stream_from_template(stream)
-    except ValueError as error:
-        codec = stream.codec_context.name if stream.codec_context else "unknown"
-        raise UserError(
-            f"{path}: a {path.suffix} file cannot hold the clip's sound ({codec}); "
-            "set output.path to .mkv or .mov"
-        ) from error
+    except (ValueError, av.FFmpegError):
+        return None
     copy.metadata.update(stream.metadata)
+    copy.disposition = int(stream.disposition)
     return copy
+
+
+def _codec(stream: av.stream.Stream) -> str:
+    return stream.codec_context.name if stream.codec_context else "unknown"
+
+
+def _data_name(stream: av.stream.Stream) -> str:
+    return f"data stream ({printable(stream.metadata.get('handler_name') or _codec(stream))[:40]})"
+
+
+def _earlier(chapter: dict[str, Any], start: Fraction) -> dict[str, Any]:
+    shift = round(start / chapter["time_base"])
+    times = {key: max(0, chapter[key] - shift) for key in ("start", "end")}
+    return chapter | times
+
+
+def _refuse_second_size(source: FrameSource) -> None:
+    """Raises UserError when the headers of the pictures of a folder tell of more than one size."""
+    first = source.width, source.height
+    for file in image_files(source.path):
+        size = picture.size(file)
+        if size not in (first, None):
+            raise UserError(
+                f"{file}: {size[0]}x{size[1]} pixels among pictures of {first[0]}x{first[1]}; "
+                "several sizes need a folder as output"
+            )
 
 
 def _find_encoder(output: OutputConfig) -> tuple[EncoderSpec, av.Codec]:
@@ -225,8 +312,8 @@ def _pixel_format(
 ) -> str:
     """The pixel format of the result: `output.pixel_format`, or the nearest to `source`.
 
-    `source` is None for pictures, which become 4:2:0, or 8-bit RGB for a lossless encoder. Raises
-    UserError.
+    `source` is None for pictures. They, and clips of RGB (GIF, screen captures), become 4:2:0,
+    which all players play, or RGB for a lossless encoder. Raises UserError.
     """
     formats = [f.name for f in codec.video_formats or ()]
     chosen = output.pixel_format
@@ -237,8 +324,8 @@ def _pixel_format(
                 f"output.pixel_format={chosen}: {output.codec} has: {', '.join(usable) or 'none'}"
             )
         return chosen
-    if source is None:
-        source = "rgb24" if yuv.only_lossless(codec) else "yuv420p"
+    if source is None or (yuv.is_rgb(source) and not yuv.only_lossless(codec)):
+        source = "rgb24" if yuv.only_lossless(codec) else yuv.subsampled(source)
     if codec.name == ENCODERS["prores"].codec and not output.alpha:
         is_full = yuv.full_chroma(source) if output.preset is None else False
         is_full = is_full or output.preset in PRORES[4:]
@@ -276,6 +363,12 @@ def _add_video(
     encoder, codec = _find_encoder(output)
     size = source.width, source.height
     layout = _pixel_format(codec, output, clip.pixel_format, *size)
+    if output.pixel_format is None and (size[0] % 2 or size[1] % 2) and yuv.full_chroma(layout):
+        log.warning(
+            "%s: %dx%d pixels are written as %s, for 4:2:0 would lose a row; few players play "
+            "that, so better crop the input to even numbers",
+            path, *size, layout,
+        )  # fmt: skip
     options = _encoder_options(encoder, output, layout)
     try:
         stream = container.add_stream(encoder.codec, rate=clip.rate, options=options)

@@ -270,6 +270,16 @@ def only_lossless(codec: av.Codec) -> bool:
     return codec.lossless and not codec.lossy
 
 
+def is_rgb(name: str) -> bool:
+    """True for a pixel format of RGB or of a palette of it."""
+    return av.VideoFormat(name).is_rgb or name == "pal8"
+
+
+def subsampled(source: str | None) -> str:
+    """4:2:0 of the depth of the pixel format `source`, or of 8 bits."""
+    return "yuv420p10le" if source is not None and _depth(source) > 8 else "yuv420p"
+
+
 def has_alpha(name: str) -> bool:
     """True for a pixel format with transparency."""
     return any(part.is_alpha for part in av.VideoFormat(name).components)
