@@ -1,7 +1,8 @@
-"""Two clips in, a swapped clip and its score out: python scripts/demo.py [KEY=VALUE ...]
+"""Two clips in, a swapped clip and its score out: python scripts/demo.py [pair=...] [KEY=VALUE ...]
 
 Runs the commands as a user would, in `workspace=` (workspace/demo), the other settings going to
 `train.py experiment=demo`; the last scores the result against the truth, which no other sees.
+`pair=chi_dele` takes the harder pair of clips, and works in workspace/chi_dele.
 """
 
 import json
@@ -18,22 +19,30 @@ from odfs_jax.data import atomic
 from odfs_jax.evaluation.evaluate import summary
 
 ROOT = Path(__file__).resolve().parent.parent
-ASSETS = ROOT / "assets" / "demo"
-WORKSPACE = "workspace=workspace/demo"
+PAIRS = ("demo", "chi_dele")  # folders of assets/
 
 
 def main() -> None:
-    settings = [WORKSPACE, *sys.argv[1:]]
-    workspace = [s for s in settings if s.startswith("workspace=")][-1]
-    training = [s for s in sys.argv[1:] if not s.startswith("workspace=")]
+    pair, workspace, training = PAIRS[0], None, []
+    for setting in sys.argv[1:]:
+        key, _, value = setting.partition("=")
+        if key == "pair":
+            pair = value
+        elif key == "workspace":
+            workspace = setting
+        else:
+            training.append(setting)
+    if pair not in PAIRS:
+        sys.exit(f"pair={pair}: expected one of {', '.join(PAIRS)}")
+    assets, workspace = ROOT / "assets" / pair, workspace or f"workspace=workspace/{pair}"
     folder = Path(workspace.removeprefix("workspace="))
-    _place_clips(folder)
+    _place_clips(assets, folder)
     seconds = {
         "extract": _run("extract.py", workspace, "data=src_dst", "overwrite=true"),
         "train": _run("train.py", workspace, "experiment=demo", *training),
         "convert": _run("convert.py", workspace, "data=dst", "name=demo"),
     }
-    _run("scripts/evaluate.py", workspace, "data=dst", f"truth={ASSETS}")
+    _run("scripts/evaluate.py", workspace, "data=dst", f"truth={assets}")
     report = json.loads((folder / "result_evaluation.json").read_text())
     report |= {"seconds": seconds, "cores": os.cpu_count(), "jax": jax.__version__}
     report |= {"device": jax.devices()[0].device_kind, "settings": training}
@@ -47,11 +56,11 @@ def main() -> None:
     sys.stdout.write(f"\n{run}")
 
 
-def _place_clips(folder: Path) -> None:
+def _place_clips(assets: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("src.mp4", "dst.mp4"):
         if not (folder / name).exists():
-            shutil.copy(ASSETS / name, folder / name)
+            shutil.copy(assets / name, folder / name)
 
 
 def _run(script: str, *settings: str) -> float:
