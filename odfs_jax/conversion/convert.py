@@ -186,7 +186,8 @@ def choose_colors(
         own = [source for source in sources if shot.start <= source.frame < end]
         difference = compare_skins(swapper, clip, own) if own else None
         color = difference.transfer() if difference else "none"
-        chosen.append(Shot(shot.start, OmegaConf.merge(shot.merge, {"color": color})))
+        merge = OmegaConf.merge(shot.merge, {"color": color})
+        chosen.append(Shot(shot.start, merge, OmegaConf.to_yaml(merge)))
         where = f"from frame {shot.start} on, " if len(shots) > 1 else ""
         reasons.append(f"{where}merge.color={color}: {difference or 'no face to compare'}")
     return chosen, reasons
