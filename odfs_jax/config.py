@@ -226,6 +226,8 @@ class TrainConfig:
     batch_size: Any = MISSING
     steps_per_dispatch: int = MISSING
     save_minutes: float = MISSING
+    on_nan: str = MISSING
+    nan_tries: int = within(1, 100, MISSING)
     log_every: int = MISSING
     preview_every: int = MISSING
     preview: str = MISSING

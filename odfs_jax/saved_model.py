@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from omegaconf import OmegaConf
@@ -131,7 +132,32 @@ def restore_state(checkpoint: Path, like: dict) -> dict:
         found = ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(folder, args=args)
     except Exception as error:  # orbax and tensorstore raise many kinds
         raise damaged(checkpoint, error) from error
+    lost = first_not_finite(found)
+    if lost is not None:
+        raise damaged(checkpoint, ValueError(f"{lost} holds numbers that are not finite"))
     return found if named else _with_names(found)
+
+
+def first_not_finite(tree: Any) -> str | None:
+    """The path of the first leaf of `tree` that holds an infinity or NaN; None when none does.
+
+    Computed on the device that the leaves are on; this waits for it.
+    """
+    leaves = [
+        (path, leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    finite = np.asarray(_are_finite([leaf for _, leaf in leaves])) if leaves else np.array([True])
+    if finite.all():
+        return None
+    return jax.tree_util.keystr(leaves[int(finite.argmin())][0], simple=True, separator="/")
+
+
+@jax.jit
+def _are_finite(leaves: list[jax.Array]) -> jax.Array:
+    """bool [n]: which of the n arrays are finite everywhere."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves])
 
 
 def damaged(checkpoint: Path, error: Exception) -> UserError:

@@ -1,62 +1,77 @@
-"""Atomic writes: a reader, or the next run after a crash, never sees a half-written file."""
+"""Atomic writes: a reader, or the next run after a crash, never sees a half-written file.
 
+What is not finished yet has a hidden name with `.partial`, and its writer holds a lock on it. What
+a killed writer left is removed by the next process that writes into the same folder.
+"""
+
+import errno
+import fcntl
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from odfs_jax.errors import UserError
+
+LEFTOVER = re.compile(r"\..*-[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL)  # as `_hidden` makes them
+LONGEST = 200  # bytes of a name that are kept in its hidden one
+UMASK = os.umask(0o077)
+os.umask(UMASK)
+_cleaned: set[Path] = set()  # folders whose leftovers this process has removed
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is synced and renamed to `path`.
 
     On any exception the temporary file is removed and `path` is unchanged. The temporary path has
-    the suffix of `path`, because some writers choose their format by it.
+    the suffix of `path`, because some writers choose their format by it. Without `durable` it is
+    not synced: after a power cut the file may be empty.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem}-", suffix=f".partial{path.suffix}", dir=path.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    _make_ready(path.parent)
+    temporary, handle = _held(lambda: _new_file(path))
     try:
         yield temporary
-        sync(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes 0600
+        if durable:
+            sync(temporary)
+        os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp makes 0600
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yields a new temporary folder; on success it is renamed to `path`.
 
-    An older folder at `path` is deleted once the new one is in place. On any exception the new one
-    is removed and `path` is unchanged.
+    There must be nothing at `path`, or an empty folder. On any exception the new one is removed and
+    `path` is unchanged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{path.name}-", suffix=".partial", dir=path.parent
-    ) as parent:
-        new, old = Path(parent) / "new", Path(parent) / "old"
+    _make_ready(path.parent)
+    parent, handle = _held(lambda: _new_folder(path))
+    try:
+        new = parent / "new"
         new.mkdir()
         yield new
-        if path.exists():
-            os.replace(path, old)
-        os.replace(new, path)
+        os.replace(new, path)  # raises OSError where something is in the way
+    finally:
+        shutil.rmtree(parent)
+        os.close(handle)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
     """Writes `content` to `path` atomically. On OSError (disk full) `path` is unchanged."""
-    with replacing(path) as temporary:
+    with replacing(path, durable) as temporary:
         temporary.write_bytes(content)
 
 
-def write_text(path: Path, content: str) -> None:
+def write_text(path: Path, content: str, durable: bool = True) -> None:
     """Writes `content` to `path` as UTF-8, atomically. On OSError `path` is unchanged."""
-    write_bytes(path, content.encode())
+    write_bytes(path, content.encode(), durable)
 
 
 def sync(path: Path) -> None:
@@ -68,7 +83,73 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def check_writable(path: Path) -> None:
+    """Raises UserError when nothing can be written at `path`, a file or folder there or to come.
+
+    To be called before anything slow begins. Makes nothing.
+    """
+    place = path if path.is_dir() else path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"{path}: {place} is no folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{place}: nothing can be written there ({_why_not(place)})")
+
+
+def _why_not(folder: Path) -> str:
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return os.strerror(errno.EROFS)
+    return os.strerror(errno.EACCES)
+
+
+def _make_ready(folder: Path) -> None:
+    """Makes `folder` if need be; the first time, removes what killed writers left in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder in _cleaned:
+        return
+    _cleaned.add(folder)
+    with os.scandir(folder) as entries:
+        left = [Path(entry.path) for entry in entries if LEFTOVER.fullmatch(entry.name)]
+    for path in left:
+        with suppress(OSError):  # somebody else's, or gone meanwhile
+            _remove_unless_held(path)
+
+
+def _remove_unless_held(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    finally:
+        os.close(handle)
+
+
+def _held(make: Callable[[], Path]) -> tuple[Path, int]:
+    """(what `make` made, open and locked until it is closed or the process ends)."""
+    while True:
+        path = make()
+        handle = os.open(path, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks: there nothing is removed either
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if path.exists():  # else somebody removed it before it was locked
+            return path, handle
+        os.close(handle)
+
+
+def _new_file(path: Path) -> Path:
+    handle, name = tempfile.mkstemp(f".partial{path.suffix}", _hidden(path.stem), path.parent)
+    os.close(handle)
+    return Path(name)
+
+
+def _new_folder(path: Path) -> Path:
+    return Path(tempfile.mkdtemp(".partial", _hidden(path.name), path.parent))
+
+
+def _hidden(name: str) -> str:
+    """How the hidden name of what will be called `name` begins."""
+    return os.fsdecode(b"." + os.fsencode(name)[:LONGEST] + b"-")

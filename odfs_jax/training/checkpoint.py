@@ -14,6 +14,8 @@ import orbax.checkpoint as ocp
 from odfs_jax import saved_model
 from odfs_jax.errors import UserError
 from odfs_jax.runtime import distributed
+from odfs_jax.training.history import History
+from odfs_jax.training.not_finite import NotFiniteError
 from odfs_jax.training.objectives.base import Objective
 from odfs_jax.training.partial import at_step, check_patterns, merge, patterns_of, reset
 from odfs_jax.training.step import NetState, TrainState
@@ -51,17 +53,21 @@ class Checkpoints:
         return self.folder / "checkpoints" / str(self.latest())
 
     def save(
-        self, step: int, state: TrainState, config: dict, metadata: dict, history: list
+        self, step: int, state: TrainState, config: dict, metadata: dict, history: History
     ) -> None:
         """Copies `state` off the device and starts writing it; does nothing when `step` is saved.
 
         `config` is a `TrainConfig`; `metadata` is JSON, what `saved_model.SavedModel` tells beside
-        it; `history` has a row [step, {name: loss}] for each line of the log.
+        it; `history` has the losses up to `step`.
 
-        Raises UserError when this write or the one before it failed; finished checkpoints stay.
+        Raises NotFiniteError, with nothing written, when a number of `state` is an infinity or
+        NaN; UserError when this write or the one before it failed. Finished checkpoints stay.
         """
         if self._manager.latest_step() == step:
             return
+        lost = saved_model.first_not_finite(state)
+        if lost is not None:
+            raise NotFiniteError(step, lost, self.latest(), config)
         try:
             self._manager.save(
                 step,
@@ -69,7 +75,7 @@ class Checkpoints:
                     state=ocp.args.PyTreeSave(distributed.to_global(state)),
                     config=ocp.args.JsonSave(config),
                     metadata=ocp.args.JsonSave(metadata),
-                    history=ocp.args.JsonSave({"rows": list(history)}),  # the run's own grows on
+                    history=ocp.args.JsonSave(history.to_json()),  # a copy: the run's own grows on
                 ),
             )
         except Exception as error:  # orbax and tensorstore raise many kinds
@@ -105,9 +111,12 @@ class Checkpoints:
         """The `TrainConfig` saved with the last checkpoint."""
         return self._read_json("config")
 
-    def history(self) -> list:
-        """The losses saved with the last checkpoint: a row [step, {name: loss}] a log line."""
-        return self._read_json("history")["rows"]
+    def history(self) -> History:
+        """The losses saved with the last checkpoint."""
+        try:
+            return History.from_json(self._read_json("history"))
+        except ValueError as error:
+            raise saved_model.damaged(self.latest_folder, error) from error
 
     def _read_json(self, item: str) -> dict:
         try:
@@ -147,7 +156,7 @@ def check_same_model(folder: Path, saved: dict, settings: dict) -> None:
 
 def start(
     checkpoints: Checkpoints, objective: Objective, devices: list[jax.Device]
-) -> tuple[TrainState, list]:
+) -> tuple[TrainState, History]:
     """(state on `devices`, loss history) that a run begins with; `check_start` comes before it.
 
     The last checkpoint in the run's own folder, else the weights of another model (init_from),
@@ -156,7 +165,7 @@ def start(
     config, copies = objective.config, distributed.replicated(devices)
     fresh = jax.jit(objective.init_state, out_shardings=copies)
     if checkpoints.latest() is None:
-        state, history = _begin(checkpoints.folder, objective, fresh(), copies), []
+        state, history = _begin(checkpoints.folder, objective, fresh(), copies), History()
     else:
         state, history = _resume(checkpoints, objective, fresh, copies), checkpoints.history()
     if config["reset"]:

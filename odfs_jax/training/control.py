@@ -1,9 +1,8 @@
 """How a run is watched and steered from outside: a folder of files, signals, a window.
 
-Files in `control/` of the model's folder:
+A run holds the lock of its model's folder (`data/lock.py`). Files in `control/` of that folder:
 
     status.json     written by the run every second: where it stands
-    lock            held by the run as long as it lives, whatever kills it
     save, refresh, next, stop    empty files; whoever may write here asks for one by making it
 
 Nothing but the four names is taken, only from the run's own user, and no content is read. The run
@@ -18,7 +17,6 @@ The window is a process of its own that knows the run by its folder only: the ru
 it nor ends with it.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -26,12 +24,11 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,6 +36,8 @@ import cv2
 import numpy as np
 import psutil
 
+from odfs_jax.data import atomic
+from odfs_jax.data.lock import holder, locked
 from odfs_jax.errors import UserError
 from odfs_jax.runtime.processes import python_command
 from odfs_jax.training.metrics import PREVIEW, loss_curves, read_losses
@@ -48,9 +47,9 @@ log = logging.getLogger(__name__)
 COMMANDS = ("save", "refresh", "next", "stop")
 POLL = 0.2  # seconds between two looks at the folder
 STATUS = 1.0  # seconds between two writes of the status
-LOCK_TRIES = 5  # POLL seconds apart
 RATE_STATUSES = 30  # over which the rate is measured
 FOLDER = "control"
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, a terminal that is gone
 
 PREVIEWS = ("none", "window")  # the choices of the setting `preview`
 KEYS = {ord("s"): "save", ord("p"): "refresh", ord(" "): "next", 13: "stop", 10: "stop"}
@@ -60,59 +59,52 @@ HELP = "s save   p refresh   space next   enter stop"
 
 
 class Control:
-    """The run's end of `control/`.
+    """The run's end of `control/`, and the lock of the model's folder as long as it is entered.
 
     `commands` holds those that wait; the loop discards what it has done. `step` is the loop's to
-    set.
+    set, once `begin` was called.
     """
 
-    def __init__(
-        self, folder: Path, facts: dict[str, Any], memory: Callable[[], int], enabled: bool = True
-    ) -> None:
-        """`facts` go into the status as they are; `memory` returns the bytes in use.
-
-        Of several processes of a run one is `enabled`; the others neither read nor write files.
-        """
+    def __init__(self, folder: Path, enabled: bool = True) -> None:
+        """Of several processes of a run one is `enabled`; the others touch no files."""
         self._enabled = enabled
         self.commands: set[str] = set()
-        self.step = facts["step"]
-        self._folder = folder / FOLDER
-        self._facts = facts | {"pid": os.getpid(), "started": time.time()}
-        self._memory = memory
+        self.step = 0
+        self._model, self._folder = folder, folder / FOLDER
+        self._lock = ExitStack()
+        self._facts: dict[str, Any] = {}
+        self._memory: Callable[[], int] = lambda: 0
         self._steps: deque = deque(maxlen=RATE_STATUSES)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def __enter__(self) -> Self:
-        """Raises UserError when another process trains the same model."""
+        """Raises UserError when another process works on the same model."""
         if not self._enabled:
             return self
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock.enter_context(locked(self._model, "training"))
         os.chmod(self._folder, 0o700)
-        self._lock = (self._folder / "lock").open("w")
-        self._own()
         self._take()  # commands to an earlier run
         self.commands.clear()
-        self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if not self._enabled:
-            return
-        self._over.set()
-        self._thread.join()
-        self._write("stopped")
-        self._lock.close()
+    def begin(self, facts: dict[str, Any], memory: Callable[[], int]) -> None:
+        """From now on commands are taken, and the status is written.
 
-    def _own(self) -> None:
-        for _ in range(LOCK_TRIES):
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:  # perhaps only `is_running`, which lets go at once
-                time.sleep(POLL)
+        `facts` go into it as they are; `memory` returns the bytes in use.
+        """
+        self.step, self._memory = facts["step"], memory
+        self._facts = facts | {"pid": os.getpid(), "started": time.time()}
+        if self._enabled:
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread.is_alive():
+            self._over.set()
+            self._thread.join()
+            self._write("stopped")
         self._lock.close()
-        raise UserError(f"{self._folder.parent}: another process trains this model; stop it first")
 
     def _run(self) -> None:
         written = 0.0
@@ -145,7 +137,7 @@ class Control:
             "written": time.time(),
         }
         try:
-            _replace(self._folder / "status.json", json.dumps(status))
+            atomic.write_text(self._folder / "status.json", json.dumps(status), durable=False)
         except OSError:
             return
 
@@ -175,14 +167,7 @@ def send(folder: Path, command: str) -> None:
 
 def is_running(folder: Path) -> bool:
     """True while a process trains the model in `folder`."""
-    try:
-        with (folder / FOLDER / "lock").open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    return holder(folder) is not None
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
@@ -194,34 +179,31 @@ def read_status(folder: Path) -> dict[str, Any] | None:
     return status if isinstance(status, dict) else None
 
 
-def _replace(path: Path, text: str) -> None:
-    """Readers see the old or the new text. Not synced to the disk, since it is old in a second."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".status-")
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    os.replace(name, path)
-
-
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """A function that returns True once SIGINT or SIGTERM came. A second signal kills as usual."""
+    """A function that returns True once SIGINT, SIGTERM or SIGHUP came.
+
+    A second SIGINT or SIGTERM kills as usual. A terminal that is gone (SIGHUP) may say so twice,
+    and one that `nohup` made the run ignore is ignored.
+    """
     requested = False
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOPS}
+    caught = [n for n in STOPS if n != signal.SIGHUP or before[n] != signal.SIG_IGN]
 
     def on_signal(number: int, _frame: object) -> None:
         nonlocal requested
         requested = True
         log.info("%s: saving, then stopping", signal.Signals(number).name)
-        for known, handler in before.items():
-            signal.signal(known, handler)
+        for known in caught:
+            signal.signal(known, signal.SIG_IGN if known == signal.SIGHUP else before[known])
 
-    for number in before:
+    for number in caught:
         signal.signal(number, on_signal)
     try:
         yield lambda: requested
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in caught:
+            signal.signal(number, before[number])
 
 
 def check_preview(preview: str) -> None:

@@ -28,6 +28,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from odfs_jax.data import atomic
 from odfs_jax.data.media import png
 from odfs_jax.runtime import distributed
+from odfs_jax.training.history import History
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +46,21 @@ class MetricLogger:
     the main one writes files.
     """
 
-    def __init__(self, folder: Path, batch_size: int, step: int, history: list) -> None:
-        """For a run that goes on from `step`, whose log lines so far are `history`."""
-        self.history = history  # a row [step, {name: mean since the last row}] for each log line
+    def __init__(self, folder: Path, batch_size: int, step: int, history: History) -> None:
+        """For a run that goes on from `step`, whose losses so far are `history`."""
+        self.history = history  # the thread's own until `finish` was called
+        # (iteration, name) of the first metric that was no finite number, as far as they were read
+        self.not_finite: tuple[int, str] | None = None
         self._folder = folder
         self._batch_size = batch_size
         self._waiting: list[dict[str, jax.Array]] = []
-        self._rows: list[dict[str, np.ndarray]] = []  # the thread's own
+        self._read_up_to = step
+        self._steps_since = 0  # read since the last line of this process
         self._events = (
             EventFile(folder / "events", step + 1) if distributed.is_main_process() else None
         )
         if distributed.is_main_process():
-            begin_record(folder, step, history)
+            begin_record(folder, step, history.rows)
         self._since = time.monotonic()
         self._thread = ThreadPoolExecutor(1, "metrics")
         self._jobs: list[Future] = []
@@ -80,7 +84,8 @@ class MetricLogger:
         self._later(self._keep, step, image)
 
     def finish(self) -> None:
-        """Waits until all is written; `history` is then complete."""
+        """Waits until all is read and written; `history` is then complete."""
+        self._later(self._read, self._take_waiting())
         for job in self._jobs:
             job.result()
         self._jobs.clear()
@@ -101,30 +106,35 @@ class MetricLogger:
         self._jobs.append(self._thread.submit(work, *args))
 
     def _read(self, metrics: list[dict[str, jax.Array]]) -> None:
-        self._rows += jax.device_get(metrics)
+        if not metrics:
+            return
+        rows = jax.device_get(metrics)
+        columns = {name: np.hstack([row[name] for row in rows]) for name in rows[0]}
+        self.history.add(columns)
+        if self.not_finite is None:
+            self.not_finite = _first_not_finite(columns, self._read_up_to)
+        count = len(next(iter(columns.values())))
+        self._read_up_to += count
+        self._steps_since += count
 
     def _write(self, step: int, metrics: list[dict[str, jax.Array]]) -> None:
         self._read(metrics)
-        if not self._rows:
+        if not self._steps_since:
             return
-        columns = {n: np.hstack([row[n] for row in self._rows]) for n in self._rows[0]}
-        scalars = {name: float(np.mean(values)) for name, values in columns.items()}
+        scalars = self.history.means()
         means = {name: value for name, value in scalars.items() if "/" not in name}
-        count = len(next(iter(columns.values())))
-        seconds = (time.monotonic() - self._since) / count
+        seconds = (time.monotonic() - self._since) / self._steps_since
         rate = self._batch_size / seconds
-        self.history.append([step, means])
+        self.history.end_row(step, means)
         log.info("%s", _line(step, means, seconds, rate))
-        if self._events:
+        # Where a number is none the run ends: no file is to have it.
+        if self._events and self.not_finite is None:
             for name, value in scalars.items():
                 self._events.scalar(f"loss/{name}", value, step)
             self._events.scalar("speed/pairs_per_second", rate, step)
             self._events.flush()
             add_losses(self._folder, step, means, rate)
-        self._rows.clear()
-        self._since = time.monotonic()
-        if not all(np.isfinite(list(means.values()))):
-            log.warning("a loss is not a number at iteration %d", step)
+        self._steps_since, self._since = 0, time.monotonic()
 
     def _picture(self, step: int, image: jax.Array) -> None:
         if self._events:
@@ -135,6 +145,16 @@ class MetricLogger:
     def _keep(self, step: int, image: jax.Array) -> None:
         if distributed.is_main_process():
             add_preview(self._folder, step, np.asarray(image))
+
+
+def _first_not_finite(columns: dict[str, np.ndarray], step: int) -> tuple[int, str] | None:
+    """(iteration, name) of the first value that is no finite number; `step` is before the first."""
+    found = [
+        (step + 1 + int(np.argmin(good)), name)
+        for name, values in columns.items()
+        if not (good := np.isfinite(values)).all()
+    ]
+    return min(found, default=None)
 
 
 class EventFile:

@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, closing, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import jax
 from omegaconf import DictConfig, OmegaConf
 
+from odfs_jax import saved_model
 from odfs_jax.data import atomic
 from odfs_jax.data.batches import make_batches
 from odfs_jax.errors import UserError
@@ -25,6 +27,7 @@ from odfs_jax.training.control import (
 )
 from odfs_jax.training.memory import explained, is_out_of_memory, plan_batch
 from odfs_jax.training.metrics import MetricLogger
+from odfs_jax.training.not_finite import ON_NAN, NotFiniteError, slower
 from odfs_jax.training.objectives import make_objective
 from odfs_jax.training.preview import make_debug, make_preview
 from odfs_jax.training.step import Step
@@ -39,14 +42,39 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
     """Trains until the target iteration or a stop request; saves, and resumes what it finds.
 
     `config` is a `TrainConfig`. The loop calls `wrap_step(step)` in place of its step; benchmarks
-    and tests time and watch it so. Raises UserError for what the user can mend.
+    and tests time and watch it so. A run whose numbers overflow ends with a NotFiniteError, or with
+    on_nan=rollback goes on from its last checkpoint at a lower rate. Raises UserError for what the
+    user can mend.
     """
-    # ---------------------------------------------------------------- what is trained, and on what
     hardware.prepare(config.hardware)
     distributed.join(config.hardware)
     config = OmegaConf.to_container(config, resolve=True)
+    if config["on_nan"] not in ON_NAN:
+        raise UserError(f"on_nan={config['on_nan']}: expected {' or '.join(ON_NAN)}")
+    tries = config["nan_tries"] if config["on_nan"] == "rollback" else 0
+    folder = Path(config["workspace"]) / "models" / config["name"]
+    while True:
+        before = saved_model.latest_step(folder)
+        try:
+            return _train(dict(config), wrap_step)
+        except NotFiniteError as error:
+            if not tries:
+                raise
+            log.warning("%s", error)
+            reset = config["reset"] if error.saved == before else []  # else it is done and saved
+        # Here the memory of what failed is free again.
+        tries -= 1
+        config = slower(config) | {"reset": reset}
+        rate = config["optimizer"]["learning_rate"]
+        log.warning("rollback: again with optimizer.learning_rate=%g; tries left: %d", rate, tries)
+
+
+def _train(config: dict[str, Any], wrap_step: Callable[[Step], Step]) -> None:
+    """One try of `train`."""
+    # ---------------------------------------------------------------- what is trained, and on what
     check_preview(config["preview"])
     folder = Path(config["workspace"]) / "models" / config["name"]
+    atomic.check_writable(folder)
     objective = make_objective(config)
     devices = hardware.choose(config["hardware"])
     all_devices = distributed.all_devices(devices)
@@ -56,6 +84,8 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
 
     with ExitStack() as run:
         # ------------------------------------------------------------ the step, the state, the data
+        control = run.enter_context(Control(folder, enabled=main_process))  # locks the folder
+        commands = control.commands
         checkpoints = run.enter_context(closing(Checkpoints(folder)))
         run.enter_context(explained(config, checkpoints))
         check_start(checkpoints, objective)
@@ -81,8 +111,7 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
         number, target = int(state.step), config["iterations"]
         facts = {"step": number, "target": target, "batch_size": config["batch_size"]}
         facts |= hardware.facts(devices)
-        control = Control(folder, facts, memory_in_use(devices), enabled=main_process)
-        commands = run.enter_context(control).commands
+        control.begin(facts, memory_in_use(devices))
         logger = MetricLogger(folder, config["batch_size"], number, history)
         run.enter_context(closing(logger))
         run.enter_context(preview_window(folder, config["preview"]))
@@ -90,8 +119,14 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
         metadata = {"exported_net": objective.exported} | objective.metadata()
         sample = 0  # which faces the preview shows
 
+        def check_finite() -> None:
+            if logger.not_finite is not None:
+                at, name = logger.not_finite
+                raise NotFiniteError(at, f"the loss {name}", checkpoints.latest(), config)
+
         def save_state() -> None:
-            logger.finish()  # the checkpoint's history has every line so far
+            logger.finish()  # the checkpoint's history has every loss so far
+            check_finite()
             checkpoints.save(int(state.step), state, config, metadata, logger.history)
 
         def save() -> None:
@@ -134,9 +169,13 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
                         logger.picture(number, preview(state.eval_params, sample))
                     stop = stop_requested() or "stop" in commands
                     save_due = time.monotonic() - saved_at >= config["save_minutes"] * 60
-                    stop, save_due = distributed.any_process(
-                        dispatch, metrics, stop, save_due or "save" in commands
+                    lost = logger.not_finite is not None
+                    stop, save_due, lost = distributed.any_process(
+                        dispatch, metrics, stop, save_due or "save" in commands, lost
                     )
+                    if lost:
+                        logger.finish()
+                        check_finite()
                     if save_due:
                         commands.discard("save")
                         save()
@@ -145,6 +184,7 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
                 if not done:
                     logger.write(number)
                     save()
+                    checkpoints.finish()
         except jax.errors.JaxRuntimeError as error:
             leaves = jax.tree.leaves(state)
             # A step that fails after it began takes its state's memory along.
@@ -156,7 +196,6 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
             raise
 
         # -------------------------------------------------------------------------------- the end
-        checkpoints.finish()
         logger.finish()
         log.info("iteration %d saved", checkpoints.latest())
 

@@ -18,6 +18,7 @@ from odfs_jax.faces.types import FaceType
 from odfs_jax.inference import Swapper
 from odfs_jax.nets import build_net
 from odfs_jax.training.checkpoint import Checkpoints
+from odfs_jax.training.history import History
 
 # Eyes of a mean face, in shares of a full face's square.
 EYES = [[x, 0.4] for x in (0.3, 0.34, 0.38, 0.42, 0.38, 0.34, 0.58, 0.62, 0.66, 0.7, 0.66, 0.62)]
@@ -92,7 +93,7 @@ def trained(tmp_path_factory) -> Path:
         params[decoder]["mask"]["out"]["conv"]["bias"] += 6.0
     checkpoints = Checkpoints(folder)
     config, metadata = {"model": OmegaConf.to_container(model)}, {"src_eyes": EYES}
-    checkpoints.save(1, {"nets": {"autoencoder": {"params": params}}}, config, metadata, [])
+    checkpoints.save(1, {"nets": {"autoencoder": {"params": params}}}, config, metadata, History())
     checkpoints.finish()
     checkpoints.close()
     return folder

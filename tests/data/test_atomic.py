@@ -3,10 +3,13 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from odfs_jax.data import atomic
+from odfs_jax.errors import UserError
 
 
 def test_write_and_replace(tmp_path):
@@ -45,3 +48,52 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         atomic.write_bytes(path, b"new")
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+KILLED = """
+import sys, time
+from odfs_jax.data.atomic import Path, replacing, replacing_folder
+folder = Path(sys.argv[1])
+with replacing(folder / "clip.mp4") as file, replacing_folder(folder / "faces") as faces:
+    file.write_bytes(b"half")
+    (faces / "face.png").write_bytes(b"one")
+    print("there", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path, monkeypatch):
+    """What is still being written, and what only looks alike, stays."""
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "there\n"
+    (tmp_path / ".notes.partial.txt").touch()
+    written = {path.name for path in tmp_path.iterdir()}
+    assert len(written) == 3
+    atomic.write_bytes(tmp_path / "new", b"")
+    assert {path.name for path in tmp_path.iterdir()} == written | {"new"}
+    process.kill()
+    process.communicate()
+    monkeypatch.setattr(atomic, "_cleaned", set())  # as in another process
+    atomic.write_bytes(tmp_path / "new", b"")
+    assert {path.name for path in tmp_path.iterdir()} == {"new", ".notes.partial.txt"}
+
+
+def test_a_new_folder_takes_no_full_ones_place(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    with pytest.raises(OSError), atomic.replacing_folder(tmp_path / "full") as new:
+        (new / "ours").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine"]
+
+
+def test_a_place_where_nothing_can_be_written_is_noticed_first(tmp_path, monkeypatch):
+    atomic.check_writable(tmp_path / "new" / "file")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is no folder"):
+        atomic.check_writable(tmp_path / "file" / "models")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as for anybody but root
+    with pytest.raises(UserError, match=f"{tmp_path}: nothing can be written there"):
+        atomic.check_writable(tmp_path / "new" / "file")

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from odfs_jax.config import ModelConfig, config_dir
 from odfs_jax.nets import build_net
 from odfs_jax.training.checkpoint import Checkpoints
+from odfs_jax.training.history import History
 
 # Eyes of a mean face, in shares of a full face's square.
 EYES = [[x, 0.4] for x in (0.3, 0.34, 0.38, 0.42, 0.38, 0.34, 0.58, 0.62, 0.66, 0.7, 0.66, 0.62)]
@@ -30,7 +31,7 @@ def write_model(folder: Path) -> None:
         params[decoder]["mask"]["out"]["conv"]["bias"] += 6.0
     checkpoints = Checkpoints(folder)
     config, metadata = {"model": OmegaConf.to_container(model)}, {"src_eyes": EYES}
-    checkpoints.save(1, {"nets": {"autoencoder": {"params": params}}}, config, metadata, [])
+    checkpoints.save(1, {"nets": {"autoencoder": {"params": params}}}, config, metadata, History())
     checkpoints.finish()
     checkpoints.close()
     OmegaConf.save(OmegaConf.create({"model": model}), folder / "config.yaml")

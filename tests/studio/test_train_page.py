@@ -52,7 +52,8 @@ def test_buttons_and_keys_reach_a_run(shared_studio, visit):
     (folder / "config.yaml").touch()
     facts = {"step": 5, "target": 40, "batch_size": 4, "device": "cpu", "memory_limit": 10}
     try:
-        with control.Control(folder, facts, lambda: 7) as run:
+        with control.Control(folder) as run:
+            run.begin(facts, lambda: 7)
             page = visit(f"{shared_studio.url}/train?model=h64")
             page.wait_for_function("document.querySelector('.preview img')?.naturalWidth > 0")
             page.locator("[data-command=refresh]:not([disabled])").click()

@@ -64,7 +64,7 @@ def test_the_example_trains(persona, settings, workspace, run_training, read_che
     state, config, history = read_checkpoint(folder)
     assert config["model"]["net"] == "persona" and folder.name == "persona"
     assert int(state.step) == 10 and state.params["autoencoder"]["people"].shape == (2, 16)
-    assert np.isfinite(list(history[-1][1].values())).all()
+    assert np.isfinite(list(history.rows[-1][1].values())).all()
     assert (folder / "preview.png").is_file()
 
 

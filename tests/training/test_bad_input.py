@@ -16,6 +16,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.runtime import devices as hardware
 from odfs_jax.saved_model import load_model
 from odfs_jax.training.checkpoint import Checkpoints
+from odfs_jax.training.history import History
 
 
 @pytest.fixture
@@ -173,9 +174,9 @@ def test_a_save_keeps_the_history_of_its_moment(tmp_path, monkeypatch):
     monkeypatch.setattr(
         ocp.CheckpointManager, "save", lambda self, step, args: given.append(args.history.item)
     )
-    history = [[10, {"src_face": 0.5}]]
+    history = History([[10, {"src_face": 0.5}]])
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(10, {}, {}, {}, history)
-    history.append([20, {"src_face": 0.4}])
-    assert given == [{"rows": [[10, {"src_face": 0.5}]]}]
+    history.end_row(20, {"src_face": 0.4})
+    assert given[0]["rows"] == [[10, {"src_face": 0.5}]]
     checkpoints.close()

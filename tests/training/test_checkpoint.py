@@ -59,7 +59,7 @@ def test_a_run_with_another_optimizer_learns_on(workspace, run_training, read_ch
     run_training(workspace, "iterations=1")
     folder = run_training(workspace, "iterations=2", "optimizer=adam_bf16", "ema=0.9")
     state, _, history = read_checkpoint(folder)
-    assert int(state.step) == 2 and [step for step, _ in history] == [1, 2]
+    assert int(state.step) == 2 and [step for step, _ in history.rows] == [1, 2]
 
 
 def test_a_new_model_takes_over_what_fits(finished_run, begin, tmp_path):
@@ -68,7 +68,7 @@ def test_a_new_model_takes_over_what_fits(finished_run, begin, tmp_path):
     theirs = load_model(folder).params
     fresh, _, _ = begin("model.width=0.0625", "ema=0.9")
     state, history, lines = begin("model.width=0.0625", "ema=0.9", f"init_from={folder}")
-    assert history == [] and int(state.step) == 0
+    assert history.rows == [] and int(state.step) == 0
     head, *rest = lines[1].split("\n    ")
     net, fresh_net = state.nets["autoencoder"], fresh.nets["autoencoder"]
     fitting = [name for name, shape in shapes(theirs).items() if shapes(net.params)[name] == shape]

@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -20,7 +23,8 @@ FACTS = {"step": 5, "target": 40, "batch_size": 4, "device": "cpu", "memory_limi
 def running(tmp_path, monkeypatch):
     monkeypatch.setattr(control, "POLL", 0.01)
     monkeypatch.setattr(control, "STATUS", 0.02)
-    with Control(tmp_path, FACTS, lambda: 7) as run:
+    with Control(tmp_path) as run:
+        run.begin(FACTS, lambda: 7)
         yield run
 
 
@@ -70,13 +74,13 @@ def test_the_status_says_where_the_run_stands(running, tmp_path):
 
 def test_one_process_a_model(tmp_path):
     assert not is_running(tmp_path)
-    with Control(tmp_path, FACTS, lambda: 0):
+    with Control(tmp_path) as run:
+        run.begin(FACTS, lambda: 0)
         assert is_running(tmp_path)
-        with (
-            pytest.raises(UserError, match="another process trains this model"),
-            Control(tmp_path, FACTS, lambda: 0),
-        ):
-            pass
+        code = "from odfs_jax.training.control import Control, Path; Control(Path()).__enter__()"
+        other = [sys.executable, "-c", code]
+        done = subprocess.run(other, capture_output=True, text=True, cwd=tmp_path)
+        assert f"in use (training, process {os.getpid()} on " in done.stderr
         assert is_running(tmp_path)
     assert not is_running(tmp_path) and read_status(tmp_path)["state"] == "stopped"
     with pytest.raises(UserError, match="nothing trains this model now"):
@@ -86,7 +90,7 @@ def test_one_process_a_model(tmp_path):
 def test_a_command_to_an_earlier_run_does_not_stop_the_next(tmp_path):
     (tmp_path / "control").mkdir()
     (tmp_path / "control" / "stop").touch()
-    with Control(tmp_path, FACTS, lambda: 0) as run:
+    with Control(tmp_path) as run:
         assert not run.commands and not (tmp_path / "control" / "stop").exists()
 
 
@@ -120,13 +124,30 @@ def test_a_run_does_what_is_asked_and_stops(workspace, run_training, read_checkp
     thread.join()
     assert not failed
     state, _, history = read_checkpoint(folder)
-    assert int(state.step) == history[-1][0] == read_status(folder)["step"]
+    assert int(state.step) == history.rows[-1][0] == read_status(folder)["step"]
     assert len(list((folder / "checkpoints").iterdir())) == 2
     faces = {name: picture[:, :32].astype(int) for name, picture in seen.items()}  # src as seen
     assert np.abs(faces["refresh"] - faces["next"]).mean() > 10
     assert np.abs(faces["next"] - faces["save"]).mean() < 5
     rows = metrics.read_losses(folder)
-    assert [[row["step"], row["losses"]] for row in rows] == history
+    assert [[row["step"], row["losses"]] for row in rows] == history.rows
+
+
+def test_a_terminal_that_is_gone_asks_for_a_save_and_may_say_so_twice():
+    before = signal.getsignal(signal.SIGHUP)
+    with control.stop_requests() as requested:
+        assert not requested()
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert requested()
+    assert signal.getsignal(signal.SIGHUP) is before
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with control.stop_requests() as requested:
+            signal.raise_signal(signal.SIGHUP)
+            assert not requested()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_losses_of_a_broken_run_are_void(tmp_path):

@@ -14,6 +14,7 @@ from odfs_jax.data.batches import make_batches
 from odfs_jax.errors import UserError
 from odfs_jax.runtime.distributed import replicated, split_over
 from odfs_jax.training.checkpoint import Checkpoints, start
+from odfs_jax.training.history import History
 from odfs_jax.training.objectives import make_objective
 
 STEPS = 4
@@ -150,12 +151,12 @@ def test_stopped_and_resumed_is_unbroken(change, settings, configure, tmp_path):
     step = objective.make_step(devices)
     state, _ = step(jax.jit(objective.init_state, out_shardings=replicated(devices))(), batches(0))
     with closing(Checkpoints(tmp_path)) as checkpoints:
-        checkpoints.save(1, state, config, {}, [[1, {}]])
+        checkpoints.save(1, state, config, {}, History([[1, {}]]))
         checkpoints.finish()
     state, _ = step(state, batches(1))
     with closing(Checkpoints(tmp_path)) as checkpoints:
         resumed, history = start(checkpoints, objective, devices)
-    assert history == [[1, {}]] and int(resumed.step) == 1
+    assert history.rows == [[1, {}]] and int(resumed.step) == 1
     resumed, _ = step(resumed, batches(1))
     assert jax.tree.structure(resumed) == jax.tree.structure(state)
     for ours, theirs in zip(jax.tree.leaves(resumed), jax.tree.leaves(state), strict=True):

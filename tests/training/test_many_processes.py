@@ -75,7 +75,7 @@ def test_two_processes_learn_what_one_does(make_workspace, overrides, read_check
     (ours, _, history), (theirs, *_) = (
         read_checkpoint(w / "models" / "h64") for w in (together, alone)
     )
-    assert int(ours.step) == 24 and [step for step, _ in history] == [10, 12, 20, 24]
+    assert int(ours.step) == 24 and [step for step, _ in history.rows] == [10, 12, 20, 24]
     pairs = zip(jax.tree.leaves(ours.params), jax.tree.leaves(theirs.params), strict=True)
     gaps = np.concatenate([np.ravel(mine - other) for mine, other in pairs])
     # A parameter goes up to 1.2e-3, 24 steps of 5e-5; Adam makes whole ones of rounding noise too.
@@ -98,4 +98,4 @@ def test_a_signal_to_one_process_stops_all(make_workspace, overrides, read_check
         processes[1].send_signal(signal.SIGTERM)
         assert [process.wait(PATIENCE) for process in processes] == [0, 0], logs[1].read_text()
     state, _, history = read_checkpoint(workspace / "models" / "h64")
-    assert history[-1][0] == int(state.step) and int(state.step) % distributed.AGREE_EVERY == 0
+    assert history.rows[-1][0] == int(state.step) and int(state.step) % distributed.AGREE_EVERY == 0

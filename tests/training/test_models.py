@@ -101,9 +101,9 @@ def test_a_model_trains_resumes_and_converts(name, actors, run_training, read_ch
         folder = run_training(actors, *settings, f"iterations={target}")
     state, config, history = read_checkpoint(folder)
     net = build_net(config["model"])
-    assert int(state.step) == targets[-1] and [number for number, _ in history] == targets
+    assert int(state.step) == targets[-1] and [number for number, _ in history.rows] == targets
     outputs = {name for views in net.target_specs.values() for name in views}
-    for _, losses in history:
+    for _, losses in history.rows:
         assert {name.rpartition("_")[0] for name in losses} == outputs
         assert np.isfinite(list(losses.values())).all()
     columns = len(outputs) + len(net.input_specs) + 1
@@ -136,4 +136,4 @@ def test_a_model_trains_at_full_width(model, actors, run_training, read_checkpoi
     folder = run_training(workspace, f"model={model}", *full)
     state, _, history = read_checkpoint(folder)
     assert int(state.step) == 2
-    assert np.isfinite(list(history[-1][1].values())).all()
+    assert np.isfinite(list(history.rows[-1][1].values())).all()

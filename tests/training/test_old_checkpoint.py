@@ -61,8 +61,8 @@ def test_it_is_gone_on_with(old_model, old_state, run_training, read_checkpoint,
     assert not [line for line in caplog.messages if "begin" in line]  # nothing is started over
     state, config, history = read_checkpoint(old_model)
     assert list(state.nets) == ["autoencoder"] and int(state.step) == 21
-    assert [step for step, _ in history] == [5, 10, 15, 20, 21]
-    losses = [sum(means.values()) for _, means in history]
+    assert [step for step, _ in history.rows] == [5, 10, 15, 20, 21]
+    losses = [sum(means.values()) for _, means in history.rows]
     assert losses[-1] < 1.05 * losses[-2] < losses[0]
     assert "src_eyes" not in config and config["objective"] == {"name": "autoencoder"}
 

@@ -25,9 +25,9 @@ def assert_same_bits(ours, theirs):
 
 
 def test_training_lowers_every_loss(finished_run, read_checkpoint):
-    _, _, history = read_checkpoint(finished_run[0])
-    assert [step for step, _ in history] == [10, 20, 30, 40]
-    first, last = history[0][1], history[-1][1]
+    rows = read_checkpoint(finished_run[0])[2].rows
+    assert [step for step, _ in rows] == [10, 20, 30, 40]
+    first, last = rows[0][1], rows[-1][1]
     assert sorted(last) == TERMS
     assert all(last[term] < first[term] for term in TERMS)
     assert sum(last.values()) < 0.85 * sum(first.values())
@@ -79,7 +79,7 @@ def test_scalars_are_the_history(finished_run, read_checkpoint):
     events = EventAccumulator(str(folder / "events")).Reload()
     for term in TERMS:
         found = [event.value for event in events.Scalars(f"loss/{term}")]
-        np.testing.assert_allclose(found, [means[term] for _, means in history], rtol=1e-6)
+        np.testing.assert_allclose(found, [means[term] for _, means in history.rows], rtol=1e-6)
 
 
 def test_the_folder_keeps_its_settings_and_two_checkpoints(finished_run, configure):

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from odfs_jax.data.batches import make_batches
 from odfs_jax.runtime.distributed import replicated, split_over
 from odfs_jax.training.checkpoint import Checkpoints, start
+from odfs_jax.training.history import History
 from odfs_jax.training.objectives import make_objective
 from odfs_jax.training.objectives.autoencoder import Autoencoder
 
@@ -154,7 +155,7 @@ def test_stopped_and_resumed_is_unbroken(tiny, with_critic, tmp_path):
     critic = WithCritic(config, starts_at=0)
     state, _ = run_steps(critic, facesets, 5)
     with closing(Checkpoints(tmp_path)) as checkpoints:
-        checkpoints.save(5, state, config, {}, [])
+        checkpoints.save(5, state, config, {}, History())
         checkpoints.finish()
     with closing(Checkpoints(tmp_path)) as checkpoints:
         resumed, _ = start(checkpoints, critic, jax.devices()[:1])
@@ -168,7 +169,7 @@ def test_a_checkpoint_without_a_critic_gets_it_fresh(tiny, alone, tmp_path, capl
     config, facesets = tiny
     state, _ = run_steps(make_objective(config), facesets, 6)
     with closing(Checkpoints(tmp_path)) as checkpoints:
-        checkpoints.save(6, state, config, {}, [[6, {}]])
+        checkpoints.save(6, state, config, {}, History([[6, {}]]))
         checkpoints.finish()
     critic = WithCritic(config, starts_at=6)
     caplog.clear()
@@ -181,7 +182,7 @@ def test_a_checkpoint_without_a_critic_gets_it_fresh(tiny, alone, tmp_path, capl
         f"{tmp_path}: resuming at iteration 6",
         "critic: not in the checkpoint, begins fresh",
     ]
-    assert history == [[6, {}]] and int(resumed.step) == 6
+    assert history.rows == [[6, {}]] and int(resumed.step) == 6
     assert bits(resumed.nets["autoencoder"]) == bits(alone[0].nets["autoencoder"])
     assert bits(resumed.params["critic"]) == bits(jax.jit(critic.init_state)().params["critic"])
     after, metrics = run_steps(critic, facesets, 6, state=resumed)

@@ -14,6 +14,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.saved_model import load_model
 from odfs_jax.training import metrics
 from odfs_jax.training.checkpoint import Checkpoints
+from odfs_jax.training.history import History
 from odfs_jax.training.objectives import make_objective
 from odfs_jax.training.preview import make_preview
 
@@ -57,7 +58,7 @@ def test_nothing_is_transferred_in_the_steady_loop(workspace, run_training, read
     settings = ("iterations=13", "log_every=3", "preview_every=4")
     folder = run_training(workspace, *settings, wrap_step=guarded)
     assert in_loop and all(name.startswith("metrics") for name in in_loop)
-    assert [step for step, _ in read_checkpoint(folder)[2]] == [3, 6, 9, 12, 13]
+    assert [step for step, _ in read_checkpoint(folder)[2].rows] == [3, 6, 9, 12, 13]
 
 
 def test_the_guards_would_tell(reads):
@@ -85,7 +86,7 @@ def test_a_checkpoint_is_written_behind_the_loops_back(tmp_path):
     state = {"w": jax.jit(lambda key: jax.random.normal(key, (4096, 4096)))(jax.random.key(0))}
     expected = np.array(state["w"])
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, {"nets": {"net": {"params": state}}}, {}, {}, [])
+    checkpoints.save(1, {"nets": {"net": {"params": state}}}, {}, {}, History())
     assert not (tmp_path / "checkpoints" / "1").exists()
     jax.block_until_ready(jax.jit(lambda w: w * 0, donate_argnums=0)(state["w"]))
     checkpoints.finish()
@@ -102,10 +103,10 @@ def test_several_steps_a_dispatch_are_those_steps(
     ours = run_training(workspace, "iterations=8", "log_every=3", "steps_per_dispatch=2")
     theirs = run_training(make_workspace(), "iterations=8", "log_every=8")
     (state, _, history), (other, _, whole) = read_checkpoint(ours), read_checkpoint(theirs)
-    assert [step for step, _ in history] == [4, 6, 8]
-    means = {term: sum(row[term] * n for (_, row), n in zip(history, (4, 2, 2), strict=True)) / 8
-             for term in history[0][1]}  # fmt: skip
-    assert means == pytest.approx(whole[0][1], rel=1e-4)
+    assert [step for step, _ in history.rows] == [4, 6, 8]
+    counted = list(zip(history.rows, (4, 2, 2), strict=True))
+    means = {term: sum(row[term] * n for (_, row), n in counted) / 8 for term in counted[0][0][1]}
+    assert means == pytest.approx(whole.rows[0][1], rel=1e-4)
     for mine, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(other.params),
                             strict=True):  # fmt: skip
         assert np.linalg.norm(mine - theirs) <= 1e-3 * max(1.0, np.linalg.norm(theirs))
@@ -130,7 +131,7 @@ def test_dispatches_that_do_not_fit(workspace, run_training, change, message):
 def test_metrics_do_not_pile_up_on_the_device(tmp_path, monkeypatch):
     """Without log lines they are read in portions; the mean at the end is of all."""
     monkeypatch.setattr(metrics, "WAITING", 3)
-    logger = metrics.MetricLogger(Path(tmp_path), 4, 0, [])
+    logger = metrics.MetricLogger(Path(tmp_path), 4, 0, History())
     for number in range(8):
         logger.add({"loss": jnp.float32(number)})
         assert len(logger._waiting) < 3
@@ -138,11 +139,11 @@ def test_metrics_do_not_pile_up_on_the_device(tmp_path, monkeypatch):
     logger.write(10)
     logger.finish()
     logger.close()
-    assert logger.history == [[10, {"loss": 4.5}]]
+    assert logger.history.rows == [[10, {"loss": 4.5}]]
 
 
 def test_an_error_of_the_loggers_thread_is_raised(tmp_path):
-    logger = metrics.MetricLogger(Path(tmp_path), 4, 0, [])
+    logger = metrics.MetricLogger(Path(tmp_path), 4, 0, History())
     logger._later(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         logger.finish()

@@ -65,7 +65,8 @@ def screen():
 def test_keys_pressed_in_the_window_reach_the_run(screen, tmp_path):
     folder = tmp_path / "h64"
     metrics.add_preview(folder, 5, np.full((64, 80, 3), 200, np.uint8))
-    with Control(folder, FACTS, lambda: 7) as run:
+    with Control(folder) as run:
+        run.begin(FACTS, lambda: 7)
         command = [sys.executable, "-m", "odfs_jax.training.control", str(folder)]
         process = subprocess.Popen(command, env=screen.environment, cwd=ROOT)
         for key, name in KEYS.items():

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -16,6 +17,7 @@ import numpy as np
 
 from odfs_jax.data.media import yuv
 from odfs_jax.data.media.container import open_clip, picture_stream
+from odfs_jax.data.media.cut_off import cut_off
 from odfs_jax.data.media.frames import ClipFormat, Frame, FrameSource
 from odfs_jax.data.media.yuv import tags_of, to_rgb
 from odfs_jax.data.parallel import cores, parallel_map, prefetch
@@ -25,6 +27,10 @@ log = logging.getLogger(__name__)
 
 AHEAD = 4  # decoded pictures that wait to become RGB
 CONVERSIONS = 4  # to RGB at once, where there are as many cores
+THREADS = 0  # that decode a clip; 0: as many as libav thinks fit
+HIDDEN_PACKETS = ("vp8", "mpeg4")  # codecs of which sound clips have packets without a picture
+STEADY = 0.95  # share of equal steps in time, from which on a longer one is a gap
+GAPLESS = ("matroska", "mpegts", "flv")  # containers that tell nothing of lost packets
 
 
 class _Picture(NamedTuple):
@@ -50,6 +56,8 @@ class ClipSource(FrameSource):
         self._damage: Counter[str] = Counter()
         self._is_interlaced = False
         self._container = open_clip(path)
+        self._steps: Counter[int] = Counter()  # from picture to picture, in time
+        self._first_step: dict[int, int] = {}  # when a step was first made
         try:
             self._stream = picture_stream(self._container, path)
             self._decoded = self._decode()
@@ -100,6 +108,9 @@ class ClipSource(FrameSource):
             if pts is None or (last is not None and pts <= last):
                 pts = 0 if last is None else last + step
                 self._damage["frames without a usable time stamp"] += 1
+            if last is not None:
+                self._steps[pts - last] += 1
+                self._first_step.setdefault(pts - last, last)
             last = pts
             if picture.interlaced_frame and not self._is_interlaced:
                 self._is_interlaced = True
@@ -133,32 +144,140 @@ class ClipSource(FrameSource):
         self._container.close()
 
     def _decode(self) -> Generator[av.VideoFrame]:
-        self._stream.thread_type = "AUTO"
+        self._stream.thread_type, self._stream.codec_context.thread_count = "AUTO", THREADS
+        sent = received = errors = 0
+        last: int | None = None  # time of a picture
+        waiting: set[int] = set()  # times of packets whose picture has not come yet
+        fair = self._stream.codec_context.name not in HIDDEN_PACKETS
         for packet in self._packets():
+            if packet is not None and not packet.is_discard:
+                sent += 1
+                if packet.pts is not None:
+                    waiting.add(packet.pts)
             try:
-                yield from self._stream.decode(packet)
+                pictures = self._stream.decode(packet)
             except av.FFmpegError:
-                self._damage["packets that cannot be decoded"] += 1
+                pictures, errors = [], errors + 1
+            for picture in pictures:
+                received += 1
+                waiting.discard(picture.pts)
+                last = picture.pts if last is None else max(last, picture.pts or last)
+                fair &= not picture.interlaced_frame  # each field may be a packet
+                yield picture
+        # libav's threads hand out the last pictures when no packet is left, and PyAV drops all that
+        # come after one that cannot be decoded.
+        if received < sent and (last is None or any(time > last for time in waiting)):
+            errors_at_end = 0
+            for picture in self._tail(last, received):
+                if picture is None:
+                    errors_at_end += 1
+                    continue
+                received += 1
+                waiting.discard(picture.pts)
+                yield picture
+            errors = max(errors, errors_at_end)
+        if lost := max(errors, sent - received) if fair else errors:
+            first = ""
+            if waiting and fair:
+                first = f", the first at {float(min(waiting) * self._stream.time_base):.2f} s"
+            self._damage[f"packets that cannot be decoded{first}"] = lost
+
+    def _tail(self, last: int | None, received: int) -> Iterator[av.VideoFrame | None]:
+        """The pictures after the time `last`, decoded again, and each as soon as its packet is in.
+
+        Of a clip without times: those after the first `received`. None stands for a packet that
+        cannot be decoded.
+        """
+        with open_clip(self.path) as container:
+            stream = container.streams[self._stream.index]
+            stream.thread_type = "SLICE"
+            if last is not None:
+                container.seek(last, stream=stream)  # to the key picture before
+            packets = container.demux(stream)
+            while True:
+                try:
+                    packet = next(packets, None)
+                except av.FFmpegError:
+                    packet = None
+                is_last = packet is None or not packet.size
+                try:
+                    pictures = stream.decode(None if is_last else packet)
+                except av.FFmpegError:
+                    pictures = []
+                    yield None
+                for picture in pictures:
+                    received -= 1
+                    if received < 0 if last is None else (picture.pts or last) > last:
+                        yield picture
+                if is_last:
+                    return
 
     def _packets(self) -> Iterator[av.Packet | None]:
         """The packets of the stream, then None, which drains the decoder."""
         read = 0
+        ends: dict[int, float] = {}  # of streams: seconds
         try:
-            for packet in self._container.demux(self._stream):
-                if packet.size:
+            for packet in self._container.demux():
+                if not packet.size:
+                    continue
+                number = packet.stream_index
+                if packet.pts is not None:
+                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    ends[number] = max(end, ends.get(number, 0.0))
+                if number == self._stream.index:
                     read += 1
                     yield packet
         except av.FFmpegError as error:
             self._damage[f"an early end ({error.strerror})"] += 1
-        # A cut MP4 ends without an error, but its index still names every packet.
-        indexed = len(self._stream.index_entries) if "mp4" in self._container.format.name else 0
+        yield None
+        self._look_for_the_end(read, ends)
+
+    def _look_for_the_end(self, read: int, ends: dict[int, float]) -> None:
+        """Notes what is missing behind `read` packets; `ends` are the times at which streams end.
+
+        libav ends without an error where a file is cut.
+        """
+        stream, container = self._stream, self._container
+        is_mp4 = "mp4" in container.format.name
+        indexed = len(stream.index_entries) if is_mp4 else stream.frames
         if read < indexed:
             self._damage["packets missing at the end"] += indexed - read
-        yield None
+        elif not is_mp4:  # the length of an MP4 has what an edit list leaves out
+            length, spare = _own_length(stream), Fraction(1, 2)
+            end = ends.get(stream.index, 0.0)
+            if length is None:  # the longest stream's
+                length, spare = (container.duration or 0) / av.time_base, Fraction(3)
+                end = max(ends.values(), default=0.0)
+            if length - end > spare / (stream.average_rate or 25):
+                self._damage[f"it ends at {end:.2f} s of {length:.2f} s"] += 1
+        if what := cut_off(self.path, container.format.name):
+            self._damage[f"its end is missing: {what}"] += 1
+
+    def _look_for_gaps(self) -> None:
+        """Notes pictures that are not there, where nothing else tells and the others are steady."""
+        if self._damage or not set(GAPLESS) & set(self._container.format.name.split(",")):
+            return
+        usual = max(self._steps, key=self._steps.__getitem__, default=0)
+        spare = max(1, round(Fraction(3, 2000) / self.clip.time_base))  # Matroska rounds to 1 ms
+        steady = sum(n for step, n in self._steps.items() if abs(step - usual) <= spare)
+        gaps = [step for step in self._steps if step > 1.5 * usual + spare]
+        if gaps and steady >= STEADY * self._steps.total():
+            first = float(min(self._first_step[step] for step in gaps) * self.clip.time_base)
+            count = sum(self._steps[step] for step in gaps)
+            self._damage[f"gaps in its times, the first at {first:.2f} s"] = count
 
     def _report(self) -> None:
+        self._look_for_gaps()
         for what, times in self._damage.items():
             self.bad.append(BadFileError(self.path, f"damaged clip: {what} ({times})"))
+
+
+def _own_length(stream: av.VideoStream) -> float | None:
+    """Seconds that the stream lasts by its own tag, which Matroska files have: 00:00:04.000."""
+    found = re.fullmatch(r"(\d\d):(\d\d):(\d\d(\.\d+)?)0*", stream.metadata.get("DURATION", ""))
+    if found is None:
+        return None
+    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
 
 
 def clip_comment(path: Path) -> str:

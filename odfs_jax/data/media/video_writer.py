@@ -79,8 +79,6 @@ def clip_writer(
     clip = source.clip or _clip_of_pictures(output.fps)
     if source.is_folder:
         _refuse_second_size(source)
-    for left in sorted(path.parent.glob(f".{path.stem}-*.partial{path.suffix}")):
-        log.warning("%s: left by a run that was stopped, unless one is under way", left)
     sidecar = path.with_name(path.name + SIDECAR)
     with atomic.replacing(path) as temporary:
         with av.open(str(temporary), "w", options=_muxer_options(path, clip)) as container:
