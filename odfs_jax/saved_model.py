@@ -12,8 +12,8 @@ A checkpoint of the code before it had named networks holds `params`, `opt` and 
 one directly in its state, and what is in `metadata` now among its settings. It is read as well.
 """
 
-import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from odfs_jax.config import ModelConfig
+from odfs_jax.data import foreign
 from odfs_jax.errors import UserError
 from odfs_jax.nets import build_net
 
 ONLY_NET = "autoencoder"  # the network of a checkpoint without names
+STEP = re.compile(r"[0-9]{1,12}")  # a finished checkpoint's folder
+LARGEST = {"config": 1 << 20, "metadata": 1 << 20, "history": 1 << 30}  # bytes of an item
+MOST_PARAMETERS = 1 << 31  # of a model that is read; the largest of 2018 has 0.16e9
+MODEL_RANGES = {"erode_modifier": (-1e3, 1e3), "blur_modifier": (-1e3, 1e3), "border": (0, 0.5)}
 
 
 @dataclass(frozen=True)
@@ -55,17 +60,13 @@ def load_model(folder: Path) -> SavedModel:
     if step is None:
         raise UserError(f"{folder}: no finished checkpoint; train a while longer")
     checkpoint = folder / "checkpoints" / str(step)
-    try:
-        config = read_json(checkpoint, "config")
-        metadata = read_json(checkpoint, "metadata")
-    except (OSError, ValueError) as error:
-        raise damaged(checkpoint, error) from error
-    config = config if isinstance(config, dict) else {}
-    metadata = config if metadata is None else metadata
-    model, eyes = _checked_model(folder, config), _checked_eyes(folder, metadata)
-    exported = metadata.get("exported_net", ONLY_NET)
+    model = read_config(checkpoint)["model"]
+    eyes, exported = _read_metadata(checkpoint)
     net = build_net(model)
     like = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
+    count = sum(leaf.size for leaf in jax.tree.leaves(like))
+    if count > MOST_PARAMETERS:
+        raise UserError(f"{folder}: a model of {count:,} parameters, more than {MOST_PARAMETERS:,}")
     part = "ema" if has_part(checkpoint, exported, "ema", like) else "params"
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = {"nets": {exported: {part: on(device, like)}}}
@@ -81,18 +82,68 @@ def silence_orbax() -> None:
 
 def latest_step(folder: Path) -> int | None:
     """The iteration of the last finished checkpoint in a model's folder, None without one."""
-    steps = (path.name for path in (folder / "checkpoints").glob("*"))
-    return max((int(step) for step in steps if step.isdigit()), default=None)
+    return max(steps_in(folder), default=None)
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The iterations of the finished checkpoints in a model's folder, in their order."""
+    names = (path.name for path in (folder / "checkpoints").glob("*"))
+    return sorted(int(name) for name in names if STEP.fullmatch(name))
 
 
 def read_json(checkpoint: Path, item: str) -> Any:
     """The item "config", "metadata" or "history" of a checkpoint, None where it has none.
 
-    Raises OSError or ValueError when it cannot be read.
+    Raises UserError when it cannot be read.
     """
     if not (checkpoint / item).is_dir():
         return None
-    return json.loads((checkpoint / item / "metadata").read_text())
+    try:
+        return foreign.read_json(checkpoint / item / "metadata", LARGEST[item])
+    except UserError as error:
+        raise damaged(checkpoint, error) from error
+
+
+def read_config(checkpoint: Path) -> dict[str, Any]:
+    """The `TrainConfig` that a checkpoint was made with.
+
+    Its "model" is checked against the schema and "optimizer" is a mapping; all else is as it stands
+    there: the folder may be somebody else's. Raises UserError.
+    """
+    try:
+        config = foreign.mapping(read_json(checkpoint, "config"), "config", ("model",))
+        foreign.refuse_references(config["model"])
+        model = OmegaConf.merge(OmegaConf.structured(ModelConfig), config["model"])
+        model = OmegaConf.to_container(model, throw_on_missing=True)
+        for name, (low, high) in MODEL_RANGES.items():
+            foreign.number(model[name], f"model.{name}", low, high)
+        optimizer = foreign.mapping(config.get("optimizer", {}), "optimizer")
+    except (OmegaConfBaseException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{checkpoint}: its settings do not describe a model ({reason})") from error
+    return config | {"model": model, "optimizer": optimizer}
+
+
+def _read_metadata(checkpoint: Path) -> tuple[np.ndarray, str]:
+    """(src's eyes float64 [12, 2], the network that is exported) of a checkpoint.
+
+    In an old one they stand among the settings.
+    """
+    metadata = read_json(checkpoint, "metadata")
+    if metadata is None:
+        metadata = read_json(checkpoint, "config")
+    try:
+        metadata = foreign.mapping(metadata, "metadata", ("src_eyes",))
+        eyes = [
+            [foreign.number(value, "src_eyes", -1e3, 1e3) for value in foreign.listing(p, "eye", 2)]
+            for p in foreign.listing(metadata["src_eyes"], "src_eyes", 12)
+        ]
+        exported = foreign.text(metadata.get("exported_net", ONLY_NET), "exported_net", 200)
+    except ValueError as error:
+        raise UserError(
+            f"{checkpoint}: its record of src's eyes cannot be read ({error})"
+        ) from error
+    return np.array(eyes, np.float64), exported
 
 
 def has_part(checkpoint: Path, net: str, part: str, like: Any) -> bool:
@@ -180,26 +231,6 @@ def _with_names(tree: Mapping[str, Any]) -> dict:
         return dict(tree)
     run = {name: part for name, part in tree.items() if name in ("key", "step")}
     return run | {"nets": {ONLY_NET: {n: part for n, part in tree.items() if n not in run}}}
-
-
-def _checked_model(folder: Path, config: dict) -> dict[str, Any]:
-    """The model's settings, checked against the schema: the folder may be somebody else's."""
-    try:
-        model = OmegaConf.merge(OmegaConf.structured(ModelConfig), config["model"])
-        return OmegaConf.to_container(model, throw_on_missing=True)
-    except (OmegaConfBaseException, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{folder}: its settings do not describe a model ({reason})") from error
-
-
-def _checked_eyes(folder: Path, metadata: dict) -> np.ndarray:
-    try:
-        eyes = np.array(metadata["src_eyes"], np.float64)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}: its record of src's eyes cannot be read") from error
-    if eyes.shape != (12, 2) or not np.isfinite(eyes).all():
-        raise UserError(f"{folder}: its record of src's eyes is not 12 points")
-    return eyes
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from odfs_jax.data import atomic
+from odfs_jax.data import atomic, foreign
 from odfs_jax.data.aligned_png import FaceData
 from odfs_jax.data.media.frames import Frame, FrameSource
 from odfs_jax.errors import BadFileError, UserError
@@ -26,6 +26,7 @@ from odfs_jax.frame_ranges import FrameRanges
 
 JOURNAL = ".odfs_extract.jsonl"
 VERSION = 1
+LARGEST = 1 << 30  # bytes of a journal that is read: a million frames have a fifth of it
 RUN = "extraction"  # the key in a PNG's data that holds the run
 
 Key = str | int
@@ -92,13 +93,14 @@ class ExtractionJournal:
     def read(cls, folder: Path) -> Self:
         """The journal of `folder`, an empty one when there is none. Raises BadFileError."""
         journal, path = cls(folder), folder / JOURNAL
-        if not path.exists():
+        if not path.is_symlink() and not path.exists():
             return journal
-        *lines, _ = path.read_bytes().split(b"\n")  # what follows the last end is half a line
+        # What follows the last end of a line is half a line.
+        *lines, _ = foreign.read_bytes(path, LARGEST).split(b"\n")
         try:
             for line in lines:
-                journal._replay(json.loads(line))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                journal._replay(foreign.parse_json(line))
+        except ValueError as error:
             reason = f"not a journal of this program ({error}); delete it, no face depends on it"
             raise BadFileError(path, reason) from error
         return journal
@@ -142,17 +144,21 @@ class ExtractionJournal:
         """Waits until the journal is on the disk."""
         atomic.sync(self.folder / JOURNAL)
 
-    def _replay(self, line: dict[str, Any]) -> None:
-        if "run" in line:
+    def _replay(self, line: Any) -> None:
+        """Takes over a line that was read. Raises ValueError."""
+        if "run" in foreign.mapping(line, "line"):
+            foreign.mapping(line, "start", ("version", "settings", "replacing"))
             if line["version"] != VERSION:
-                raise ValueError(f"version {line['version']}")
-            self.run, self.settings = str(line["run"]), dict(line["settings"])
-            self.replacing = bool(line["replacing"])
+                raise ValueError(f"version {foreign.shown(line['version'])}")
+            self.run = foreign.text(line["run"], "run", 64)
+            self.settings = foreign.mapping(line["settings"], "settings")
+            self.replacing = _boolean(line["replacing"], "replacing")
         elif "replaced" in line:
             self.replacing = False
         else:
-            done = _done(line)
-            self.frames[done.key], self.runs[done.key] = done, line.get("by", self.run)
+            done, by = _done(line), line.get("by", self.run)
+            by = by if by is None else foreign.text(by, "by", 64)
+            self.frames[done.key], self.runs[done.key] = done, by
 
     def _append(self, line: dict[str, Any]) -> None:
         path = self.folder / JOURNAL
@@ -173,14 +179,33 @@ def _packed(line: dict[str, Any]) -> bytes:
 
 
 def _done(line: dict[str, Any]) -> Done:
-    dropped = (Dropped(d["reason"], tuple(d["rect"]), d["score"]) for d in line["dropped"])
-    head = (line[key] for key in ("file", "frame", "pts", "faces"))
-    done = Done(*head, tuple(dropped), bool(line["seen"]))
-    if not isinstance(done.file, str) or not all(
-        type(number) is int for number in (done.frame, done.faces, done.pts or 0)
-    ):
-        raise ValueError("a line with other values")
-    return done
+    """The finished frame of a line. Raises ValueError."""
+    foreign.mapping(line, "frame", ("file", "frame", "pts", "faces", "dropped", "seen"))
+    pts = line["pts"]
+    return Done(
+        file=foreign.text(line["file"], "file"),
+        frame=foreign.integer(line["frame"], "frame", 0, 1 << 40),
+        pts=pts if pts is None else foreign.integer(pts, "pts", -(1 << 62), 1 << 62),
+        faces=foreign.integer(line["faces"], "faces", 0, 1 << 20),
+        dropped=tuple(_dropped(face) for face in foreign.listing(line["dropped"], "dropped")),
+        seen=_boolean(line["seen"], "seen"),
+    )
+
+
+def _dropped(face: Any) -> Dropped:
+    foreign.mapping(face, "dropped face", ("reason", "rect", "score"))
+    rect = foreign.listing(face["rect"], "rect", 4)
+    return Dropped(
+        foreign.text(face["reason"], "reason"),
+        tuple(foreign.number(edge, "rect") for edge in rect),
+        foreign.number(face["score"], "score"),
+    )
+
+
+def _boolean(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} {foreign.shown(value)} is not true or false")
+    return value
 
 
 def _drop_half_line(file: Any) -> None:

@@ -10,23 +10,28 @@ import hashlib
 import importlib.util
 import io
 import logging
+import math
 import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import flax.linen as nn
 import jax
 import joblib
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from numpy.lib import format as npy
 
+from odfs_jax.data import foreign
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.packaged_weights import package_file, verified
 
 log = logging.getLogger(__name__)
+
+MOST_BYTES = 1 << 31  # of the arrays of an .npz; the largest weight file here has 96 MB
 
 # The weight files of mtcnn 1.0.0 are pickles, and loading a pickle can run any code that is in it.
 # So the bytes are compared with these digests BEFORE they are loaded, and it is those same bytes
@@ -102,10 +107,9 @@ def load_variables(net: nn.Module, example: tuple[int, ...], path: Path) -> dict
 
     Raises BadFileError when it is no weight file or not one of this network.
     """
-    state = read_npz(path) if path.suffix == ".npz" else read_torch(path)
-    variables = from_torch(state)
+    found = flat_from_torch(read_npz(path) if path.suffix == ".npz" else read_torch(path))
     wanted = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct(example, np.float32))
-    found, expected = flatten_dict(variables, sep="/"), flatten_dict(wanted, sep="/")
+    expected = flatten_dict(wanted, sep="/")
     name = type(net).__name__.removesuffix("Net")
     for key in sorted(expected.keys() ^ found.keys()):
         what = "lacks" if key in expected else "has besides"
@@ -114,16 +118,19 @@ def load_variables(net: nn.Module, example: tuple[int, ...], path: Path) -> dict
         if value.shape != expected[key].shape:
             shapes = f"{value.shape}, expected {expected[key].shape}"
             raise BadFileError(path, f"not weights of {name}: {key} has shape {shapes}")
-    return variables
+        if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
+            raise BadFileError(path, f"not weights of {name}: {key} holds no finite numbers")
+    flat = {tuple(key.split("/")): np.ascontiguousarray(found[key], np.float32) for key in found}
+    return unflatten_dict(flat)
 
 
-def from_torch(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Flax variables of a PyTorch state dict: convolutions, batch and L2 norms by their names.
+def flat_from_torch(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Flax variables of a PyTorch state dict, by path: convolutions, batch and L2 norms.
 
-    "m0.b1_4.bn1.weight" becomes params/m0/b1_4/bn1/scale; numbered layers of a sequence get their
+    "m0.b1_4.bn1.weight" becomes "params/m0/b1_4/bn1/scale"; numbered layers of a sequence get their
     number after an underscore.
     """
-    flat: dict[tuple[str, ...], np.ndarray] = {}
+    flat: dict[str, np.ndarray] = {}
     for key, value in state.items():
         *layers, kind = key.split(".")
         path: list[str] = []
@@ -135,23 +142,49 @@ def from_torch(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
         if kind == "num_batches_tracked":
             continue
         if kind in ("running_mean", "running_var"):
-            flat["batch_stats", *path, kind.removeprefix("running_")] = _float32(value)
-        elif kind == "weight" and value.ndim == 4:
-            flat["params", *path, "kernel"] = _float32(value.transpose(2, 3, 1, 0))
-        elif kind == "weight" and f"{'.'.join(layers)}.running_mean" in state:
-            flat["params", *path, "scale"] = _float32(value)
+            group, kind = "batch_stats", kind.removeprefix("running_")
         else:
-            flat["params", *path, kind] = _float32(value)
-    return unflatten_dict(flat)
+            group = "params"
+        if kind == "weight" and value.ndim == 4:
+            kind, value = "kernel", value.transpose(2, 3, 1, 0)
+        elif kind == "weight" and f"{'.'.join(layers)}.running_mean" in state:
+            kind = "scale"
+        flat["/".join((group, *path, kind))] = value
+    return flat
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz by name. Raises BadFileError; objects in it are refused, not run."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BadFileError(path, f"no .npz of arrays ({_line(error)})") from error
+    """The arrays of an .npz by name. Raises BadFileError; objects in it are refused, not run.
+
+    An array may be as large as its member of the zip, all of them MOST_BYTES.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    with foreign.open_regular(path) as file:
+        try:
+            with zipfile.ZipFile(file) as members:
+                left = MOST_BYTES
+                for info in members.infolist():
+                    left -= info.file_size
+                    if left < 0:
+                        raise ValueError(f"arrays of more than {MOST_BYTES:,} bytes")
+                    with members.open(info) as member:
+                        array = _read_array(member, info.file_size)
+                    arrays[info.filename.removesuffix(".npy")] = array
+        except Exception as error:  # zipfile and numpy raise many kinds for foreign bytes
+            raise BadFileError(path, f"no .npz of arrays ({_line(error)})") from error
+    return arrays
+
+
+def _read_array(member: IO[bytes], size: int) -> np.ndarray:
+    """The array in an .npy of `size` bytes. Raises ValueError and others."""
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    shape, in_columns, dtype = readers[npy.read_magic(member)](member, max_header_size=10_000)
+    if dtype.hasobject or dtype.kind not in "fiub":
+        raise ValueError(f"an array of {dtype}")
+    if math.prod(shape) * dtype.itemsize > size:  # before any of it is made
+        raise ValueError(f"an array of shape {shape} in {size:,} bytes")
+    content = member.read(math.prod(shape) * dtype.itemsize)
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if in_columns else "C")
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
@@ -163,6 +196,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         )
     import torch
 
+    foreign.size_of_regular(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {str(name): tensor.numpy() for name, tensor in state.items()}
@@ -224,10 +258,6 @@ def _advice(file: WeightFile, path: Path, why: str) -> str:
         f"{path}: {why}; put {file.name} ({file.size}, SHA-256 begins {file.sha256}) there "
         f"from {SITE} or set {file.setting}=FILE; {file.offline} works offline"
     )
-
-
-def _float32(value: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(value, np.float32)
 
 
 def _line(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Networks: flax.linen modules without I/O. `build_net` makes one of a model's settings."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ NETS: dict[str, type[SwapNet]] = {
     "avatar": Avatar,
 }
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of what is computed
+LARGEST, MOST_LAYERS, WIDEST = 8192, 16, 64.0  # of a setting; a model may be a stranger's
 SHARED = ("face_type", "resolution", "width")  # settings of every network
 
 
@@ -66,16 +67,28 @@ def with_precision(net: SwapNet, precision: str) -> SwapNet:
     return net.clone(dtype=PRECISIONS[precision])
 
 
-def _setting(key: str, kind: type, value: Any) -> Any:
+def _setting(key: str, kind: Any, value: Any) -> Any:
     """A YAML file's `value` in the type of a network's field. Raises UserError naming `key`."""
     if kind is FaceType:
         fit = [face_type for face_type in FaceType if face_type.turns]
         if value not in fit:
             raise UserError(f"{key}={value}: expected one of {', '.join(fit)}")
         return FaceType(value)
-    if key.endswith("resolution") and (value % 16 or value <= 0):
-        raise UserError(f"{key}={value}: expected a multiple of 16")
-    return tuple(value) if isinstance(value, list) else value
+    if kind == Sequence[int]:
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST_LAYERS:
+            raise UserError(f"{key}={value}: expected a list of 1 to {MOST_LAYERS} whole numbers")
+        return tuple(_setting(key, int, item) for item in value)
+    if kind is int:
+        if type(value) is not int or not 1 <= value <= LARGEST:
+            raise UserError(f"{key}={value}: expected a whole number from 1 to {LARGEST}")
+        if key.endswith("resolution") and value % 16:
+            raise UserError(f"{key}={value}: expected a multiple of 16")
+    elif kind is float:
+        if type(value) not in (int, float) or not 0 < value <= WIDEST:
+            raise UserError(f"{key}={value}: expected a number above 0, up to {WIDEST}")
+    elif kind in (bool, str) and type(value) is not kind:
+        raise UserError(f"{key}={value}: expected a {kind.__name__}")
+    return value
 
 
 def _check_specs(net: SwapNet) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 import psutil
 
 from odfs_jax.config import quoted
-from odfs_jax.data import atomic
-from odfs_jax.errors import UserError
+from odfs_jax.data import atomic, foreign
+from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.runtime.processes import python_command
 from odfs_jax.studio.workspace import StudioWorkspace
 
+MAX_IDENTITY = 1 << 16  # bytes of a file that identifies a process
 TAIL = 8192  # bytes of a log that are shown
 
 
@@ -82,11 +83,13 @@ class Jobs:
 
     def _process(self, kind: str) -> psutil.Process | None:
         try:
-            identity = json.loads((self._folder / f"{kind}.json").read_text())
-            process = psutil.Process(int(identity["pid"]))
-            same = abs(process.create_time() - float(identity["created"])) < 1
+            identity = foreign.read_json(self._folder / f"{kind}.json", MAX_IDENTITY)
+            foreign.mapping(identity, "identity", ("pid", "created"))
+            process = psutil.Process(foreign.integer(identity["pid"], "pid", 1, 1 << 30))
+            created = foreign.number(identity["created"], "created", 0, 1e12)
+            same = abs(process.create_time() - created) < 1
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except (OSError, ValueError, TypeError, KeyError, psutil.Error):
+        except (BadFileError, ValueError, psutil.Error):
             return None
 
 

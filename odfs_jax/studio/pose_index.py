@@ -4,12 +4,15 @@ import json
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
-from odfs_jax.data import atomic
+from odfs_jax.data import atomic, foreign
 from odfs_jax.data.workspace import png_files
+from odfs_jax.errors import BadFileError
 from odfs_jax.studio.worker import Worker, read_poses
 from odfs_jax.studio.workspace import StudioWorkspace
 
+LARGEST = 1 << 28  # bytes of the file
 PORTION = 250  # faces that the worker reads at a time
 
 Row = list[float] | None  # yaw, pitch (degrees), score, number of the frame; None: no face
@@ -22,7 +25,7 @@ class PoseIndex:
         self._folder = workspace.faces(side)
         self._path = path = workspace.own / f"poses_{side}.json"
         self._worker = worker
-        self._known: dict[str, tuple[str, Row]] = _load(path)
+        self._known: dict[str, tuple[str, Row]] = read_index(path)
         self._portion: tuple[list[tuple[str, str]], Future] | None = None
         self._lock = Lock()
 
@@ -70,12 +73,19 @@ def version_of(path: Path) -> str:
         return "0"
 
 
-def _load(path: Path) -> dict[str, tuple[str, Row]]:
+def read_index(path: Path) -> dict[str, tuple[str, Row]]:
+    """What an earlier studio kept at `path`; nothing when there is none, or something else."""
     try:
-        content = json.loads(path.read_text())
-        return {
-            str(name): (str(version), None if row is None else [float(v) for v in row][:4])
-            for name, (version, row) in content.items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        content = foreign.mapping(foreign.read_json(path, LARGEST), "poses")
+        return dict(_read_entry(*entry) for entry in content.items())
+    except (BadFileError, ValueError):
         return {}
+
+
+def _read_entry(name: str, entry: Any) -> tuple[str, tuple[str, Row]]:
+    version, row = foreign.listing(entry, "entry", 2)
+    if row is not None:
+        row = [
+            foreign.number(value, "pose", -1e12, 1e12) for value in foreign.listing(row, "row", 4)
+        ]
+    return name, (foreign.text(version, "version", 100), row)

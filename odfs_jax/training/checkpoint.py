@@ -108,21 +108,12 @@ class Checkpoints:
         return distributed.to_local(saved_model.restore_state(self.latest_folder, like))
 
     def config(self) -> dict:
-        """The `TrainConfig` saved with the last checkpoint."""
-        return self._read_json("config")
+        """The `TrainConfig` saved with the last checkpoint; see `saved_model.read_config`."""
+        return saved_model.read_config(self.latest_folder)
 
     def history(self) -> History:
         """The losses saved with the last checkpoint."""
-        try:
-            return History.from_json(self._read_json("history"))
-        except ValueError as error:
-            raise saved_model.damaged(self.latest_folder, error) from error
-
-    def _read_json(self, item: str) -> dict:
-        try:
-            return saved_model.read_json(self.latest_folder, item)
-        except (OSError, ValueError) as error:
-            raise saved_model.damaged(self.latest_folder, error) from error
+        return read_history(self.latest_folder)
 
     def _failed(self, error: Exception) -> UserError:
         text = " ".join(str(error).split())
@@ -131,6 +122,14 @@ class Checkpoints:
         last = self._manager.latest_step()
         kept = "no checkpoint was made yet" if last is None else f"the checkpoint {last} is whole"
         return UserError(f"{self.folder}: the checkpoint was not written ({reason}); {kept}")
+
+
+def read_history(checkpoint: Path) -> History:
+    """The losses in a checkpoint's folder. Raises UserError."""
+    try:
+        return History.from_json(saved_model.read_json(checkpoint, "history"))
+    except ValueError as error:
+        raise saved_model.damaged(checkpoint, error) from error
 
 
 def check_start(checkpoints: Checkpoints, objective: Objective) -> None:
@@ -208,6 +207,9 @@ def _resume(
 ) -> TrainState:
     """The saved state. What the settings ask for and the checkpoint lacks begins here."""
     like = jax.eval_shape(objective.init_state)
+    # Adam's moments have the names and shapes of AdaBelief's, and another meaning.
+    before = checkpoints.config()["optimizer"].get("name")
+    now = objective.config["optimizer"]["name"]
     saved: dict[str, dict] = {}  # network -> its parts that the checkpoint has
     for name, net in like.nets.items():
         # The exported network's parameters must be there: restoring them says what is wrong.
@@ -215,7 +217,8 @@ def _resume(
             saved[name] = {"params": net.params}
             for part in ("opt", "ema"):
                 wanted = getattr(net, part)
-                if wanted is not None and checkpoints.has_part(name, part, wanted):
+                usable = wanted is not None and (part != "opt" or before == now)
+                if usable and checkpoints.has_part(name, part, wanted):
                     saved[name][part] = wanted
     parts = {"nets": saved, "key": like.key, "step": like.step}
     found = checkpoints.restore(saved_model.on(copies, parts))

@@ -36,9 +36,9 @@ import cv2
 import numpy as np
 import psutil
 
-from odfs_jax.data import atomic
+from odfs_jax.data import atomic, foreign
 from odfs_jax.data.lock import holder, locked
-from odfs_jax.errors import UserError
+from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.runtime.processes import python_command
 from odfs_jax.training.metrics import PREVIEW, loss_curves, read_losses
 
@@ -49,6 +49,10 @@ POLL = 0.2  # seconds between two looks at the folder
 STATUS = 1.0  # seconds between two writes of the status
 RATE_STATUSES = 30  # over which the rate is measured
 FOLDER = "control"
+MAX_STATUS = 1 << 16  # bytes of a status that are read
+TEXTS = {"state", "device"}
+TIMES = {"steps_per_second", "written", "started"}
+STATUS_FACTS = TEXTS | TIMES | {"step", "target", "batch_size", "memory", "memory_limit", "pid"}
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, a terminal that is gone
 
 PREVIEWS = ("none", "window")  # the choices of the setting `preview`
@@ -171,12 +175,24 @@ def is_running(folder: Path) -> bool:
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
-    """The last status of the run in `folder`, None where there is none that can be read."""
+    """The last status of the run in `folder`, None where there is none that can be read.
+
+    It may lack any of its keys; those that it has are of the type and in the range of a status.
+    """
     try:
-        status = json.loads((folder / FOLDER / "status.json").read_text())
-    except (OSError, ValueError):
+        status = foreign.read_json(folder / FOLDER / "status.json", MAX_STATUS)
+        status = foreign.mapping(status, "status")
+        found: dict[str, Any] = {}
+        for name in STATUS_FACTS & status.keys():
+            if name in TEXTS:
+                found[name] = foreign.text(status[name], name, 200)
+            elif name in TIMES:
+                found[name] = foreign.number(status[name], name, 0, 1e12)
+            else:
+                found[name] = foreign.integer(status[name], name, 0, 1 << 53)
+    except (BadFileError, ValueError):
         return None
-    return status if isinstance(status, dict) else None
+    return found
 
 
 @contextmanager

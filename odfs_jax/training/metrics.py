@@ -11,9 +11,11 @@ waits for it. In a model's folder:
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from odfs_jax.data import atomic
+from odfs_jax.data import atomic, foreign
 from odfs_jax.data.media import png
+from odfs_jax.errors import BadFileError
 from odfs_jax.runtime import distributed
 from odfs_jax.training.history import History
 
@@ -34,6 +37,11 @@ log = logging.getLogger(__name__)
 
 WAITING = 1000  # steps whose metrics stay on the device at most; each is a few tiny arrays
 LOSSES, PREVIEW, PREVIEWS = "losses.jsonl", "preview.png", "previews"
+STEP = re.compile(r"[0-9]{1,15}")  # in the name of a preview
+LARGEST_RECORD, MOST_ROWS = (
+    1 << 28,
+    1_000_000,
+)  # bytes and last rows of `losses.jsonl` that are read
 QUALITY = 92  # of a preview's JPEG, per cent
 COLORS = ((80, 176, 255), (160, 220, 120), (230, 150, 90), (200, 120, 230))  # of curves, BGR
 
@@ -215,24 +223,36 @@ def add_preview(folder: Path, step: int, image: np.ndarray) -> None:
 
 def preview_files(folder: Path) -> dict[int, Path]:
     """The previews of a model's folder by step, in order."""
-    files = sorted((folder / PREVIEWS).glob("[0-9]*.jpg"))
-    return {int(path.stem): path for path in files if path.stem.isdigit()}
+    found = {path: STEP.fullmatch(path.stem) for path in (folder / PREVIEWS).glob("[0-9]*.jpg")}
+    return dict(sorted((int(path.stem), path) for path, good in found.items() if good))
 
 
 def read_losses(folder: Path) -> list[dict[str, Any]]:
     """The rows of `losses.jsonl`, without those that are damaged or still being written."""
     try:
-        lines = (folder / LOSSES).read_text().splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = foreign.read_bytes(folder / LOSSES, LARGEST_RECORD).split(b"\n")
+    except BadFileError:
         return []
     rows = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-            rows.append({"step": int(row["step"]), "losses": dict(row["losses"]), **_rate(row)})
-        except (ValueError, TypeError, KeyError):
-            continue
+    for line in lines[-MOST_ROWS:]:
+        with suppress(ValueError):
+            rows.append(_read_row(foreign.parse_json(line)))
     return rows
+
+
+def _read_row(value: Any) -> dict[str, Any]:
+    row = foreign.mapping(value, "row", ("step", "losses", "rate"))
+    losses = foreign.mapping(row["losses"], "losses")
+    return {
+        "step": foreign.integer(row["step"], "step", 0, 1 << 53),
+        "losses": {
+            foreign.text(name, "loss", 200): None
+            if v is None
+            else foreign.number(v, name, -1e30, 1e30)
+            for name, v in losses.items()
+        },
+        "rate": None if row["rate"] is None else foreign.number(row["rate"], "rate", 0, 1e12),
+    }
 
 
 def loss_curves(rows: list[dict[str, Any]], width: int, height: int) -> np.ndarray:
@@ -250,10 +270,6 @@ def loss_curves(rows: list[dict[str, Any]], width: int, height: int) -> np.ndarr
         line = np.stack([x, y], -1).round().astype(np.int32)[:, None]
         cv2.polylines(canvas, [line], False, color, 1, cv2.LINE_AA)
     return canvas
-
-
-def _rate(row: dict[str, Any]) -> dict[str, float | None]:
-    return {"rate": None if row["rate"] is None else float(row["rate"])}
 
 
 def _row(step: int, means: dict[str, float], rate: float | None) -> str:

@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -192,7 +192,8 @@ class ClipSource(FrameSource):
             stream = container.streams[self._stream.index]
             stream.thread_type = "SLICE"
             if last is not None:
-                container.seek(last, stream=stream)  # to the key picture before
+                with suppress(av.FFmpegError):  # else from the beginning
+                    container.seek(last, stream=stream)  # to the key picture before
             packets = container.demux(stream)
             while True:
                 try:

@@ -7,7 +7,6 @@ Source: dlib's documentation of `serialize` and of `shape_predictor`.
 
 import logging
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +14,8 @@ from typing import TypeVar
 import numpy as np
 
 from odfs_jax.data import atomic
+from odfs_jax.errors import BadFileError
+from odfs_jax.extraction.weights import read_npz
 from odfs_jax.faces.packaged_weights import package_file, verified
 from odfs_jax.nets.detectors.regression_trees import Stages
 
@@ -40,19 +41,53 @@ def read_trees(folder: Path = CACHE) -> tuple[np.ndarray, Stages]:
     Raises UserError when dlib's file is missing or is not the one whose digest is above.
     """
     path = folder.expanduser() / f"dlib68-{SHA256[:12]}.npz"
-    try:
-        with path.open("rb") as file, np.load(file) as kept:  # allow_pickle is False
-            return kept["mean"], Stages(*(kept[name] for name in Stages._fields))
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        log.warning("%s: %s; read from dlib's file again", path, error)
+    if path.exists():
+        try:
+            return read_kept(path)
+        except BadFileError as error:
+            log.warning("%s; read from dlib's file again", error)
     mean, stages = parse(verified(dlib68_path(), SHA256))
     try:
         with atomic.replacing(path) as temporary:
             np.savez(temporary, mean=mean, **stages._asdict())
     except OSError as error:
         log.warning("%s: %s; dlib's file has to be read each time", path, error.strerror)
+    return mean, stages
+
+
+def read_kept(path: Path) -> tuple[np.ndarray, Stages]:
+    """(mean shape, the stages) in the .npz that `read_trees` kept. Raises BadFileError."""
+    arrays = read_npz(path)
+    try:
+        return _checked(arrays)
+    except ValueError as error:
+        raise BadFileError(path, f"not the trees that were kept ({error})") from error
+
+
+def _checked(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, Stages]:
+    if set(arrays) != {"mean", *Stages._fields}:
+        raise ValueError("other arrays than the trees'")
+    mean, stages = arrays["mean"], Stages(*(arrays[name] for name in Stages._fields))
+    count, pixels = stages.anchors.shape if stages.anchors.ndim == 2 else (0, 0)
+    splits, trees = stages.thresholds.shape[1:] if stages.thresholds.ndim == 3 else (0, 0)
+    shapes = {
+        "mean": (68, 2),
+        "anchors": (count, pixels),
+        "offsets": (count, pixels, 2),
+        "first": (count, splits * trees),
+        "second": (count, splits * trees),
+        "thresholds": (count, splits, trees),
+        "leaves": (count, (splits + 1) * trees, 136),
+    }
+    largest = {"anchors": 68, "first": pixels, "second": pixels}
+    for name, array in arrays.items():
+        kind = np.int32 if name in largest else np.float32
+        if array.dtype != kind or array.shape != shapes[name] or not array.size:
+            raise ValueError(f"{name} is {array.dtype} {array.shape}")
+        if name in largest and not (array.min() >= 0 and array.max() < largest[name]):
+            raise ValueError(f"{name} is out of range")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
     return mean, stages
 
 

@@ -19,6 +19,7 @@ from odfs_jax.conversion.merge import CHOICES, RANGES
 from odfs_jax.conversion.modes import MODES
 from odfs_jax.conversion.shots import SUFFIX, parse_shots, read_entries, write_shots
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.saved_model import steps_in
 from odfs_jax.studio.frame_cache import FrameCache, jpeg
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
@@ -182,12 +183,7 @@ def _shots_file(workspace: StudioWorkspace) -> Path:
 
 def _models(workspace: StudioWorkspace) -> list[str]:
     """The models with a checkpoint."""
-    return [name for name in workspace.models() if _steps(workspace.model(name))]
-
-
-def _steps(model_dir: Path) -> list[int]:
-    found = (model_dir / "checkpoints").glob("*")
-    return sorted(int(path.name) for path in found if path.name.isdigit())
+    return [name for name in workspace.models() if steps_in(workspace.model(name))]
 
 
 def _known(workspace: StudioWorkspace, model: str) -> str:
@@ -197,7 +193,7 @@ def _known(workspace: StudioWorkspace, model: str) -> str:
 
 def _preview_source(workspace: StudioWorkspace, model: str) -> PreviewSource:
     clip, folder = workspace.clip("dst"), workspace.model(model)
-    version = (_steps(folder)[-1:], clip.stat().st_mtime_ns, clip.stat().st_size)
+    version = (steps_in(folder)[-1:], clip.stat().st_mtime_ns, clip.stat().st_size)
     return PreviewSource(folder, clip, workspace.faces("dst"), str(version))
 
 

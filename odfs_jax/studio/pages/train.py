@@ -20,6 +20,7 @@ from odfs_jax.training import control, metrics
 REFRESH = 1.0  # seconds between two reads of the run's files
 COLORS = ["#3d8bff", "#f0a030", "#3fbf7f", "#d070dd", "#e05a5a", "#35b5c5"]  # dark and light
 POINTS = 800  # of a loss curve that are drawn
+LONGEST = 1e9  # seconds that are shown
 STALE = 10.0  # seconds without a status, after which a live run counts as busy
 BUTTONS = (
     ("save", "Save", "s", "save"),
@@ -249,6 +250,8 @@ def _number(status: dict[str, Any], key: str) -> float:
 
 
 def _duration(seconds: float) -> str:
+    if seconds > LONGEST:
+        return "years"
     minutes, days = int(seconds // 60), int(seconds // 86400)
     if days:
         return f"{days} d {minutes // 60 % 24} h"

@@ -5,8 +5,9 @@ import warnings
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
-from odfs_jax.extraction.weights import from_torch
+from odfs_jax.extraction.weights import flat_from_torch
 from odfs_jax.nets.detectors import fan
 
 
@@ -37,7 +38,8 @@ def test_heat_maps_equal_face_alignments(torch, stacks, size):
     x = np.random.default_rng(0).uniform(0, 1, (2, size, size, 3)).astype(np.float32)
     with torch.no_grad():
         theirs = net(torch.tensor(x.transpose(0, 3, 1, 2)))[-1].numpy()
-    variables = from_torch({name: value.numpy() for name, value in net.state_dict().items()})
+    flat = flat_from_torch({name: value.numpy() for name, value in net.state_dict().items()})
+    variables = unflatten_dict(flat, sep="/")
     ours = jax.jit(fan.FanNet(stacks).apply)(variables, x)
     assert ours.shape == (2, size // 4, size // 4, 68) and np.abs(theirs).max() > 0.5
     np.testing.assert_allclose(np.moveaxis(ours, -1, 1), theirs, atol=1e-4, rtol=0)

@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
-from odfs_jax.extraction.weights import from_torch
+from odfs_jax.extraction.weights import flat_from_torch
 from odfs_jax.nets.detectors import s3fd
 
 
@@ -21,7 +22,8 @@ def test_logits_and_locations_equal_face_alignments(shape):
     with torch.no_grad():
         maps = [y.permute(0, 2, 3, 1).numpy() for y in net(torch.tensor(pixels.copy()))]
     assert [y.shape[1:3] for y in maps[::2]] == s3fd.map_sizes(*shape)
-    variables = from_torch({name: value.numpy() for name, value in net.state_dict().items()})
+    flat = flat_from_torch({name: value.numpy() for name, value in net.state_dict().items()})
+    variables = unflatten_dict(flat, sep="/")
     logits, locations = jax.jit(s3fd.S3fdNet().apply)(variables, x)
     theirs = np.concatenate([(y[..., 1] - y[..., 0]).reshape(1, -1) for y in maps[::2]], axis=1)
     np.testing.assert_allclose(logits, theirs, atol=1e-4, rtol=0)
