@@ -101,7 +101,7 @@ CUT = (  # container, codec, options, sound, what is said of 60 % of the file
     ("flv", "flv", {}, True, "it ends at "),
     ("ts", "libx264", {}, True, "the file ends inside a packet"),
     ("m2ts", "libx264", {"mpegts_m2ts_mode": "1"}, False, "the file ends inside a packet"),
-    ("avi", "mpeg4", {}, False, "packets missing at the end"),
+    ("avi", "mpeg4", {}, False, " bytes are there"),
     ("wmv", "wmv2", {}, False, " bytes are there"),
     ("mpg", "mpeg2video", {}, False, "the file ends inside a packet"),
     ("mxf", "mpeg2video", {}, False, "it ends at "),
