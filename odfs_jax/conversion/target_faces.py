@@ -25,6 +25,8 @@ from odfs_jax.runtime.progress import progress
 
 log = logging.getLogger(__name__)
 
+SAME_FACE = 0.02  # distance of points, in shares of the face, up to which two faces are one
+
 
 @dataclass(frozen=True)
 class FaceSelection:
@@ -139,6 +141,7 @@ def find_target_faces(
     selection = selection or FaceSelection()
     by_frame: dict[str | int, list[tuple[Path, Source]]] = defaultdict(list)
     targets = TargetFaces(by_frame)
+    clips: set[str] = set()  # other ones
     files = aligned_files(aligned, "dst") if files is None else files
     for path in progress(files, len(files), "faces", "face"):
         try:
@@ -146,16 +149,26 @@ def find_target_faces(
             if source.is_folder != (face.pts is None) or (
                 not source.is_folder and face.file != source.path.name
             ):
+                clips.update([face.file] if face.pts is not None else [])
                 raise BadFileError(path, f"a face of {face.file}, not of {source.path}")
             if not (selection.has_frame(face.frame) and selection.has_person(path)):
                 targets.unselected += 1
                 continue
-            by_frame[_key(face.file, face.frame, face.pts)].append((path, face))
+            others = by_frame[_key(face.file, face.frame, face.pts)]
+            if twin := next((other for other, known in others if _is_same(face, known)), None):
+                raise BadFileError(path, f"the same face as {twin.name}, which is swapped")
+            others.append((path, face))
         except BadFileError as error:
             targets.skip(error)
     if not by_frame and targets.unselected:
         raise UserError(
             f"{aligned}: frames= and identity= leave none of its {targets.unselected} faces"
+        )
+    if not by_frame and len(clips) == 1 and not source.is_folder:
+        (name,) = clips
+        raise UserError(
+            f"{aligned}: its faces are of {name}, not of {source.path.name}; if that is the same "
+            f"clip, rename it back to {name}, or link it and set data.dst.input="
         )
     if not by_frame:
         raise UserError(
@@ -163,6 +176,13 @@ def find_target_faces(
             "run: python extract.py data=dst"
         )
     return targets
+
+
+def _is_same(face: Source, other: Source) -> bool:
+    """True when both are the same face of a frame: a copy of its PNG, or found twice."""
+    size = np.ptp(other.landmarks, axis=0).max()
+    apart = np.linalg.norm(face.landmarks - other.landmarks, axis=1).mean()
+    return bool(apart <= SAME_FACE * size)
 
 
 def _key(file: str, index: int, pts: int | None) -> str | int:

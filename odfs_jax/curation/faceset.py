@@ -22,6 +22,7 @@ from odfs_jax.curation.measures import brightness, sharpness
 from odfs_jax.curation.similarity import group_people
 from odfs_jax.data import atomic, foreign
 from odfs_jax.data.aligned_png import MAX_BYTES, FaceData, read_image_and_face
+from odfs_jax.data.lock import LOCK, holder, locked
 from odfs_jax.data.media import png
 from odfs_jax.data.parallel import read_files
 from odfs_jax.data.workspace import aligned_files
@@ -70,7 +71,9 @@ def _verify(folder: Path, side: str, config: DictConfig) -> None:
 
 def _pack(folder: Path, side: str, config: DictConfig) -> None:
     path = _archive_path(side, config)
-    packed, bad = pack(aligned_files(folder, side), path)
+    aligned_files(folder, side)  # raises when there is nothing to pack
+    with locked(folder, "packing faces"):
+        packed, bad = pack(aligned_files(folder, side), path)
     for error in bad:
         log.warning("not packed: %s", error)
     say(f"{path}: {packed} faces, {path.stat().st_size / 1e6:.1f} MB")
@@ -204,6 +207,10 @@ def unpack(path: Path, folder: Path) -> tuple[int, list[BadFileError]]:
     All or nothing: `folder` appears once everything is unpacked. Raises UserError when it is not
     empty, or when `path` is no zip or has no face.
     """
+    if who := holder(folder):
+        raise UserError(f"{folder}: in use ({who}); wait for that to end, or stop it")
+    if folder.is_dir():
+        (folder / LOCK).unlink(missing_ok=True)  # of a process that was killed
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: not empty; move its files, or give another data.*.aligned=")
     bad: list[BadFileError] = []
@@ -225,6 +232,8 @@ def unpack(path: Path, folder: Path) -> tuple[int, list[BadFileError]]:
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
         raise UserError(f"{path}: not a zip that can be read ({error})") from error
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
+            raise UserError(f"{folder}: not empty any more; nothing was unpacked") from error
         if error.errno != errno.EINVAL:  # a damaged zip makes zipfile seek before its beginning
             raise
         raise UserError(f"{path}: not a zip that can be read (wrong offsets)") from error

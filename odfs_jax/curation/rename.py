@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from odfs_jax.data import atomic
+from odfs_jax.data.lock import locked
 from odfs_jax.errors import BadFileError, UserError
 
 JOURNAL = ".odfs_sort.json"
@@ -93,7 +94,10 @@ def plan_moves(folder: Path, order: Iterable[Path], keep: int | None) -> list[Mo
 
 
 def apply_moves(folder: Path, moves: list[Move]) -> int:
-    """Carries out `moves` in one transaction; returns how many faces had vanished meanwhile."""
+    """Carries out `moves` in one transaction; returns how many faces had vanished meanwhile.
+
+    The caller holds the lock of `folder` since before it looked what is in it.
+    """
     journal = RenameJournal(folder, secrets.token_hex(4), tuple(moves), "sorted")
     if any(move.trashed for move in moves):
         trash_folder(folder).mkdir(exist_ok=True)
@@ -112,9 +116,10 @@ def recover(folder: Path) -> None:
 
     Raises UserError when another file has such a name by now.
     """
-    journal = _read(folder)
-    if journal is not None and journal.step != "sorted":
-        _restore(journal)
+    with locked(folder, "undoing a sort"):
+        journal = _read(folder)
+        if journal is not None and journal.step != "sorted":
+            _restore(journal)
 
 
 def undo_pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -139,8 +144,10 @@ def undo(folder: Path) -> int:
 
     Raises UserError when nothing was sorted, or when another file has a name that is needed.
     """
-    count = len(undo_pairs(folder))
-    _restore(_read(folder))
+    undo_pairs(folder)
+    with locked(folder, "undoing a sort"):
+        count = len(undo_pairs(folder))
+        _restore(_read(folder))
     return count
 
 
@@ -211,9 +218,11 @@ def move_to_trash(faces: list[Path]) -> list[tuple[Path, Path]]:
     """
     if not faces:
         return []
-    trash = trash_folder(faces[0].parent)
-    trash.mkdir(exist_ok=True)
-    return _move_each(faces, trash)
+    folder = faces[0].parent
+    trash = trash_folder(folder)
+    with locked(folder, "moving faces to the trash"):
+        trash.mkdir(exist_ok=True)
+        return _move_each(faces, trash)
 
 
 def restore_from_trash(faces: list[Path], folder: Path) -> list[tuple[Path, Path]]:
@@ -226,7 +235,8 @@ def restore_from_trash(faces: list[Path], folder: Path) -> list[tuple[Path, Path
     for path in faces:
         if path.parent != trash:
             raise BadFileError(path, f"not in {trash}")
-    return _move_each(faces, folder)
+    with locked(folder, "taking faces from the trash"):
+        return _move_each(faces, folder)
 
 
 def _move_each(faces: list[Path], folder: Path) -> list[tuple[Path, Path]]:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from odfs_jax.curation import rename
 from odfs_jax.curation.sort_keys import SORT_KEYS, SortKey
 from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import read_image_and_face
+from odfs_jax.data.lock import locked
 from odfs_jax.data.media import png
 from odfs_jax.data.parallel import read_files
 from odfs_jax.data.workspace import aligned_files
@@ -35,11 +37,14 @@ def sort(config: DictConfig) -> None:
         raise UserError(f"keep={config.keep}: expected 1 or more, or null to keep all")
     for side in config.data.sides:
         folder = Path(config.data[side].aligned)
-        recovered = _recover(folder, config.dry_run)
-        if not config.undo:
-            _sort_folder(folder, side, config)
-        elif not recovered:
-            _undo(folder, config.dry_run)
+        # From the first look on: faces that came or went meanwhile would not fit the new names.
+        only_reads = config.dry_run or not folder.is_dir()
+        with nullcontext() if only_reads else locked(folder, "sorting faces"):
+            recovered = _recover(folder, config.dry_run)
+            if not config.undo:
+                _sort_folder(folder, side, config)
+            elif not recovered:
+                _undo(folder, config.dry_run)
 
 
 def _sort_folder(folder: Path, side: str, config: DictConfig) -> None:

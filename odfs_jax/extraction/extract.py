@@ -11,6 +11,7 @@ import jax
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.data.aligned_png import FaceData, read_face
+from odfs_jax.data.lock import locked
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import FrameSource
 from odfs_jax.data.parallel import cores
@@ -65,9 +66,11 @@ def extract(config: DictConfig) -> None:
         checked = []
         for side in config.data.sides:
             folder = Path(config.data[side].aligned)
-            faces = _read_aligned(folder)
             clip = find_input(config.workspace, side, config.data[side])
             source = stack.enter_context(open_frames(clip))
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder, "extracting faces"))
+            faces = _read_aligned(folder)
             settings = _settings(config, source)
             journal = ExtractionJournal.read(folder)
             if not config.overwrite:

@@ -323,7 +323,14 @@ def check_same(
     """Raises UserError when the folder was extracted with other settings, or from another clip."""
     what = f"overwrite=true replaces them all, data.{side}.aligned= keeps them"
     if journal.settings is not None:
-        for key, old, new in _differences(journal.settings, settings):
+        differences = list(_differences(journal.settings, settings))
+        if [key for key, _, _ in differences] == ["source.file"]:  # of the same size
+            _, old, new = differences[0]
+            raise UserError(
+                f"{journal.folder}: its faces are of {old}, which is as large as {new}; if that is "
+                f"the same clip, rename it back to {old}, or link it and set data.{side}.input="
+            )
+        for key, old, new in differences:
             raise UserError(f"{journal.folder}: extracted with {key}={old}, now {new}; {what}")
         return
     for path, face in faces.items():

@@ -15,8 +15,8 @@ import numpy as np
 
 from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
+from odfs_jax.data.lock import locked
 from odfs_jax.data.media.frames import Frame
-from odfs_jax.data.workspace import png_files
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.journal import RUN, Done, Dropped, ExtractionJournal
 from odfs_jax.faces import affine, align, pose
@@ -129,11 +129,14 @@ def accept_faces(
     Raises ValueError, with nothing written, when points coincide or are not finite; BadFileError
     when the folder's journal is damaged; OSError.
     """
-    journal = ExtractionJournal.read(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     faces = [Detection(_box(points), None, 1.0, points, landmarker) for points in landmarks]
-    taken = frozenset(path.name for path in png_files(folder))
-    paths = write_faces(folder, frame, faces, face_type, size, MANUAL, {RUN: MANUAL}, taken)
-    journal.add(Done(frame.file, frame.index, frame.pts, len(paths), seen=True))
+    with locked(folder, "placing faces by hand"):
+        journal = ExtractionJournal.read(folder)
+        taken = frozenset(path.name for path in folder.glob("*.png"))
+        extra = {RUN: MANUAL}
+        paths = write_faces(folder, frame, faces, face_type, size, MANUAL, extra, taken)
+        journal.add(Done(frame.file, frame.index, frame.pts, len(paths), seen=True))
     return paths
 
 

@@ -174,6 +174,15 @@ def test_aligned_files_that_are_no_faces_of_the_clip_are_named(tmp_path, source_
     assert len(targets.skipped) == 5 and "frame 3 was not found in clip.mp4" in caplog.text
 
 
+def test_a_copied_face_is_swapped_once_and_said(tmp_path, source_of, caplog):
+    write_aligned(tmp_path / "a.png", source_of(3))
+    write_aligned(tmp_path / "b.png", source_of(3, (60, 40)))  # another one of the frame
+    (tmp_path / "a copy.png").write_bytes((tmp_path / "a.png").read_bytes())
+    targets = find_target_faces(tmp_path, Clip())
+    assert [path.name for path, _ in targets.by_frame[3]] == ["a copy.png", "b.png"]
+    assert "a.png: the same face as a copy.png, which is swapped" in caplog.text
+
+
 def test_pictures_are_matched_by_name(tmp_path, source_of, inverter):
     write_aligned(tmp_path / "a.png", source_of(0, file="second.png", pts=None))
     targets = find_target_faces(tmp_path, Clip(Path("dst"), is_folder=True))
@@ -190,7 +199,11 @@ def test_pictures_are_matched_by_name(tmp_path, source_of, inverter):
 
 def test_no_face_of_the_clip_is_an_error(tmp_path, source_of):
     write_aligned(tmp_path / "a.png", source_of(3, file="other.mp4"))
-    with pytest.raises(UserError, match=r"none of its 1 files is a face of some/clip.mp4"):
+    cure = r"its faces are of other\.mp4, not of clip\.mp4; .*rename it back to other\.mp4"
+    with pytest.raises(UserError, match=cure):  # a clip that was renamed
+        find_target_faces(tmp_path, Clip())
+    write_aligned(tmp_path / "b.png", source_of(3, file="third.mp4"))
+    with pytest.raises(UserError, match=r"none of its 2 files is a face of some/clip.mp4"):
         find_target_faces(tmp_path, Clip())
     with pytest.raises(UserError, match="no such folder"):
         find_target_faces(tmp_path / "missing", Clip())

@@ -274,6 +274,14 @@ def test_faces_without_a_journal_count_as_finished(clip, extract, known):
         extract(clip)
 
 
+def test_a_renamed_clip_is_not_told_to_extract_again(clip, extract):
+    """That would cost the faces that somebody looked through."""
+    extract(clip)
+    (clip / "src.mp4").rename(clip / "src.mkv")
+    with pytest.raises(UserError, match=r"as large as src\.mkv; .*rename it back to src\.mp4"):
+        extract(clip)
+
+
 def test_another_clip_of_the_same_name_is_refused(clip, images, extract, write_clip):
     extract(clip)
     write_clip(clip / "src.mp4", images[:10])
