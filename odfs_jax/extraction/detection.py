@@ -13,7 +13,8 @@ from odfs_jax.faces import align
 from odfs_jax.faces.align import INNER, MEAN_FACE
 
 MAX_PIXELS = 16 << 20  # of all frames of a call; an integral image takes 12 bytes a pixel
-MAX_WAITING = 32  # frames of different sizes that wait for others of their size
+MAX_WAITING = 32  # frames of different sizes that wait for others of their size, and
+MAX_WAITING_BYTES = 1 << 29  # of their pictures
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,15 @@ def batches_of_one_size(
             waiting[shape] = FrameBatch([frame], context=1)
         elif len(batch.frames) == most:
             yield waiting.pop(shape)
-        elif len(waiting) > 1 and sum(len(b.frames) for b in waiting.values()) > MAX_WAITING:
+        elif len(waiting) > 1 and _is_much(waiting.values()):
             # many sizes must not fill memory
             yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape].frames)))
     yield from (batch for batch in waiting.values() if len(batch.frames) > batch.context)
+
+
+def _is_much(batches: Iterable[FrameBatch]) -> bool:
+    frames = [frame for batch in batches for frame in batch.frames]
+    return len(frames) > MAX_WAITING or sum(f.image.nbytes for f in frames) > MAX_WAITING_BYTES
 
 
 def largest_first(faces: Iterable[Detection]) -> list[Detection]:

@@ -24,6 +24,7 @@ HEADERS = {
     "img-src 'self' data: blob:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",  # the address may hold the token
+    "cross-origin-resource-policy": "same-origin",  # no picture in a page of another port
 }
 
 
@@ -76,7 +77,7 @@ class Guard:
         if origin is not None and urlsplit(origin).netloc != host:
             return 403, "foreign origin"
         site = headers.get("sec-fetch-site")
-        if site == "cross-site" and _is_embedded(headers):
+        if site in ("cross-site", "same-site") and _is_embedded(headers):
             return 403, "foreign page"
         # A browser says where every request that is not a plain GET comes from.
         if scope.get("method", "") not in SAFE and origin is None and site != "same-origin":

@@ -16,8 +16,9 @@ from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.runtime.processes import python_command
 from odfs_jax.studio.workspace import StudioWorkspace
 
-MAX_IDENTITY = 1 << 16  # bytes of a file that identifies a process
 TAIL = 8192  # bytes of a log that are shown
+MAX_IDENTITY = 4096  # bytes of a file that identifies a process
+IDENTITY = ("pid", "created")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class Jobs:
         code = f"from odfs_jax.cli import {command}; {command}()"
         settings = {"workspace": str(self._root)} | settings
         overrides = [f"{key}={quoted(value)}" for key, value in settings.items()]
-        with (self._folder / f"{kind}.log").open("wb") as log:
+        path = self._folder / f"{kind}.log"
+        path.unlink(missing_ok=True)  # a link in a stranger's workspace may lead to another file
+        with path.open("xb") as log:
             process = subprocess.Popen(
                 python_command("-c", code, *overrides),
                 stdin=subprocess.DEVNULL,
@@ -71,7 +74,7 @@ class Jobs:
         code = child.poll() if child else None
         process = self._process(kind)
         log = self._folder / f"{kind}.log"
-        text = _tail(log) if log.exists() else ""
+        text = _tail(log)
         since = time.time() - process.create_time() if process else 0.0
         return JobStatus(process is not None, code, text, since)
 
@@ -82,18 +85,25 @@ class Jobs:
             os.kill(process.pid, signal.SIGINT)
 
     def _process(self, kind: str) -> psutil.Process | None:
+        """The running command of `kind`; no other process, whatever the file says."""
+        path = self._folder / f"{kind}.json"
         try:
-            identity = foreign.read_json(self._folder / f"{kind}.json", MAX_IDENTITY)
-            foreign.mapping(identity, "identity", ("pid", "created"))
-            process = psutil.Process(foreign.integer(identity["pid"], "pid", 1, 1 << 30))
-            created = foreign.number(identity["created"], "created", 0, 1e12)
-            same = abs(process.create_time() - created) < 1
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+            identity = foreign.mapping(foreign.read_json(path, MAX_IDENTITY), "it", IDENTITY)
+            process = psutil.Process(foreign.integer(identity["pid"], "pid", 1, 1 << 31))
+            created = foreign.number(identity["created"], "created", 0, 1 << 40)
+            is_same = abs(process.create_time() - created) < 1
+            is_ours = any("odfs_jax.cli" in argument for argument in process.cmdline())
+            is_dead = process.status() == psutil.STATUS_ZOMBIE
+            return process if is_same and is_ours and not is_dead else None
         except (BadFileError, ValueError, psutil.Error):
             return None
 
 
 def _tail(path: Path) -> str:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL))
-        return file.read().decode(errors="replace")
+    """The end of a log; empty when there is none."""
+    try:
+        with foreign.open_regular(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            return file.read(TAIL).decode(errors="replace")
+    except (BadFileError, OSError):
+        return ""

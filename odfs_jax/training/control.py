@@ -38,6 +38,7 @@ import psutil
 
 from odfs_jax.data import atomic, foreign
 from odfs_jax.data.lock import holder, locked
+from odfs_jax.data.media.picture_folder import read_picture
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.runtime.processes import python_command
 from odfs_jax.training.metrics import PREVIEW, loss_curves, read_losses
@@ -258,8 +259,9 @@ def press(folder: Path, key: int) -> bool:
 
 def window_picture(folder: Path) -> np.ndarray:
     """The loss curves above the last preview, uint8 BGR [H, W, 3]."""
-    shown = cv2.imread(str(folder / PREVIEW))
-    if shown is None:
+    try:
+        shown = read_picture(folder / PREVIEW)[..., ::-1]
+    except BadFileError:  # there is none yet
         shown = np.full((64, 640, 3), 24, np.uint8)
     scale = max(1, round(640 / shown.shape[1]))
     shown = cv2.resize(shown, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)

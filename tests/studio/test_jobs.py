@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 
+import psutil
 import pytest
 from studios import wait_for
 
@@ -68,8 +69,34 @@ def test_another_process_of_the_same_number_is_not_the_command(jobs, tmp_path):
         (folder / "train.json").write_text(json.dumps(note))
         assert not jobs.find("train").running
         jobs.stop("train")  # or this test would end here
-    (folder / "train.json").write_text("{")
-    assert not jobs.find("train").running
+    created = psutil.Process().create_time()
+    for text in (
+        "{",
+        json.dumps({"pid": os.getpid(), "created": created}),  # a process, but no command of ours
+        '{"pid": 1e400, "created": 1}',
+        f'{{"pid": {"9" * 400}, "created": {"9" * 400}}}',
+        '{"pid": 1, "created": NaN}',
+        "[" * 100_000,
+    ):
+        (folder / "train.json").write_text(text)
+        assert not jobs.find("train").running
+        jobs.stop("train")
+    (folder / "train.json").unlink()
+    os.mkfifo(folder / "train.json")
+    os.mkfifo(folder / "train.log")
+    assert jobs.find("train").log == "" and not jobs.find("train").running
+
+
+def test_a_log_that_is_a_link_leads_nowhere(jobs, tmp_path, waiting):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("kept")
+    (tmp_path / "studio" / "jobs").mkdir(parents=True)
+    (tmp_path / "studio" / "jobs" / "convert.log").symlink_to(precious)
+    jobs.start("convert", "convert", {})
+    wait_for(lambda: "started" in jobs.find("convert").log)
+    jobs.stop("convert")
+    wait_for(lambda: not jobs.find("convert").running)
+    assert precious.read_text() == "kept"
 
 
 def test_of_a_long_log_the_end_is_shown(jobs, tmp_path):

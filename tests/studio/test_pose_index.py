@@ -69,7 +69,14 @@ def test_changed_and_new_files_are_read_again(folder, tmp_path, write_faceset):
     assert sorted(found) == ["00000_0.png", "00001_0.png"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 5}', '{"a": ["1", ["x"]]}', "[" * 9999])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", '{"a": 5}', '{"a": ["1", ["x"]]}', "[" * 9999, '{"a": ["1", [1, 2, 3]]}'),
+        *('{"a": ["1", [1, 2, 3, NaN]]}', '{"a": ["1", [1, 2, 3, 4.5]]}', '{"a": ["1", [1e400]]}'),
+        *('{"a": ["1", [1, 2, true, 4]]}', f'{{"a": ["1", [1, 2, 3, {"9" * 400}]]}}'),
+    ],
+)
 def test_what_was_kept_may_be_broken(folder, tmp_path, content):
     path = tmp_path / "studio" / "poses_src.json"
     path.parent.mkdir()

@@ -17,7 +17,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from threading import Lock
 
@@ -38,6 +38,7 @@ CACHED_FRAMES = 8  # that a `FrameReader` keeps in memory, of no more than
 CACHED_BYTES = 1 << 28  # in all
 OUTPUTS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")  # clips that are written
 ANIMATED = (".webp", ".avif")  # pictures that may be clips
+STEPS_BACK = (0, 32, 256, 2048)  # frames before the one that is sought
 MAX_DECODE_AHEAD = 32  # frames; one further on is reached by seeking
 
 
@@ -148,12 +149,18 @@ def _decode_from(path: Path, times: list[int], number: int, color: ColorTags) ->
     with open_clip(path) as container:
         stream = picture_stream(container, path)
         stream.thread_type = "AUTO"
-        with contextlib.suppress(av.FFmpegError):  # else it is decoded from the beginning
-            container.seek(times[number], stream=stream, backward=True)
-        orientation = None
-        for picture in decode_leniently(container, stream):
-            if orientation is None:
-                orientation = Orientation(picture, path)
+        for back in STEPS_BACK:  # some containers seek to a place behind the one asked for
+            time = times[number - back] if number > back else min(0, times[0])
+            with contextlib.suppress(av.FFmpegError):  # else it is decoded from where it is
+                container.seek(time, stream=stream, backward=True)
+            pictures = decode_leniently(container, stream)
+            first = next(pictures, None)
+            if first is not None and numbers.get(first.pts, number + 1) <= number:
+                break
+        if first is None:
+            return
+        orientation = Orientation(first, path)
+        for picture in chain([first], pictures):
             index = numbers.get(picture.pts)
             if index is None or index < number:
                 continue

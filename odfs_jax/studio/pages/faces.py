@@ -28,6 +28,7 @@ from odfs_jax.studio.worker import Worker, contact_sheets, sorted_names
 from odfs_jax.studio.workspace import StudioWorkspace, checked_side
 
 THUMB_SIZE = 128  # pixels
+MAX_THUMB = 1 << 20  # bytes of its file
 THUMB_QUALITY = 85  # of the JPEG, per cent
 FOREVER = {"cache-control": "private, max-age=31536000, immutable"}  # the address has the version
 ORDERS = (
@@ -119,7 +120,7 @@ def _orders(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, worker: Worker
     @app.post("/api/faces/order")
     def order(request: SortRequest) -> dict[str, Any]:
         """The `names` in the order of a key; None while the worker still sorts."""
-        key = (checked_side(request.side), request.by)
+        key = (checked_side(request.side), _checked_order(request.by))
         if key not in pending:
             pending[key] = worker.submit(sorted_names, workspace.faces(request.side), *key)
         if not pending[key].done():
@@ -129,15 +130,14 @@ def _orders(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, worker: Worker
     @app.get("/api/faces/{side}/sheets/{by}")
     def sheets(side: str, by: str) -> Response:
         """A PNG with the contact sheets before and after a sort."""
-        found = worker.submit(contact_sheets, workspace.faces(side), side, by).result()
+        order = side, _checked_order(by)
+        found = worker.submit(contact_sheets, workspace.faces(side), *order).result()
         return Response(found, media_type="image/png", headers={"cache-control": "no-store"})
 
     @app.post("/api/faces/sort")
     def sort(request: SortRequest) -> dict[str, Any]:
         """Starts `sort.py`, which renames the files; `by` undo takes the last sort back."""
-        if request.by != "undo" and request.by not in ORDERS:
-            raise UserError(f"by={request.by!r:.40}: expected one of {', '.join(ORDERS)}")
-        what = {"undo": "true"} if request.by == "undo" else {"by": request.by}
+        what = {"undo": "true"} if request.by == "undo" else {"by": _checked_order(request.by)}
         settings = {"data": checked_side(request.side), "hardware.devices": "cpu"} | what
         jobs.start(f"sort-{request.side}", "sort", settings)
         return {}
@@ -146,6 +146,12 @@ def _orders(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, worker: Worker
     def sorting(side: str) -> dict[str, Any]:
         job = jobs.find(f"sort-{checked_side(side)}")
         return {"running": job.running, "code": job.code, "log": job.log}
+
+
+def _checked_order(by: str) -> str:
+    if by not in ORDERS:
+        raise UserError(f"by={foreign.shown(by, 40)}: expected one of {', '.join(ORDERS)}")
+    return by
 
 
 def _poses(app: FastAPI, indices: dict[str, PoseIndex]) -> None:
@@ -190,8 +196,8 @@ def thumbnail(path: Path, cache: Path) -> bytes:
     key = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     cached = cache / key[:2] / f"{key}.jpg"
     try:
-        return cached.read_bytes()
-    except OSError:
+        return foreign.read_bytes(cached, MAX_THUMB)
+    except BadFileError:
         content = read_bounded(_render_thumbnail, path)
         with contextlib.suppress(OSError):  # without a cache it is made each time
             _write_cache(cached, content)
