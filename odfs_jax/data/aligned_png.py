@@ -7,6 +7,7 @@ becomes required or changes its meaning.
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from odfs_jax.data import atomic, foreign
 from odfs_jax.data.media import png
+from odfs_jax.data.parallel import READING
 from odfs_jax.errors import BadFileError
 from odfs_jax.faces.types import FaceType
 
@@ -91,6 +93,7 @@ def read_image_and_face(path: Path) -> tuple[np.ndarray, FaceData]:
     """The picture, uint8 RGB [*shape, 3], and the data of an aligned PNG. Raises BadFileError."""
     content = _read(path)
     face = _parse(path, content)
+    READING.claim(math.prod(face.shape))
     try:
         return png.decode(content), face
     except ValueError as error:
@@ -128,7 +131,8 @@ def _parse(path: Path, content: bytes) -> FaceData:
         text = png.read_text(content, KEYWORD)
         if text is None:
             raise ValueError("no face data in this PNG (not an aligned face of odfs-jax)")
-        face = _face(foreign.mapping(foreign.parse_json(text), "face data"))
+        face = _face(foreign.mapping(foreign.parse_known_json(text), "face data"))
+        foreign.check_plain(face.extra)
         if max(face.shape) != face.size or png.image_size(content) != face.shape[::-1]:
             raise ValueError(f"picture {png.image_size(content)} is not size {face.size}")
         return face
@@ -145,7 +149,7 @@ def _face(data: dict[str, Any]) -> FaceData:
     return FaceData(
         face_type=_face_type(data.get("face_type")),
         size=foreign.integer(data.get("size"), "size", 1, MAX_SIZE),
-        landmarks=_points(data.get("landmarks"), "landmarks"),
+        landmarks=foreign.numbers(data.get("landmarks"), "landmarks", (68, 2)),
         source=_source(foreign.mapping(data.get("source"), "source")),
         pose=Pose(*(foreign.number(pose.get(k), f"pose.{k}") for k in ("yaw", "pitch", "roll"))),
         detector=foreign.text(data.get("detector"), "detector"),
@@ -167,13 +171,8 @@ def _source(data: dict[str, Any]) -> Source:
             foreign.number(v, "source.rect")
             for v in foreign.listing(data.get("rect"), "source.rect", 4)
         ),
-        landmarks=_points(data.get("landmarks"), "source.landmarks"),
+        landmarks=foreign.numbers(data.get("landmarks"), "source.landmarks", (68, 2)),
     )
-
-
-def _points(value: Any, name: str) -> np.ndarray:
-    pairs = [foreign.listing(point, name, 2) for point in foreign.listing(value, name, 68)]
-    return np.array([[foreign.number(c, name) for c in pair] for pair in pairs], np.float64)
 
 
 def _face_type(value: Any) -> FaceType:

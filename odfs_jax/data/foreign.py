@@ -7,21 +7,25 @@ checked for its type and range before it is used. The parsers and the checks rai
 text says what is wrong; the functions that take a path raise BadFileError.
 """
 
+import contextlib
 import json
 import math
 import os
 import re
 import stat
 from collections.abc import Collection, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import yaml
 
 from odfs_jax.errors import BadFileError, printable
 
 MAX_DEPTH = 32  # of lists and objects in each other
 MAX_INTEGER = 1 << 63  # an integer is smaller than this and larger than its negative
+PLAIN_NUMBERS = {int, float}
 LONGEST_NAME = 255  # bytes of a file name, on all file systems of today
 INTEGER = re.compile(r"[+-]?\d+", re.ASCII)  # plain scalars of YAML
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -65,8 +69,13 @@ def size_of_regular(path: Path) -> int:
 def read_bytes(path: Path, most: int) -> bytes:
     """The content of the regular file at `path`, of at most `most` bytes. Raises BadFileError."""
     with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise BadFileError(path, f"more than {most} bytes")
         try:
-            content = file.read(most + 1)
+            content = file.read(size + 1)
+            if len(content) > size:  # it grows
+                content += file.read(most + 1 - len(content))
         except OSError as error:
             raise BadFileError(path, _why(error)) from error
     if len(content) > most:
@@ -119,18 +128,20 @@ def parse_json(content: bytes | str) -> Any:
     Stricter than `json.loads`: no NaN or infinity, no integer of 64 bits or more, no key twice in
     an object, at most MAX_DEPTH lists and objects in each other.
     """
+    value = parse_known_json(content)
+    check_plain(value)
+    return value
+
+
+def parse_known_json(content: bytes | str) -> Any:
+    """As `parse_json`, without the limits on numbers and depth: every part is checked afterwards.
+
+    For forms of which each list and number is known, and of which there are many.
+    """
     try:
-        value = json.loads(
-            content,
-            parse_int=_integer,
-            parse_float=_finite,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_unique_keys,
-        )
+        return json.loads(content, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
     except RecursionError as error:
         raise ValueError(f"more than {MAX_DEPTH} lists and objects in each other") from error
-    _check_depth(value)
-    return value
 
 
 def parse_yaml(content: bytes, values: int) -> Any:
@@ -245,18 +256,21 @@ def _unique_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     return result
 
 
-def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [v for v in level if isinstance(v, list | dict)]
-        if not level:
-            return
-        level = [v for parent in level for v in _children(parent)]
-    raise ValueError(f"more than {MAX_DEPTH} lists and objects in each other")
-
-
-def _children(value: list | dict) -> Collection[Any]:
-    return value.values() if isinstance(value, dict) else value
+def check_plain(value: Any) -> None:
+    """Raises ValueError for numbers in `value` that are too large, and for too great a depth."""
+    level, depth = [value], 0
+    while level:
+        inner = []
+        for item in level:
+            if isinstance(item, dict | list):
+                if depth == MAX_DEPTH:
+                    raise ValueError(f"more than {MAX_DEPTH} lists and objects in each other")
+                inner += item.values() if isinstance(item, dict) else item
+            elif isinstance(item, int) and abs(item) >= MAX_INTEGER:
+                raise ValueError("a number of 64 bits or more")
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise ValueError("a number that is too large")
+        level, depth = inner, depth + 1
 
 
 # Values: `name` is what an error calls them
@@ -276,6 +290,22 @@ def number(value: Any, name: str, low: float = -1e9, high: float = 1e9) -> float
     if not low <= value <= high:  # false for NaN
         raise ValueError(f"{name} {shown(value)} is out of range ({low:g} to {high:g})")
     return float(value)
+
+
+def numbers(value: Any, name: str, shape: tuple[int, int], limit: float = 1e9) -> np.ndarray:
+    """`value`, lists of numbers of -`limit` to `limit`, as float64 [*shape]. Raises ValueError."""
+    rows = listing(value, name, shape[0])
+    if all(type(row) is list and len(row) == shape[1] for row in rows):
+        flat = list(chain.from_iterable(rows))
+        with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
+            if PLAIN_NUMBERS.issuperset(map(type, flat)):
+                found = np.array(flat, np.float64).reshape(shape)
+                if (np.abs(found) <= limit).all():
+                    return found
+    for row in rows:  # to say what is wrong
+        for item in listing(row, name, shape[1]):
+            number(item, name, -limit, limit)
+    raise ValueError(f"{name} is not {shape[0]} lists of {shape[1]} numbers")
 
 
 def text(value: Any, name: str, longest: int = 1024) -> str:

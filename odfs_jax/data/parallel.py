@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from odfs_jax.data.media.png import count_pixels
 from odfs_jax.errors import BadFileError
 from odfs_jax.runtime.progress import progress
 
@@ -35,6 +34,7 @@ class Budget:
     def __init__(self, total: int) -> None:
         self._total = self._free = total
         self._changed = threading.Condition()
+        self._here = threading.local()
 
     @contextmanager
     def hold(self, amount: int) -> Iterator[None]:
@@ -42,16 +42,36 @@ class Budget:
 
         Not to be nested: a thread would wait for what it holds itself.
         """
-        amount = min(amount, self._total)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= amount)
-            self._free -= amount
+        with self.scope():
+            self.claim(amount)
+            yield
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """What this thread claims within the block is free again at its end."""
+        self._here.claimed = 0
         try:
             yield
         finally:
             with self._changed:
-                self._free += amount
+                self._free += self._here.claimed
                 self._changed.notify_all()
+            self._here.claimed = None
+
+    def claim(self, amount: int) -> None:
+        """Waits until `amount` is free, and takes it to the end of the `scope`, if there is one.
+
+        A thread that has some already does not wait: it would wait for others that wait for it.
+        """
+        claimed = getattr(self._here, "claimed", None)
+        if claimed is None:
+            return
+        with self._changed:
+            amount = min(amount, self._total)
+            if not claimed:
+                self._changed.wait_for(lambda: self._free >= amount)
+            self._free -= amount
+        self._here.claimed += amount
 
 
 READING = Budget(PIXELS_AT_ONCE)
@@ -109,14 +129,14 @@ def read_files(
 ) -> tuple[list[tuple[Path, T]], list[BadFileError]]:
     """Calls `read` for every file, in threads, under a progress bar named `description`.
 
-    The files are PNGs, or should be: at most PIXELS_AT_ONCE pixels of them are read at a time.
+    At most PIXELS_AT_ONCE pixels are read at a time, as far as `read` claims them of READING.
     Returns ([(file, value)], the BadFileErrors that `read` raised), both in the order of `files`.
     Any other exception ends the reading at once.
     """
     values: list[tuple[Path, T]] = []
     bad: list[BadFileError] = []
     with ThreadPoolExecutor() as pool:
-        futures = [pool.submit(read_bounded, read, path) for path in files]
+        futures = [pool.submit(_read_bounded, read, path) for path in files]
         pairs = zip(files, futures, strict=True)
         try:
             for path, future in progress(pairs, len(files), description, "face"):
@@ -129,9 +149,8 @@ def read_files(
     return values, bad
 
 
-def read_bounded(read: Callable[[Path], T], path: Path) -> T:
-    """`read(path)` of a PNG, which waits while other threads hold too many pixels of theirs."""
-    with READING.hold(count_pixels(path)):
+def _read_bounded(read: Callable[[Path], T], path: Path) -> T:
+    with READING.scope():
         return read(path)
 
 

@@ -25,7 +25,7 @@ points = st.builds(
     st.sampled_from([0.0, 1.0, 1e3, 1e7]),
 )
 plain_names = st.text(min_size=1, max_size=40).filter(
-    lambda name: Path(name).name == name and name not in (".", "..")
+    lambda name: Path(name).name == name and name not in (".", "..") and "\0" not in name
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | numbers | st.text(max_size=30),

@@ -38,12 +38,23 @@ def open_clip(path: Path) -> av.container.InputContainer:
         raise BadFileError(path, f"not a video that can be read ({reason})") from error
 
 
+def packets(
+    container: av.container.InputContainer, *streams: av.stream.Stream
+) -> Iterator[av.Packet]:
+    """The packets of `streams`, or of all, to the end. Raises av.FFmpegError where damage ends it.
+
+    As PyAV's `demux`, which at the end looks for streams that a damaged clip seemed to gain.
+    """
+    with contextlib.suppress(IndexError):
+        yield from container.demux(*streams)
+
+
 def decode_leniently(
     container: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[av.VideoFrame]:
     """What can be decoded of `stream`, from where `container` is; damage is left out."""
     try:
-        for packet in container.demux(stream):
+        for packet in packets(container, stream):
             with contextlib.suppress(av.FFmpegError):
                 yield from stream.decode(packet)
     except av.FFmpegError:

@@ -25,7 +25,7 @@ import av
 
 from odfs_jax.config import OutputConfig
 from odfs_jax.data.media import picture_folder
-from odfs_jax.data.media.container import decode_leniently, open_clip, picture_stream
+from odfs_jax.data.media.container import decode_leniently, open_clip, packets, picture_stream
 from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
 from odfs_jax.data.media.marking import FOLDER_SEALS, Marking
 from odfs_jax.data.media.video_reader import ClipSource, Orientation, clip_comment
@@ -133,7 +133,7 @@ def _packet_times(path: Path) -> list[int | None]:
     """The times of all pictures, in presentation order; nothing is decoded."""
     times = []
     with open_clip(path) as container, contextlib.suppress(av.FFmpegError):  # what there is, counts
-        for packet in container.demux(picture_stream(container, path)):
+        for packet in packets(container, picture_stream(container, path)):
             if packet.size and not packet.is_discard:
                 times.append(packet.pts)
     return sorted(times, key=lambda time: -1 if time is None else time)

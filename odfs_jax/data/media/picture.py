@@ -6,6 +6,7 @@ entropy code, the checksums of PNG and of deflated TIFF, LZW's codes, the end of
 """
 
 import io
+import logging
 import re
 import warnings
 import zlib
@@ -41,6 +42,7 @@ START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 
 # Broken EXIF data of a sound picture; Pillow names no file. Limits are ours, before it decodes.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 Image.MAX_IMAGE_PIXELS = None
 
 

@@ -5,13 +5,9 @@ Source: Portable Network Graphics specification, third edition, sections 5 and 1
 
 import struct
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
-
-from odfs_jax.data import foreign
-from odfs_jax.errors import BadFileError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_TEXT_BYTES = 1 << 20  # far above what is written; a hostile file must not cost memory
@@ -34,19 +30,6 @@ def decode(content: bytes) -> np.ndarray:
     if image is None:
         raise ValueError("the picture in this PNG cannot be decoded")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def count_pixels(path: Path) -> int:
-    """How many pixels the header of the PNG at `path` announces; 0 where there is none."""
-    try:
-        with foreign.open_regular(path) as file:
-            head = file.read(24)  # the signature, length and type of the first chunk, both sides
-    except BadFileError:
-        return 0
-    if not head.startswith(SIGNATURE) or len(head) < 24:
-        return 0
-    width, height = struct.unpack_from(">II", head, 16)
-    return width * height
 
 
 def chunks(content: bytes) -> list[Chunk]:

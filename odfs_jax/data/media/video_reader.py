@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from odfs_jax.data.media import yuv
-from odfs_jax.data.media.container import open_clip, picture_stream
+from odfs_jax.data.media.container import open_clip, packets, picture_stream
 from odfs_jax.data.media.cut_off import cut_off
 from odfs_jax.data.media.frames import ClipFormat, Frame, FrameSource
 from odfs_jax.data.media.yuv import tags_of, to_rgb
@@ -194,10 +194,10 @@ class ClipSource(FrameSource):
             if last is not None:
                 with suppress(av.FFmpegError):  # else from the beginning
                     container.seek(last, stream=stream)  # to the key picture before
-            packets = container.demux(stream)
+            again = packets(container, stream)
             while True:
                 try:
-                    packet = next(packets, None)
+                    packet = next(again, None)
                 except av.FFmpegError:
                     packet = None
                 is_last = packet is None or not packet.size
@@ -218,7 +218,7 @@ class ClipSource(FrameSource):
         read = 0
         ends: dict[int, float] = {}  # of streams: seconds
         try:
-            for packet in self._container.demux():
+            for packet in packets(self._container):
                 if not packet.size:
                     continue
                 number = packet.stream_index

@@ -16,7 +16,7 @@ from av.video.frame import PictureType
 from odfs_jax.config import OutputConfig
 from odfs_jax.data import atomic
 from odfs_jax.data.media import picture, xmp, yuv
-from odfs_jax.data.media.container import open_clip
+from odfs_jax.data.media.container import open_clip, packets
 from odfs_jax.data.media.frames import ClipFormat, Frame, FrameSource, FrameWriter
 from odfs_jax.data.media.marking import SIDECAR, Marking
 from odfs_jax.data.workspace import image_files
@@ -205,7 +205,7 @@ class _Copies:
         if not streams:
             return
         try:
-            for packet in self._input.demux(*streams):
+            for packet in packets(self._input, *streams):
                 if packet.dts is not None:
                     shift = int(self._start / packet.time_base)
                     packet.dts -= shift

@@ -24,6 +24,7 @@ from odfs_jax.extraction.detection import Detection, Detector
 
 VERSION = 1
 KEYS = ("version", "frames")
+MAX_PIXELS = 1e6  # of a coordinate
 MAX_BYTES = 1 << 27  # 100,000 faces with landmarks
 
 
@@ -62,7 +63,10 @@ class FileDetector(Detector):
 
 def read_faces(path: Path) -> dict[str, list[Detection]]:
     """The faces in the file at `path` by frame. Raises BadFileError naming what does not fit."""
-    content = foreign.read_json(path, MAX_BYTES)
+    try:
+        content = foreign.parse_known_json(foreign.read_bytes(path, MAX_BYTES))
+    except ValueError as error:
+        raise BadFileError(path, f"not JSON ({error})") from error
     try:
         content = foreign.mapping(content, "the file", KEYS, KEYS)
         if content["version"] != VERSION:
@@ -85,11 +89,10 @@ def _face(face: Any, where: str) -> Detection:
     foreign.mapping(face, where, allowed=("box", "landmarks", "score"))
     points = landmarker = None
     if "landmarks" in face:
-        pairs = foreign.listing(face["landmarks"], f"{where}.landmarks", 68)
-        points = np.array([_pixels(pair, 2, f"{where}.landmarks") for pair in pairs], np.float64)
+        points = foreign.numbers(face["landmarks"], f"{where}.landmarks", (68, 2), MAX_PIXELS)
         landmarker = "file"
     if "box" in face:
-        box = np.array(_pixels(face["box"], 4, f"{where}.box"), np.float64)
+        (box,) = foreign.numbers([face["box"]], f"{where}.box", (1, 4), MAX_PIXELS)
     elif points is not None:
         box = np.concatenate([points.min(axis=0), points.max(axis=0)])
     else:
@@ -98,8 +101,3 @@ def _face(face: Any, where: str) -> Detection:
         raise ValueError(f"{where}: box {box.tolist()}, expected left < right and top < bottom")
     score = foreign.number(face.get("score", 1.0), f"{where}.score", 0, 1)
     return Detection(box.astype(np.float32), None, score, points, landmarker)
-
-
-def _pixels(value: Any, count: int, where: str) -> list[float]:
-    numbers = foreign.listing(value, where, count)
-    return [foreign.number(number, where, -1e6, 1e6) for number in numbers]

@@ -18,7 +18,7 @@ from odfs_jax.curation.rename import move_to_trash, restore_from_trash
 from odfs_jax.data import foreign
 from odfs_jax.data.aligned_png import MAX_BYTES, MAX_SIZE, FaceData, read_face
 from odfs_jax.data.media import png
-from odfs_jax.data.parallel import read_bounded
+from odfs_jax.data.parallel import READING
 from odfs_jax.data.workspace import png_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.studio.jobs import Jobs
@@ -198,7 +198,7 @@ def thumbnail(path: Path, cache: Path) -> bytes:
     try:
         return foreign.read_bytes(cached, MAX_THUMB)
     except BadFileError:
-        content = read_bounded(_render_thumbnail, path)
+        content = _render_thumbnail(path)
         with contextlib.suppress(OSError):  # without a cache it is made each time
             _write_cache(cached, content)
         return content
@@ -210,10 +210,11 @@ def _render_thumbnail(path: Path) -> bytes:
         width, height = png.image_size(content)
         if max(width, height) > MAX_SIZE:
             raise ValueError(f"{width}x{height} pixels")
-        image = png.decode(content)
+        with READING.hold(width * height):
+            image = png.decode(content)
+            small = cv2.resize(image, (THUMB_SIZE, THUMB_SIZE), interpolation=cv2.INTER_AREA)
     except ValueError as error:
         raise BadFileError(path, str(error)) from error
-    small = cv2.resize(image, (THUMB_SIZE, THUMB_SIZE), interpolation=cv2.INTER_AREA)
     options = (cv2.IMWRITE_JPEG_QUALITY, THUMB_QUALITY)
     return cv2.imencode(".jpg", small[..., ::-1], options)[1].tobytes()
 

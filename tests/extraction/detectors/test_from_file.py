@@ -75,7 +75,7 @@ POINTS = [[float(i), float(2 * i)] for i in range(68)]
         ('{"version": 1, "frames": {"0": [{"box": [1, 2, 3, NaN]}]}}', "NaN is no number"),
         (
             '{"version": 1, "frames": {"0": [{"box": [1, 2, 3, 1e999]}]}}',
-            "the number '1e999' is too large",
+            "inf is out of range",
         ),
         ('{"version": 1, "frames": {"0": [{"box": [9, 2, 3, 4]}]}}', "expected left < right"),
         ('{"version": 1, "frames": {"0": [{"landmarks": [[1, 2]]}]}}', "is a list of 1, not of 68"),
@@ -85,7 +85,7 @@ POINTS = [[float(i), float(2 * i)] for i in range(68)]
         ),
         ('{"version": 1, "frames": {"0": [{"box": [1, 2, 3, 1e7]}]}}', "is out of range"),
         ("[" * 100_000, "not JSON"),
-        ((ASSETS / "given_hugeint.json").read_text(), "not JSON .the number '1.* is too large"),
+        ((ASSETS / "given_hugeint.json").read_text(), "1000000000.* is out of range"),
         ((ASSETS / "given_escape.json").read_text(), r"version '\\x1b\[2J\\x1b\]0;pwn\\x07\\nsec"),
     ],
 )
