@@ -70,6 +70,7 @@ def parse_shots(path: Path | None, entries: list[dict[str, Any]], base: DictConf
     """
     where = path or "the shot"
     try:
+        foreign.check_plain(entries)
         foreign.refuse_references(entries)
         if len(entries) > MAX_SHOTS:
             raise ValueError(f"{len(entries)} shots, more than {MAX_SHOTS}")

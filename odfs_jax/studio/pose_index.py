@@ -7,7 +7,6 @@ from threading import Lock
 from typing import Any
 
 from odfs_jax.data import atomic, foreign
-from odfs_jax.data.workspace import png_files
 from odfs_jax.errors import BadFileError
 from odfs_jax.studio.worker import Worker, read_poses
 from odfs_jax.studio.workspace import StudioWorkspace
@@ -22,7 +21,7 @@ class PoseIndex:
     """Pose, score and frame of a side's faces, by file name and version of the file."""
 
     def __init__(self, workspace: StudioWorkspace, side: str, worker: Worker) -> None:
-        self._folder = workspace.faces(side)
+        self._workspace, self._side = workspace, side
         self._path = path = workspace.own / f"poses_{side}.json"
         self._worker = worker
         self._known: dict[str, tuple[str, Row]] = read_index(path)
@@ -34,7 +33,7 @@ class PoseIndex:
 
         Starts the worker on the next portion when it is idle.
         """
-        versions = {path: version_of(path) for path in png_files(self._folder)}
+        versions = {path: version_of(path) for path in self._workspace.face_files(self._side)}
         with self._lock:
             read = self._collect()
             known = self._known

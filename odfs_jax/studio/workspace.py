@@ -1,11 +1,12 @@
 """The studio's view of a workspace: only here do names from a browser become paths."""
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from odfs_jax.config import SideConfig
 from odfs_jax.curation.rename import trash_folder
-from odfs_jax.data.workspace import find_input
+from odfs_jax.data.workspace import find_input, png_files
 from odfs_jax.errors import BadFileError, UserError
 
 SIDES = ("src", "dst")
@@ -35,6 +36,10 @@ class StudioWorkspace:
         """The folder of aligned faces of `side`, or that of its trash."""
         folder = self.root / checked_side(side) / "aligned"
         return trash_folder(folder) if trashed else folder
+
+    def face_files(self, side: str, trashed: bool = False) -> list[Path]:
+        """The PNGs that the pages show: whose names a browser can send back; in any order."""
+        return [p for p in png_files(self.faces(side, trashed)) if _is_plain(p.name)]
 
     def face(self, side: str, name: str, trashed: bool = False) -> Path:
         """The face file `name`. Raises BadFileError when it is not a plain file there."""
@@ -66,6 +71,11 @@ class StudioWorkspace:
         return self.root / "models" / name
 
 
+def is_shown(path: Path) -> bool:
+    """True for a picture whose name a browser can send back."""
+    return path.suffix.lower() in PICTURES and _is_plain(path.name)
+
+
 def checked_side(side: str) -> str:
     """`side`. Raises UserError unless it is src or dst."""
     if side not in SIDES:
@@ -85,9 +95,10 @@ def _inside(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
 
 
 def _is_plain(name: str) -> bool:
-    """True for a plain name of a file that is not hidden."""
-    odd = any(ord(letter) < 32 for letter in name) or "/" in name or "\\" in name
-    return bool(name) and not odd and not name.startswith(".") and len(name) < 256
+    """True for a plain name of a file that is not hidden, and that a browser can send back."""
+    odd = any(ord(letter) < 32 or unicodedata.category(letter) == "Cs" for letter in name)
+    odd = odd or "/" in name or "\\" in name
+    return bool(name) and not odd and not name.startswith(".") and len(name.encode()) < 256
 
 
 def _shown(name: str) -> str:

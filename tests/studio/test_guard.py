@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import socket
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 
@@ -136,6 +138,31 @@ def test_points_that_are_none(studio, points):
     body = {"side": "dst", "frame": 0, "faces": [points]}
     assert ask(studio, "/api/accept", body)[0] == 422
     assert ask(studio, "/api/align", points)[0] == 422
+
+
+def test_bodies_that_are_no_request_end_in_one_line(studio):
+    """Whatever a client sends: an answer, and no traceback in the log."""
+    points = json.dumps([[0, 0]] * 67)[:-1] + ", [NaN, 1e999]]"
+    bodies = ("", "{", "\udcff", "[" * 100_000, "9" * 5000, "NaN", points, '{"side": "\\ud800"}')
+    for path in ("/api/align", "/api/faces/order", "/api/convert/still"):
+        for body in bodies:
+            status, text = ask(studio, path, body.encode("utf-8", "surrogateescape"))
+            assert status in (400, 422) and len(text) < 1000, (path, body[:20], text)
+    merge = {"erode": float("nan"), "mode": "${oc.env:HOME}"}
+    for key in merge:
+        body = {"model": "none", "frame": 0, "merge": {key: merge[key]}}
+        status, text = ask(studio, "/api/convert/still", body)
+        assert status in (400, 422) and str(Path.home()) not in text
+    assert "Traceback" not in studio.log.read_text()
+
+
+def test_a_file_name_that_is_no_text_is_left_out(studio):
+    odd = studio.workspace / "src" / "aligned" / os.fsdecode(b"\xff.png")
+    odd.write_bytes((studio.workspace / "src" / "aligned" / "00000_0.png").read_bytes())
+    for path in ("/api/faces/src", "/api/faces/src/poses", "/api/frames/src"):
+        assert ask(studio, path)[0] == 200
+    assert odd.name not in json.loads(ask(studio, "/api/faces/src")[1])["names"]
+    odd.unlink()
 
 
 def test_points_that_coincide_write_nothing(studio):

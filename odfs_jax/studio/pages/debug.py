@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse
 from nicegui import ui
 
 from odfs_jax.studio.layout import page, script
-from odfs_jax.studio.workspace import PICTURES, StudioWorkspace
+from odfs_jax.studio.workspace import StudioWorkspace, is_shown
 
 
 def register(app: FastAPI, workspace: StudioWorkspace) -> None:
@@ -23,8 +23,7 @@ def register(app: FastAPI, workspace: StudioWorkspace) -> None:
         """The names of the pictures of each folder, in order."""
         found = {}
         for label, folder in workspace.debug_folders().items():
-            files = (path.name for path in folder.iterdir() if path.suffix in PICTURES)
-            found[label] = sorted(name for name in files if not name.startswith("."))
+            found[label] = sorted(path.name for path in folder.iterdir() if is_shown(path))
         return {"folders": found}
 
     @app.get("/api/debug/picture")

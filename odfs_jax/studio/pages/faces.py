@@ -19,7 +19,6 @@ from odfs_jax.data import foreign
 from odfs_jax.data.aligned_png import MAX_BYTES, MAX_SIZE, FaceData, read_face
 from odfs_jax.data.media import png
 from odfs_jax.data.parallel import READING
-from odfs_jax.data.workspace import png_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
@@ -76,8 +75,7 @@ def _files(app: FastAPI, workspace: StudioWorkspace) -> None:
     @app.get("/api/faces/{side}")
     def listing(side: str, trashed: bool = False) -> dict[str, Any]:
         """Names and versions of all PNGs, by name."""
-        folder = workspace.faces(side, trashed)
-        found = sorted((p.name, version_of(p)) for p in png_files(folder))
+        found = sorted((p.name, version_of(p)) for p in workspace.face_files(side, trashed))
         return {"names": [name for name, _ in found], "versions": [v for _, v in found]}
 
     @app.get("/api/faces/{side}/thumb/{name}")
