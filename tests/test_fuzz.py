@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import tifffile
 from omegaconf import OmegaConf
+from PIL import Image
 
 from odfs_jax import saved_model
 from odfs_jax.config import ModelConfig, compose
@@ -27,6 +28,7 @@ from odfs_jax.conversion.shots import read_shots
 from odfs_jax.curation import rename
 from odfs_jax.curation.faceset import pack, unpack
 from odfs_jax.data.aligned_png import read_face, read_image_and_face
+from odfs_jax.data.media import xmp
 from odfs_jax.data.media.frame_io import FrameReader, open_frames
 from odfs_jax.data.media.picture_folder import read_picture
 from odfs_jax.errors import UserError
@@ -128,6 +130,16 @@ def a_journal(folder: Path) -> bytes:
 def a_picture(suffix: str) -> Callable[[Path], bytes]:
     image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     return lambda _: cv2.imencode(suffix, cv2.GaussianBlur(image, (5, 5), 0))[1].tobytes()
+
+
+def saved_as(kind: str) -> Callable[[Path], bytes]:
+    def content(_: Path) -> bytes:
+        buffer = io.BytesIO()
+        image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+        Image.fromarray(cv2.GaussianBlur(image, (5, 5), 0)).save(buffer, kind)
+        return buffer.getvalue()
+
+    return content
 
 
 def a_tiff(_: Path) -> bytes:
@@ -239,9 +251,16 @@ READERS = {
     "webp": Reader("a.webp", a_picture(".webp"), read_picture, change_bytes),
     "bmp": Reader("a.bmp", a_picture(".bmp"), read_picture, change_bytes),
     "tiff": Reader("a.tif", a_tiff, read_picture, change_bytes),
+    **{kind: Reader(f"a.{kind.lower()}", saved_as(kind), read_picture, change_bytes)
+       for kind in ("GIF", "TGA", "AVIF", "PPM", "JPEG2000")},
+    "marks": Reader("a.tif", a_tiff, xmp.read, change_bytes),
     "mp4": Reader("a.mp4", file_of(a_clip("libx264"), "good.mp4"), read_clip, change_bytes),
     "mkv": Reader("a.mkv", file_of(a_clip("libx264"), "good.mkv"), read_clip, change_bytes),
     "webm": Reader("a.webm", file_of(a_clip("libvpx"), "good.webm"), read_clip, change_bytes),
+    "ts": Reader("a.ts", file_of(a_clip("mpeg2video"), "good.ts"), read_clip, change_bytes),
+    "avi": Reader("a.avi", file_of(a_clip("mpeg4"), "good.avi"), read_clip, change_bytes),
+    "mxf": Reader("a.mxf", file_of(a_clip("mpeg2video"), "good.mxf"), read_clip, change_bytes),
+    "seek_ts": Reader("a.ts", file_of(a_clip("libx264"), "good.ts"), read_by_number, change_bytes),
     "seek": Reader("a.mp4", file_of(a_clip("libx264"), "good.mp4"), read_by_number, change_bytes),
     "signature": Reader("a.mp4", file_of(a_clip("libx264"), "good.mp4"), verify, change_bytes),
 }  # fmt: skip
