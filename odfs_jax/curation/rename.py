@@ -15,12 +15,15 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from odfs_jax.data import atomic
+from odfs_jax.data import atomic, foreign
 from odfs_jax.data.lock import locked
 from odfs_jax.errors import BadFileError, UserError
 
 JOURNAL = ".odfs_sort.json"
+JOURNAL_KEYS = ("version", "step", "token", "moves")
+MAX_JOURNAL = 1 << 28  # bytes: a million faces
 VERSION = 1
 UNDO = {
     "sort-lift": ("undo-place",),
@@ -191,23 +194,30 @@ def _read(folder: Path) -> RenameJournal | None:
     path = folder / JOURNAL
     if not path.exists():
         return None
+    content = foreign.read_bytes(path, MAX_JOURNAL)
     try:
-        content = json.loads(path.read_text())
-        if content["version"] != VERSION or content["step"] not in UNDO:
+        content = foreign.mapping(foreign.parse_json(content), "it", JOURNAL_KEYS)
+        if content["version"] != VERSION or content["step"] not in list(UNDO):
             raise ValueError("another version")
-        moves = tuple(Move(**move) for move in content["moves"])
-        if not all(_is_plain(name) for move in moves for name in (move.old, move.new)):
-            raise ValueError("a name that is not a plain one")
-        if not content["token"].isalnum():
+        moves = tuple(map(_read_move, foreign.listing(content["moves"], "moves")))
+        token = foreign.text(content["token"], "token", 100)
+        if not token.isalnum():
             raise ValueError("a wrong token")
-        return RenameJournal(folder, content["token"], moves, content["step"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return RenameJournal(folder, token, moves, content["step"])
+    except ValueError as error:
         reason = f"not a journal of this program ({error}); delete it, no face depends on it"
         raise BadFileError(path, reason) from error
 
 
-def _is_plain(name: object) -> bool:
-    return isinstance(name, str) and Path(name).name == name and name.lower().endswith(".png")
+def _read_move(value: Any) -> Move:
+    move = foreign.mapping(value, "a move", ("old", "new"), ("old", "new", "trashed"))
+    names = [foreign.plain_name(move[key], key) for key in ("old", "new")]
+    if not all(name.lower().endswith(".png") for name in names):
+        raise ValueError("a name that is none of a PNG")
+    trashed = move.get("trashed", False)
+    if not isinstance(trashed, bool):
+        raise ValueError(f"trashed {foreign.shown(trashed)} is not true or false")
+    return Move(*names, trashed)
 
 
 def move_to_trash(faces: list[Path]) -> list[tuple[Path, Path]]:
