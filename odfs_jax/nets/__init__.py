@@ -75,7 +75,8 @@ def _setting(key: str, kind: Any, value: Any) -> Any:
             raise UserError(f"{key}={value}: expected one of {', '.join(fit)}")
         return FaceType(value)
     if kind == Sequence[int]:
-        if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST_LAYERS:
+        is_list = isinstance(value, Sequence) and not isinstance(value, str)
+        if not is_list or not 1 <= len(value) <= MOST_LAYERS:
             raise UserError(f"{key}={value}: expected a list of 1 to {MOST_LAYERS} whole numbers")
         return tuple(_setting(key, int, item) for item in value)
     if kind is int:
