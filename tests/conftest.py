@@ -1,12 +1,15 @@
 """JAX made strict for the whole suite; compiled programs are cached between runs."""
 
+import gc
 import json
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("GLIBC_TUNABLES", "")  # else a command called in this process starts it anew
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
+    + " --xla_cpu_collective_call_terminate_timeout_seconds=600"  # 40 ends a busy machine's tests
 )
 
 from collections.abc import Callable
@@ -27,6 +30,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/odfs_jax_tests").expanduser()))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def pytest_collection_finish() -> None:
+    """Tracing makes many objects that live on: looking for garbage often is a tenth of the time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
 
 
 QUICK = (  # programs that are run a few times only
