@@ -42,7 +42,8 @@ def open_regular(path: Path) -> BinaryIO:
     try:
         _check_regular(path, os.stat(path).st_mode)
         # Another file may take its place meanwhile: opening must not wait, and is checked again.
-        file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
+        # `open` with an opener, not os.fdopen: libraries ask a file for its name.
+        file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 the caller closes it
     except (OSError, ValueError) as error:  # ValueError: a name with NUL
         raise BadFileError(path, _why(error)) from error
     try:
@@ -51,6 +52,10 @@ def open_regular(path: Path) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def size_of_regular(path: Path) -> int:
