@@ -91,7 +91,8 @@ from odfs_jax.provenance import signing
 assert not errors, errors  # it tried the file in the folder
 from odfs_jax.studio import server
 try:
-    server.serve({"workspace": ".", "server": {"host": "256.0.0.0", "port": 0, "token": None}}, "/")
+    where = {"host": "256.0.0.0", "port": 0, "token": None, "token_file": None}
+    server.serve({"workspace": ".", "server": where}, "/")
 except server.UserError:
     pass  # the host; by then NiceGUI is imported
 import sys

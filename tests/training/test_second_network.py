@@ -79,7 +79,9 @@ class WithCritic(Autoencoder):
 @pytest.fixture(scope="module")
 def tiny(make_workspace, configure):
     """(settings, facesets) of a tiny run."""
-    config = OmegaConf.to_container(configure(make_workspace(), f"batch_size={BATCH}"))
+    config = OmegaConf.to_container(
+        configure(make_workspace(), f"batch_size={BATCH}", "data.brows=false")
+    )
     return config, make_objective(config).load_facesets()
 
 
