@@ -87,4 +87,6 @@ def _read_entry(name: str, entry: Any) -> tuple[str, tuple[str, Row]]:
         row = [
             foreign.number(value, "pose", -1e12, 1e12) for value in foreign.listing(row, "row", 4)
         ]
+        if not float(row[3]).is_integer():
+            raise ValueError("row: expected a whole number of a frame")
     return name, (foreign.text(version, "version", 100), row)
