@@ -17,11 +17,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
-from common import ROOT, parser, show, slug
+from common import ROOT, parser, show, slug, timed
 from measured_step import compose_config, make_our_step
 
 from odfs_jax.data import atomic
@@ -77,12 +76,7 @@ def time_step(settings: list[str]) -> float:
     """Milliseconds of an iteration on the first device, on faces of noise."""
     step, _, _ = make_our_step(compose_config(settings), jax.devices()[0])
     step(2)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        step(TIMED_STEPS)
-        times.append((time.perf_counter() - start) / TIMED_STEPS)
-    return 1000 * min(times)
+    return 1000 * min(timed(lambda: step(TIMED_STEPS))[1] for _ in range(3)) / TIMED_STEPS
 
 
 def place(pair: str, workspace: Path) -> None:
@@ -98,16 +92,9 @@ def race(workspace: Path, pair: str, name: str, iterations: int, settings: list[
     """{"train_seconds", "figures": of the swap, "dst": of untouched dst} of a run called `name`."""
     if (workspace / "models" / name).exists():
         sys.exit(f"{workspace / 'models' / name}: a run of this note is here; choose another one")
-    start = time.perf_counter()
-    run_command(
-        "train.py",
-        workspace,
-        *settings,
-        f"name={name}",
-        f"iterations={iterations}",
-        f"augment.warp_until={round((1 - WITHOUT_WARP) * iterations)}",
-    )
-    seconds = time.perf_counter() - start
+    settings = [*settings, f"name={name}", f"iterations={iterations}"]
+    settings.append(f"augment.warp_until={round((1 - WITHOUT_WARP) * iterations)}")
+    _, seconds = timed(lambda: run_command("train.py", workspace, *settings))
     result = workspace / f"{name}.mp4"
     run_command("convert.py", workspace, "data=dst", f"name={name}", f"output.path={result}")
     score = (f"result={result}", f"truth={PAIRS[pair]}")
