@@ -27,6 +27,7 @@ from odfs_jax.config import ModelConfig, compose
 from odfs_jax.conversion.shots import read_shots
 from odfs_jax.curation import rename
 from odfs_jax.curation.faceset import pack, unpack
+from odfs_jax.data import foreign
 from odfs_jax.data.aligned_png import read_face, read_image_and_face
 from odfs_jax.data.media import xmp
 from odfs_jax.data.media.frame_io import FrameReader, open_frames
@@ -35,7 +36,6 @@ from odfs_jax.errors import UserError
 from odfs_jax.extraction.detectors.from_file import read_faces
 from odfs_jax.extraction.journal import JOURNAL, Done, Dropped, ExtractionJournal
 from odfs_jax.extraction.landmarkers.dlib_trees import read_kept
-from odfs_jax.extraction.weights import read_npz
 from odfs_jax.nets import build_net
 from odfs_jax.provenance.verify import verify
 from odfs_jax.studio.jobs import Jobs
@@ -243,7 +243,8 @@ READERS = {
     "poses": Reader("poses_src.json", lines({"a.png": ["17", [1.0, 2.0, 0.9, 4]]}), read_index),
     "jobs": Reader("studio/jobs/sort.json", lines({"pid": 1, "created": 1.5}),
                    lambda p: Jobs(StudioWorkspace(p.parents[2])).find("sort")),
-    "weights": Reader("a.npz", an_npz(a=np.ones((3, 2)), b=np.arange(4)), read_npz, change_bytes),
+    "weights": Reader("a.npz", an_npz(a=np.ones((3, 2)), b=np.arange(4)),
+                      foreign.read_npz, change_bytes),
     "trees": Reader("trees.npz", trees, read_kept, change_bytes),
     "zip": Reader("faces.zip", a_zip, unpack_all, change_bytes),
     "png": Reader("a.png", a_picture(".png"), read_picture, change_bytes),

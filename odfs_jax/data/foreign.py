@@ -13,18 +13,21 @@ import math
 import os
 import re
 import stat
+import zipfile
 from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import yaml
+from numpy.lib import format as npy
 
 from odfs_jax.errors import BadFileError, printable
 
 MAX_DEPTH = 32  # of lists and objects in each other
 MAX_INTEGER = 1 << 63  # an integer is smaller than this and larger than its negative
+MAX_ARRAYS = 1 << 31  # bytes of the arrays of an .npz; the largest weight file has 96 MB
 PLAIN_NUMBERS = {int, float}
 LONGEST_NAME = 255  # bytes of a file name, on all file systems of today
 INTEGER = re.compile(r"[+-]?\d+", re.ASCII)  # plain scalars of YAML
@@ -112,6 +115,41 @@ def read_yaml(path: Path, most: int, values: int) -> Any:
         raise BadFileError(path, f"not YAML that is taken ({error})") from error
 
 
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by name. Raises BadFileError; objects in it are refused, not run.
+
+    An array may be as large as its member of the zip, all of them MAX_ARRAYS.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    with open_regular(path) as file:
+        try:
+            with zipfile.ZipFile(file) as members:
+                left = MAX_ARRAYS
+                for info in members.infolist():
+                    left -= info.file_size
+                    if left < 0:
+                        raise ValueError(f"arrays of more than {MAX_ARRAYS:,} bytes")
+                    with members.open(info) as member:
+                        array = _read_array(member, info.file_size)
+                    arrays[info.filename.removesuffix(".npy")] = array
+        except Exception as error:  # zipfile and numpy raise many kinds for foreign bytes
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise BadFileError(path, f"no .npz of arrays ({reason})") from error
+    return arrays
+
+
+def _read_array(member: IO[bytes], size: int) -> np.ndarray:
+    """The array in an .npy of `size` bytes. Raises ValueError and others."""
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    shape, in_columns, dtype = readers[npy.read_magic(member)](member, max_header_size=10_000)
+    if dtype.hasobject or dtype.kind not in "fiub":
+        raise ValueError(f"an array of {dtype}")
+    if math.prod(shape) * dtype.itemsize > size:  # before any of it is made
+        raise ValueError(f"an array of shape {shape} in {size:,} bytes")
+    content = member.read(math.prod(shape) * dtype.itemsize)
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if in_columns else "C")
+
+
 def _check_regular(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         is_folder = stat.S_ISDIR(mode)
@@ -139,9 +177,10 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def parse_known_json(content: bytes | str) -> Any:
-    """As `parse_json`, without the limits on numbers and depth: every part is checked afterwards.
+    """The plain value of a JSON text whose every part is checked afterwards. Raises ValueError.
 
-    For forms of which each list and number is known, and of which there are many.
+    No NaN or infinity and no key twice in an object; numbers and depth are not limited here. For
+    forms of which each list and number is known, and of which there are many.
     """
     try:
         return json.loads(content, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)

@@ -15,9 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from odfs_jax.data import foreign
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.picture_folder import read_picture
-from odfs_jax.errors import UserError
+from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.hull import EYES, face_mask
 
 LUMA = np.array([0.299, 0.587, 0.114])  # BT.601, as in the published figures of the actors
@@ -115,9 +116,9 @@ def load_truth(path: Path) -> list[Truth]:
             f"{points.name} beside it"
         )
     try:
-        with np.load(points, allow_pickle=False) as known:
-            frames, landmarks = known["frame"].tolist(), known["landmarks"].astype(np.float64)
-    except (OSError, ValueError, KeyError) as error:
+        known = foreign.read_npz(points)
+        frames, landmarks = known["frame"].tolist(), known["landmarks"].astype(np.float64)
+    except (BadFileError, KeyError) as error:
         raise UserError(f"{points}: no truth's points can be read: {error}") from error
     if not frames or landmarks.shape != (len(frames), 68, 2) or not np.isfinite(landmarks).all():
         raise UserError(

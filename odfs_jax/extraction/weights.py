@@ -10,28 +10,23 @@ import hashlib
 import importlib.util
 import io
 import logging
-import math
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
 import joblib
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from numpy.lib import format as npy
 
 from odfs_jax.data import foreign
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.packaged_weights import package_file, verified
 
 log = logging.getLogger(__name__)
-
-MOST_BYTES = 1 << 31  # of the arrays of an .npz; the largest weight file here has 96 MB
 
 # The weight files of mtcnn 1.0.0 are pickles, and loading a pickle can run any code that is in it.
 # So the bytes are compared with these digests BEFORE they are loaded, and it is those same bytes
@@ -107,7 +102,7 @@ def load_variables(net: nn.Module, example: tuple[int, ...], path: Path) -> dict
 
     Raises BadFileError when it is no weight file or not one of this network.
     """
-    found = flat_from_torch(read_npz(path) if path.suffix == ".npz" else read_torch(path))
+    found = flat_from_torch(foreign.read_npz(path) if path.suffix == ".npz" else read_torch(path))
     wanted = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct(example, np.float32))
     expected = flatten_dict(wanted, sep="/")
     name = type(net).__name__.removesuffix("Net")
@@ -151,40 +146,6 @@ def flat_from_torch(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             kind = "scale"
         flat["/".join((group, *path, kind))] = value
     return flat
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz by name. Raises BadFileError; objects in it are refused, not run.
-
-    An array may be as large as its member of the zip, all of them MOST_BYTES.
-    """
-    arrays: dict[str, np.ndarray] = {}
-    with foreign.open_regular(path) as file:
-        try:
-            with zipfile.ZipFile(file) as members:
-                left = MOST_BYTES
-                for info in members.infolist():
-                    left -= info.file_size
-                    if left < 0:
-                        raise ValueError(f"arrays of more than {MOST_BYTES:,} bytes")
-                    with members.open(info) as member:
-                        array = _read_array(member, info.file_size)
-                    arrays[info.filename.removesuffix(".npy")] = array
-        except Exception as error:  # zipfile and numpy raise many kinds for foreign bytes
-            raise BadFileError(path, f"no .npz of arrays ({_line(error)})") from error
-    return arrays
-
-
-def _read_array(member: IO[bytes], size: int) -> np.ndarray:
-    """The array in an .npy of `size` bytes. Raises ValueError and others."""
-    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    shape, in_columns, dtype = readers[npy.read_magic(member)](member, max_header_size=10_000)
-    if dtype.hasobject or dtype.kind not in "fiub":
-        raise ValueError(f"an array of {dtype}")
-    if math.prod(shape) * dtype.itemsize > size:  # before any of it is made
-        raise ValueError(f"an array of shape {shape} in {size:,} bytes")
-    content = member.read(math.prod(shape) * dtype.itemsize)
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if in_columns else "C")
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from odfs_jax.data import foreign
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction import weights
 from odfs_jax.extraction.detectors import build_detector
@@ -71,14 +72,14 @@ def test_foreign_bytes_are_named(tmp_path, content):
     path = tmp_path / "weights.npz"
     path.write_bytes(content)
     with pytest.raises(BadFileError, match=r"weights\.npz: no \.npz of arrays"):
-        weights.read_npz(path)
+        foreign.read_npz(path)
 
 
 def test_objects_in_files_are_never_unpickled(tmp_path):
     mark, path = tmp_path / "PWNED", tmp_path / "weights.npz"
     np.savez(path, a=np.array([Evil(mark)], object))
     with pytest.raises(BadFileError, match=r"no \.npz of arrays"):
-        weights.read_npz(path)
+        foreign.read_npz(path)
     pytest.importorskip("torch")
     for content in (pickle.dumps({"a": Evil(mark)}), saved_by_torch({"a": Evil(mark)})):
         (tmp_path / "weights.pth").write_bytes(content)
@@ -100,7 +101,7 @@ def test_the_script_makes_an_npz_of_a_state_dict(tmp_path):
     torch.save({"a.weight": torch.ones(2, 3)}, tmp_path / "net.pth")
     script = [sys.executable, ROOT / "scripts" / "convert_weights.py"]
     subprocess.run([*script, tmp_path / "net.pth", tmp_path / "net.npz"], check=True, cwd=tmp_path)
-    arrays = weights.read_npz(tmp_path / "net.npz")
+    arrays = foreign.read_npz(tmp_path / "net.npz")
     np.testing.assert_array_equal(arrays["a.weight"], np.ones((2, 3)))
 
 

@@ -13,9 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from odfs_jax.data import atomic
+from odfs_jax.data import atomic, foreign
 from odfs_jax.errors import BadFileError
-from odfs_jax.extraction.weights import read_npz
 from odfs_jax.faces.packaged_weights import package_file, verified
 from odfs_jax.nets.detectors.regression_trees import Stages
 
@@ -57,7 +56,7 @@ def read_trees(folder: Path = CACHE) -> tuple[np.ndarray, Stages]:
 
 def read_kept(path: Path) -> tuple[np.ndarray, Stages]:
     """(mean shape, the stages) in the .npz that `read_trees` kept. Raises BadFileError."""
-    arrays = read_npz(path)
+    arrays = foreign.read_npz(path)
     try:
         return _checked(arrays)
     except ValueError as error:
