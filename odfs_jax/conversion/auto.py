@@ -18,7 +18,8 @@ from odfs_jax.data.aligned_png import Source
 from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.faces.affine import transform
 from odfs_jax.faces.align import alignment_matrix
-from odfs_jax.faces.spec import FaceSpec, to_gray
+from odfs_jax.faces.crop import crop_face
+from odfs_jax.faces.spec import to_gray
 from odfs_jax.inference import Swapper
 
 AUTO = "auto"
@@ -34,6 +35,7 @@ class SkinDifference:
     color: float  # CIELAB distance of the mean colors
     light: float  # standard deviation over the face of the logarithm of the quotient of both lights
 
+    @property
     def transfer(self) -> str:
         """The value of `merge.color` that fits."""
         same = self.color <= SAME_COLOR and self.light <= SAME_LIGHT
@@ -46,26 +48,35 @@ class SkinDifference:
         )
 
 
+def fitting_color(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> tuple[str, str]:
+    """(what `merge.color=auto` stands for with the faces `sources` of `clip`, why).
+
+    Without a face to compare, or where no mask is solid, colors stay. Raises UserError when a frame
+    of the clip cannot be read.
+    """
+    difference = compare_skins(swapper, clip, sources) if sources else None
+    if difference is None:
+        return "none", "no face to compare"
+    return difference.transfer, str(difference)
+
+
 def compare_skins(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> SkinDifference | None:
     """The difference of some of the faces `sources` of `clip`, or None where no mask is solid.
 
     Raises UserError when a frame of the clip cannot be read.
     """
     chosen = np.linspace(0, len(sources) - 1, min(FACES, len(sources))).round().astype(int)
-    reader, spec = FrameReader(clip), swapper.output_spec
-    faces, inputs, hulls = [], [], []
+    reader, size = FrameReader(clip), swapper.output_spec.resolution
+    inputs, faces, hulls = [], [], []
     for source in sorted((sources[i] for i in chosen), key=lambda source: source.frame):
-        frame = reader.read(source.frame).image
-        model_from_frame = alignment_matrix(source.landmarks, spec.face_type, spec.resolution)
-        input_from_frame = alignment_matrix(
-            source.landmarks, swapper.input_spec.face_type, swapper.input_spec.resolution
-        )
-        faces.append(_crop(frame, model_from_frame, spec))
-        inputs.append(_crop(frame, input_from_frame, swapper.input_spec))
-        points = transform(model_from_frame, source.landmarks)
-        hulls.append(outline_masks(points, spec.resolution, ())[..., :1] / np.float32(255))
-    new, masks, dst_masks = jax.jit(swapper.predict)(swapper.params, np.stack(inputs))
-    dst, dst_masks = np.stack(faces), np.stack(hulls) if dst_masks is None else dst_masks
+        frame, points = reader.read(source.frame).image, source.landmarks
+        for pictures, spec in ((inputs, swapper.input_spec), (faces, swapper.output_spec)):
+            face_from_frame = alignment_matrix(points, spec.face_type, spec.resolution)
+            pictures.append(crop_face(frame, face_from_frame, spec.resolution))
+        hulls.append(outline_masks(transform(face_from_frame, points), size, ())[..., :1])
+    inputs, dst, hulls = (np.stack(p).astype(np.float32) / 255 for p in (inputs, faces, hulls))
+    new, masks, dst_masks = jax.jit(swapper.predict)(swapper.params, inputs)
+    dst_masks = hulls if dst_masks is None else dst_masks
     common = (masks > SOLID) & (dst_masks > SOLID)
     bands = measure_bands(new, dst, common)
     lights_of = to_gray(bands.own), to_gray(bands.wanted)
@@ -78,13 +89,3 @@ def compare_skins(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> Sk
             colors.append(np.linalg.norm(means[0] - means[1]))
             lights.append(np.std(np.log(wanted[i][where] / own[i][where])))
     return SkinDifference(float(np.median(colors)), float(np.median(lights))) if colors else None
-
-
-def _crop(frame: np.ndarray, face_from_frame: np.ndarray, spec: FaceSpec) -> np.ndarray:
-    """The face float32 [R, R, 3] in [0, 1] of a uint8 frame, averaged down where it is larger."""
-    scale = np.sqrt(np.linalg.det(face_from_frame[:, :2]))
-    picture = frame.astype(np.float32) / 255
-    if scale < 1:
-        picture = cv2.GaussianBlur(picture, (0, 0), 0.4 / scale)
-    size = (spec.resolution, spec.resolution)
-    return cv2.warpAffine(picture, face_from_frame, size, borderMode=cv2.BORDER_REPLICATE)

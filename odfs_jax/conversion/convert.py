@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 import odfs_jax
-from odfs_jax.conversion.auto import AUTO, compare_skins
+from odfs_jax.conversion.auto import AUTO, fitting_color
 from odfs_jax.conversion.merge import build_merge
 from odfs_jax.conversion.pipeline import (
     Counts,
@@ -176,20 +176,18 @@ def choose_colors(
     A shot whose faces the network gives no mask for, or that has none, keeps its colors. Raises
     UserError when a frame of `clip` cannot be read.
     """
-    sources = [source for faces in targets.by_frame.values() for _, source in faces]
     chosen, reasons = [], []
     for number, shot in enumerate(shots):
         if shot.merge.color != AUTO:
             chosen.append(shot)
             continue
         end = shots[number + 1].start if number + 1 < len(shots) else math.inf
-        own = [source for source in sources if shot.start <= source.frame < end]
-        difference = compare_skins(swapper, clip, own) if own else None
-        color = difference.transfer() if difference else "none"
+        own = [source for source in targets.sources if shot.start <= source.frame < end]
+        color, why = fitting_color(swapper, clip, own)
         merge = OmegaConf.merge(shot.merge, {"color": color})
         chosen.append(Shot(shot.start, merge, OmegaConf.to_yaml(merge)))
         where = f"from frame {shot.start} on, " if len(shots) > 1 else ""
-        reasons.append(f"{where}merge.color={color}: {difference or 'no face to compare'}")
+        reasons.append(f"{where}merge.color={color}: {why}")
     return chosen, reasons
 
 

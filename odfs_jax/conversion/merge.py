@@ -125,6 +125,8 @@ def build_merge(
     input_spec, output_spec = swapper.input_spec, swapper.output_spec
     resolution = output_spec.resolution
     masking = mask_settings(swapper, config)
+    # A network without a mask of dst's own: the hull of dst's points stands for it.
+    choice = "product" if config.mask == "both" and not swapper.has_dst_mask else config.mask
     dst_from_src = scaled(dst_from_src, config.scale, resolution)
     src_from_dst = None if dst_from_src is None else invert(dst_from_src)
 
@@ -151,7 +153,7 @@ def build_merge(
                 dst,
                 lambda faces: paste(regions, placement, faces, masks, dst_masks),
             )
-        return Prediction(faces, masks, dst_masks if config.mask == "both" else None, stats)
+        return Prediction(faces, masks, dst_masks if choice == "both" else None, stats)
 
     # ---- Both calls: the colors of `merge.color`; faces and masks pasted into the regions ----
 
@@ -202,11 +204,11 @@ def build_merge(
             outlines = placement.outlines.astype(jnp.float32) / 255
             outlines = _paste(outlines, placement.model_from_region, side)
             hull, kept = outlines[..., 0], outlines[..., 1]
-        match config.mask:
-            case "both" if swapper.has_dst_mask:
+        match choice:
+            case "both":
                 own = _paste(dst_masks, placement.model_from_region, side)[..., 0]
                 chosen = predicted * own
-            case "both" | "product":
+            case "product":
                 chosen = predicted * hull
             case "hull":
                 chosen = hull
@@ -266,9 +268,7 @@ def build_merge(
         region_scale=region_scale(dst_from_src, resolution),
         black_background=mode.black_background,
         smoothing=config.color_smoothing if transfer or mode.measure else 0,
-        needs_outlines=bool(config.keep)
-        or config.mask in ("hull", "product", "sum")
-        or (config.mask == "both" and not swapper.has_dst_mask),
+        needs_outlines=bool(config.keep) or choice in ("hull", "product", "sum"),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.config import MergeConfig
-from odfs_jax.conversion.auto import AUTO, compare_skins
+from odfs_jax.conversion.auto import AUTO, fitting_color
 from odfs_jax.conversion.convert import find_anchor
 from odfs_jax.conversion.merge import Merge, Placement, Prediction, build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
@@ -89,9 +89,8 @@ class FramePreviewer:
         """The transfer that `merge.color=auto` stands for; measured again for a changed folder."""
         if self._color is None or self._color[0] != changed:
             targets = find_target_faces(self._aligned, self._reader)
-            sources = [source for faces in targets.by_frame.values() for _, source in faces]
-            difference = compare_skins(self._swapper, self._reader.path, sources)
-            self._color = changed, difference.transfer() if difference else "none"
+            color, _ = fitting_color(self._swapper, self._reader.path, targets.sources)
+            self._color = changed, color
         return self._color[1]
 
     def _with_kept_outputs(self, predict: Callable[..., Prediction]) -> Callable[..., Prediction]:

@@ -82,6 +82,11 @@ class TargetFaces:
     unselected: int = 0  # faces that the settings leave out
     skipped: list[BadFileError] = field(default_factory=list)  # files that could not be used
 
+    @property
+    def sources(self) -> list[Source]:
+        """Where all faces that are left come from."""
+        return [source for faces in self.by_frame.values() for _, source in faces]
+
     def pop_regions(
         self, frame: Frame, face_type: FaceType, resolution: int, scale: float = 1.0
     ) -> list[Region]:

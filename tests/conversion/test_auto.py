@@ -15,7 +15,7 @@ from odfs_jax.data.media.frame_io import open_frames
 def sources(workspace):
     with open_frames(workspace / "dst.mp4") as clip:
         targets = find_target_faces(workspace / "dst" / "aligned", clip)
-    return [source for faces in targets.by_frame.values() for _, source in faces]
+    return targets.sources
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_colors_are_transferred_where_skins_or_their_light_differ(
 ):
     difference = compare_skins(identity_swapper(32, change), workspace / "dst.mp4", sources)
     assert color[0] <= difference.color <= color[1]
-    assert difference.transfer() == chosen
+    assert difference.transfer == chosen
 
 
 def test_no_solid_mask_is_no_difference(identity_swapper, workspace, sources):
@@ -47,8 +47,8 @@ def test_no_solid_mask_is_no_difference(identity_swapper, workspace, sources):
 
 
 def test_limits():
-    assert SkinDifference(2.9, 0.05).transfer() == "none"
-    assert SkinDifference(3.1, 0.0).transfer() == SkinDifference(0.0, 0.07).transfer() == "tone"
+    assert SkinDifference(2.9, 0.05).transfer == "none"
+    assert SkinDifference(3.1, 0.0).transfer == SkinDifference(0.0, 0.07).transfer == "tone"
 
 
 def test_the_choice_is_said_and_can_be_changed(workspace, caplog):
