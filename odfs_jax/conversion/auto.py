@@ -16,6 +16,7 @@ from odfs_jax.conversion.colors import measure_bands
 from odfs_jax.conversion.masks import SOLID, outline_masks
 from odfs_jax.data.aligned_png import Source
 from odfs_jax.data.media.frame_io import FrameReader
+from odfs_jax.errors import UserError
 from odfs_jax.faces.affine import transform
 from odfs_jax.faces.align import alignment_matrix
 from odfs_jax.faces.crop import crop_face
@@ -51,8 +52,7 @@ class SkinDifference:
 def fitting_color(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> tuple[str, str]:
     """(what `merge.color=auto` stands for with the faces `sources` of `clip`, why).
 
-    Without a face to compare, or where no mask is solid, colors stay. Raises UserError when a frame
-    of the clip cannot be read.
+    Without a face to compare, or where no mask is solid, colors stay.
     """
     difference = compare_skins(swapper, clip, sources) if sources else None
     if difference is None:
@@ -63,17 +63,23 @@ def fitting_color(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> tu
 def compare_skins(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> SkinDifference | None:
     """The difference of some of the faces `sources` of `clip`, or None where no mask is solid.
 
-    Raises UserError when a frame of the clip cannot be read.
+    Faces whose frame or points cannot be used are left out.
     """
     chosen = np.linspace(0, len(sources) - 1, min(FACES, len(sources))).round().astype(int)
     reader, size = FrameReader(clip), swapper.output_spec.resolution
     inputs, faces, hulls = [], [], []
     for source in sorted((sources[i] for i in chosen), key=lambda source: source.frame):
-        frame, points = reader.read(source.frame).image, source.landmarks
-        for pictures, spec in ((inputs, swapper.input_spec), (faces, swapper.output_spec)):
-            face_from_frame = alignment_matrix(points, spec.face_type, spec.resolution)
+        points, specs = source.landmarks, (swapper.input_spec, swapper.output_spec)
+        try:
+            frame = reader.read(source.frame).image
+            matrices = [alignment_matrix(points, s.face_type, s.resolution) for s in specs]
+        except (UserError, ValueError):
+            continue  # a frame or points that do not fit: the conversion names the file
+        for pictures, face_from_frame, spec in zip((inputs, faces), matrices, specs, strict=True):
             pictures.append(crop_face(frame, face_from_frame, spec.resolution))
         hulls.append(outline_masks(transform(face_from_frame, points), size, ())[..., :1])
+    if not faces:
+        return None
     inputs, dst, hulls = (np.stack(p).astype(np.float32) / 255 for p in (inputs, faces, hulls))
     new, masks, dst_masks = jax.jit(swapper.predict)(swapper.params, inputs)
     dst_masks = hulls if dst_masks is None else dst_masks

@@ -173,8 +173,7 @@ def choose_colors(
 ) -> tuple[list[Shot], list[str]]:
     """(the `shots`, each `merge.color=auto` replaced by a transfer; why, a line for each choice).
 
-    A shot whose faces the network gives no mask for, or that has none, keeps its colors. Raises
-    UserError when a frame of `clip` cannot be read.
+    A shot whose faces the network gives no mask for, or that has none, keeps its colors.
     """
     chosen, reasons = [], []
     for number, shot in enumerate(shots):

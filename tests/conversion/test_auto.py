@@ -1,6 +1,9 @@
 """`merge.color=auto`: what is compared, and what follows from it."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from workspaces import convert_workspace
 
@@ -44,6 +47,15 @@ def test_no_solid_mask_is_no_difference(identity_swapper, workspace, sources):
     empty = lambda params, faces: (faces, 0 * faces[..., :1], None)  # noqa: E731
     faint = type(swapper)(empty, {}, swapper.input_spec, swapper.output_spec)
     assert compare_skins(faint, workspace / "dst.mp4", sources) is None
+
+
+def test_faces_that_cannot_be_used_are_left_out(identity_swapper, workspace, sources):
+    """A frame that the clip does not have, and points of which no face can be made."""
+    swapper, clip = identity_swapper(32), workspace / "dst.mp4"
+    late = replace(sources[0], frame=10_000)
+    nowhere = replace(sources[0], landmarks=np.zeros((68, 2)))
+    assert compare_skins(swapper, clip, [late, nowhere]) is None
+    assert compare_skins(swapper, clip, [late, *sources, nowhere]) is not None
 
 
 def test_limits():
