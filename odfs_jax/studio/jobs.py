@@ -72,9 +72,11 @@ class Jobs:
         """The last command of `kind`; one that never ran has no log."""
         child = self._children.get(kind)
         code = child.poll() if child else None
-        process = self._process(kind)
-        log = self._folder / f"{kind}.log"
-        text = _tail(log)
+        # A command that is about to end has no command line any more, so that only its parent
+        # can tell that it is not over yet.
+        waits = child is not None and code is None
+        process = psutil.Process(child.pid) if waits else self._process(kind)
+        text = _tail(self._folder / f"{kind}.log")
         since = time.time() - process.create_time() if process else 0.0
         return JobStatus(process is not None, code, text, since)
 

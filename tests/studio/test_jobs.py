@@ -57,8 +57,8 @@ def test_one_of_a_kind_which_another_studio_finds_and_stops(jobs, tmp_path, wait
     found = other.find("convert")
     assert found.running and found.code is None and found.seconds > 0
     other.stop("convert")
-    wait_for(lambda: not other.find("convert").running)
-    assert jobs.find("convert").code == 130
+    wait_for(lambda: not jobs.find("convert").running)
+    assert jobs.find("convert").code == 130 and not other.find("convert").running
     other.stop("convert")  # there is nothing to stop
 
 
