@@ -277,6 +277,7 @@ class ConvertConfig:
     name: str | None = None
     batch_size: int = MISSING
     precision: str = "float32"
+    morph: float | None = within(0, 1, None)
     frames: Any = None
     identity: str | None = None
     identity_distance: float = MISSING

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec, to_rgb
 from odfs_jax.nets import build_net, with_precision
 from odfs_jax.nets.layers import Swap
@@ -38,6 +39,7 @@ def make_swapper(
     params: Params,
     precision: str = "float32",
     conv_impl: str = "auto",
+    morph: float | None = None,
 ) -> Swapper:
     """The swapper of a trained network.
 
@@ -47,10 +49,15 @@ def make_swapper(
       precision: "float32" or "bfloat16", of what is computed; faces and masks are float32.
       conv_impl: "auto", the fastest programs for this device, or "xla" for a `predict` that is to
         be exported or differentiated in forward mode (see `nets.kernels.dispatch`).
+      morph: share of src in the new face, 0 to 1, of a network that can choose; None: all of it.
 
-    Raises UserError for another precision or conv_impl, or settings that fit no network.
+    Raises UserError for another precision, conv_impl or morph, or settings that fit no network.
     """
     net = with_precision(build_net(model, conv_impl), precision)
+    if morph is not None:
+        if not hasattr(net, "morph"):
+            raise UserError(f"morph={morph}: only model=amp can do that, not net={model['net']}")
+        net = net.clone(morph=morph)
     input_spec = net.input_specs["dst"]
 
     def predict(params: Params, faces: jax.Array) -> Swap:

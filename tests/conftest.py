@@ -41,6 +41,7 @@ def pytest_collection_finish() -> None:
 QUICK = (  # programs that are run a few times only
     "tests/training/",
     "tests/nets/test_swap_nets.py",
+    "tests/nets/test_saehd.py",
     "tests/conversion/test_actors.py::test_every_merge_runs_on_the_actors",
 )
 

@@ -71,7 +71,7 @@ def convert(config: DictConfig) -> None:
 
         targets = find_target_faces(aligned, source, selection)
         model = load_model(model_dir)
-        swapper = make_swapper(model.config, model.params, config.precision)
+        swapper = make_swapper(model.config, model.params, config.precision, morph=config.morph)
         log.info("model: %s", model_dir)
 
         # ---- Colors that fit each shot's faces, where merge.color=auto ----
@@ -115,6 +115,7 @@ def convert(config: DictConfig) -> None:
                     "clip": hashlib.sha256(repr(states).encode()).hexdigest(),
                     "weights": weights.hexdigest(),
                     "precision": config.precision,
+                    "morph": config.morph,
                     "faces": targets.digest(),
                     "shots": {shot.start: shot.settings for shot in shots},
                     "output": OmegaConf.to_container(config.output, resolve=True),

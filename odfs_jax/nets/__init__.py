@@ -9,11 +9,13 @@ import jax.numpy as jnp
 
 from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
+from odfs_jax.nets.amp import Amp
 from odfs_jax.nets.avatar import Avatar
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.nets.kernels.dispatch import CONV_IMPLS
 from odfs_jax.nets.liae import Liae
 from odfs_jax.nets.miaef import Miaef
+from odfs_jax.nets.saehd import Saehd
 from odfs_jax.nets.shared_encoder import SharedEncoder
 
 # A fixed table: a config that comes with somebody's checkpoint must not import what it names.
@@ -22,6 +24,8 @@ NETS: dict[str, type[SwapNet]] = {
     "liae": Liae,
     "miaef": Miaef,
     "avatar": Avatar,
+    "saehd": Saehd,
+    "amp": Amp,
 }
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of what is computed
 LARGEST, MOST_LAYERS, WIDEST = 8192, 16, 64.0  # of a setting; a model may be a stranger's
@@ -56,6 +60,7 @@ def build_net(model: Mapping[str, Any], conv_impl: str = "auto") -> SwapNet:
         **{name: _setting(f"model.{name}", fields[name].type, model[name]) for name in SHARED},
         **{name: _setting(f"model.args.{name}", fields[name].type, args[name]) for name in args},
     )
+    built.check_settings()
     _check_specs(built)
     return built
 

@@ -36,6 +36,7 @@ class SwapNet(nn.Module, kw_only=True):
     conv_impl: str = "auto"  # or "xla": forward-mode derivatives, exports (kernels/dispatch.py)
 
     has_dst_mask = True  # `swap` tells dst's own mask; a network that does not rebuild it: False
+    draws = False  # True: in training `__call__` also takes `keys`, one for each of src's faces
 
     @property
     def face_spec(self) -> FaceSpec:
@@ -56,6 +57,9 @@ class SwapNet(nn.Module, kw_only=True):
     def output_spec(self) -> FaceSpec:
         """The face that `swap` returns."""
         return self.face_spec
+
+    def check_settings(self) -> None:
+        """Raises UserError naming a setting of the network that does not fit."""
 
     def blank(self) -> tuple[jax.Array, jax.Array]:
         """A black face [1,R,R,3] of src and one of dst, to initialize parameters with."""

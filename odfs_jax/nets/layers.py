@@ -28,12 +28,14 @@ class Conv(nn.Module):
     """Convolution with bias, "SAME" padding: [N,H,W,C] -> [N,ceil(H/stride),...,features].
 
     Given several maps it convolves all their channels, without a copy that joins them. Given one
-    map several times it convolves that map once, with the sum of its kernels.
+    map several times it convolves that map once, with the sum of its kernels. `mirrored` maps, read
+    from right to left and from below, are convolved with the kernel turned likewise.
     """
 
     features: int
     kernel_size: int
     stride: int = 1
+    mirrored: bool = False
     conv_impl: str = "auto"
 
     @nn.compact
@@ -42,6 +44,7 @@ class Conv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, ends[-1], self.features)
         kernel = self.param("kernel", INIT, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        kernel = kernel[::-1, ::-1] if self.mirrored else kernel
         kernels = jnp.split(kernel, ends[:-1], axis=2)
         if all(x is maps[0] for x in maps):
             maps, kernels = maps[:1], [sum(kernels[1:], kernels[0])]

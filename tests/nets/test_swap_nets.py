@@ -228,7 +228,7 @@ def test_half_precision_keeps_parameters_and_outputs_float32():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"net": "h65"}, r"model\.net=h65: expected one of avatar, liae, miaef, shared_encoder"),
+        ({"net": "h65"}, r"model\.net=h65: expected one of amp, avatar, liae, miaef"),
         ({"net": "os.system"}, r"model\.net=os\.system"),
         ({"args": {"bottel": 3}}, r"model\.args\.bottel: shared_encoder has no such setting"),
         ({"args": {"parent": None}}, r"model\.args\.parent"),

@@ -28,7 +28,8 @@ SIZE = 128  # of the aligned faces
 # The least that still has every part: 32 pixels, of AVATAR 16 in and 32 out; layers of 4 channels,
 # so that models of one network are the same program, compiled once.
 TINY = ("model.width=0.001", "model.resolution=32", "batch_size=2", "log_every=2")
-RESUMED = ("avatar", "h64", "liaef128", "miaef128")  # one of each network
+RESUMED = ("amp", "avatar", "h64", "liaef128", "miaef128", "saehd")  # one of each network
+LIKE = ("saehd_192", "saehd_256", "saehd_320")  # so small, the same as saehd or saehd_224
 RUNS = {model: [f"model={model}"] for model in MODELS}
 RUNS["avatar"] += ["model.args.small_resolution=16"]
 RUNS["liaef128yaw"] = ["model=liaef128", "data.sampling=yaw_matched", "name=liaef128yaw"]
@@ -93,7 +94,9 @@ def swap(monkeypatch):
     return go
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LIKE)) for n in RUNS]
+)
 def test_a_model_trains_resumes_and_converts(name, actors, run_training, read_checkpoint, swap):
     settings = (*RUNS[name], *TINY)
     targets = [2, 4] if name in RESUMED else [2]

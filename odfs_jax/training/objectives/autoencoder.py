@@ -16,6 +16,7 @@ from odfs_jax.training.objectives.base import Objective, Samples
 from odfs_jax.training.step import Metrics
 
 REMAT = ("none", "decoders")
+NET_DRAWS = 1  # folded into a sample's key, which its augmentation splits, for the network's draws
 
 
 class Autoencoder(Objective):
@@ -55,7 +56,9 @@ class Autoencoder(Objective):
     ) -> tuple[Samples, dict[str, Any]]:
         """The samples of a batch, and what the network returns for them."""
         samples = self.sample(batch, keys, step)
-        inputs = (samples[side][0] for side in self.sides)
+        inputs = [samples[side][0] for side in self.sides]
+        if self.net.draws:
+            inputs.append(jax.vmap(jax.random.fold_in, (0, None))(keys["src"], NET_DRAWS))
         return samples, self.net.apply({"params": params[self.exported]}, *inputs)
 
     def losses(
