@@ -110,7 +110,7 @@ def _load(
     if not face.face_type.contains(needed):
         raise UserError(
             f"{path}: a {face.face_type} face, the model needs {needed}; "
-            f"extract again with face_type={needed}"
+            f"extract again with face_type={needed}, or train with model.face_type={face.face_type}"
         )
     try:
         if not face.face_type.turns:

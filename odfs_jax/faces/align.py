@@ -1,8 +1,8 @@
 """Alignment by the 68 points: of a face to its aligned picture, of one person's face to another's.
 
 Points are (x, y) in pixels of any picture. A matrix is float64 [2, 3], see `affine`.
-Sources: docs/reference_2018.md section 2; Umeyama, "Least-squares estimation of
-transformation parameters between two point patterns", PAMI 13(4), 1991.
+Sources: docs/reference_2018.md section 2; docs/from_deepfacelab.md; Umeyama, "Least-squares
+estimation of transformation parameters between two point patterns", PAMI 13(4), 1991.
 """
 
 import numpy as np
@@ -12,6 +12,7 @@ from odfs_jax.faces.landmarks68 import EYES, MIRROR
 from odfs_jax.faces.types import FaceType
 
 INNER = slice(17, 68)  # brows, nose, eyes, mouth: the points that alignment uses
+DFL_POINTS = (*range(17, 49), 54)  # DeepFaceLab 2.0: brows, nose, eyes, corners of the mouth
 FRONTAL_SHARE = 0.25  # of a person's faces: those with the smallest yaw, both eyes seen alike
 BRIDGE = 10  # of the mean face's points: the top of the nose, on its middle line
 
@@ -57,13 +58,17 @@ def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def alignment_matrix(landmarks: np.ndarray, face_type: FaceType, size: int) -> np.ndarray:
     """face_from_image [2, 3]: from the picture of `landmarks` [68, 2] to its aligned face.
 
-    The face is `size` x `size` pixels. `mark_only` is not aligned: its matrix is the identity.
-    Raises ValueError when the points coincide.
+    The face is `size` x `size` pixels. The mean face is fitted to the points INNER, of DeepFaceLab
+    2.0's types to DFL_POINTS, which leave out the lips: a mouth that opens does not make the face
+    smaller. `mark_only` is not aligned: its matrix is the identity. Raises ValueError when the
+    points coincide.
     """
     if face_type is FaceType.MARK_ONLY:
         return np.eye(2, 3)
     if face_type is FaceType.AVATAR:
         return _upright_matrix(landmarks, size)
+    if face_type.is_dfl:
+        return _dfl_matrix(landmarks, face_type, size)
     margin = face_type.padding * size
     shift = (margin, margin + face_type.shift * size)
     return umeyama(landmarks[INNER], MEAN_FACE * (size - 2 * margin) + shift)
@@ -101,6 +106,29 @@ def anchor_matrix(src_eyes: np.ndarray, dst_eyes: np.ndarray) -> np.ndarray:
     scale = (src * dst).sum() / (src**2).sum()
     shift = middle_dst - scale * middle_src
     return np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
+
+
+def _dfl_matrix(landmarks: np.ndarray, face_type: FaceType, size: int) -> np.ndarray:
+    """As DeepFaceLab 2.0 has it; a head's square is moved to the side to which the head turns."""
+    landmarks = np.asarray(landmarks, np.float64)
+    points = list(DFL_POINTS)
+    unit = umeyama(landmarks[points], MEAN_FACE[np.subtract(points, INNER.start)])
+    scale = (1 - 2 * face_type.padding) * size
+    aside = _turned_aside(transform(unit, landmarks)[:, 0]) if face_type is FaceType.DFL_HEAD else 0
+    margin = face_type.padding * size
+    shift = np.array([margin - aside * scale, margin + face_type.shift * size])
+    return np.concatenate([unit[:, :2] * scale, (unit[:, 2] * scale + shift)[:, None]], axis=1)
+
+
+def _turned_aside(x: np.ndarray) -> float:
+    """How far a head's square is moved to the right, in sides of the mean face's unit square.
+
+    `x` [68] are the points' in that square. The farther the nose is from one cheek than from the
+    other, the farther the back of the head reaches out there.
+    """
+    right, left = x[[16, 15, 14]] - x[27:30], x[27:30] - x[:3]
+    turned = right.mean() - left.mean()
+    return turned * abs(np.tanh(2 * turned)) / 2
 
 
 def _upright_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:

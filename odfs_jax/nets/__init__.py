@@ -102,6 +102,14 @@ def _check_specs(net: SwapNet) -> None:
 
     Nor may the swap show less of dst's face than the network reads, which would leave a gap.
     """
+    targets = (spec for specs in net.target_specs.values() for spec in specs.values())
+    kinds = {spec.face_type for spec in (*net.input_specs.values(), *targets)}
+    is_one_fit = len({kind.is_dfl for kind in kinds}) == 1
+    if len(kinds) > 1 and (FaceType.DFL_HEAD in kinds or not is_one_fit):
+        raise UserError(
+            f"model.face_type: {' and '.join(sorted(kinds))} in one network; a face has no fixed "
+            "place in one of them when seen from the other"
+        )
     dst, swap = net.input_specs["dst"].face_type, net.output_spec.face_type
     if not swap.contains(dst):
         raise UserError(f"model.face_type={swap}: the network sees more of dst, a {dst} face")

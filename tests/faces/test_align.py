@@ -72,3 +72,44 @@ def test_batches_of_matrices_are_inverted():
     matrices = np.stack([similarity(30, 2, (5, 6)), similarity(-70, 0.3, (1, 2))])
     for matrix, inverse in zip(matrices, affine.invert(matrices), strict=True):
         np.testing.assert_allclose(affine.invert(matrix), inverse)
+
+
+# DeepFaceLab 2.0: mean face of 200 pixels a unit at (100, 50), a square of 256 pixels
+DFL_CROPS = {
+    "full": [[0.8, 0, -32], [0, 0.8, 8]],
+    "dfl_half": [[1.28, 0, -128], [0, 1.28, -64]],
+    "dfl_full": [[0.801693, 0, -32.338592], [0, 0.801693, 7.746058]],
+    "dfl_whole": [[0.600552, 0, 7.889509], [0, 0.600552, 46.324866]],
+    "dfl_head": [[0.429545, 0, 42.09105], [0, 0.429545, 106.52276]],
+}
+
+
+def frontal_face():
+    """The mean face, with a symmetric jaw."""
+    points = face(similarity(0, 200, (100, 50)))
+    middle = points[27, 0]
+    points[:17] = np.stack([middle + 100 * np.linspace(-1, 1, 17), np.full(17, 200.0)], axis=1)
+    points[27:30, 0] = middle
+    return points
+
+
+@pytest.mark.parametrize("face_type", DFL_CROPS)
+def test_the_crops_of_deepfacelab(face_type):
+    matrix = align.alignment_matrix(frontal_face(), FaceType(face_type), 256)
+    np.testing.assert_allclose(matrix, DFL_CROPS[face_type], atol=1e-4)
+
+
+def test_an_open_mouth_makes_a_face_smaller_in_2018_only():
+    points = frontal_face()
+    points[[*range(55, 60), *range(65, 68)]] += (0, 25)
+    scales = [align.alignment_matrix(points, FaceType(t), 256)[0, 0] for t in ("full", "dfl_full")]
+    np.testing.assert_allclose(np.multiply(scales, 200), [150.21, 160.339], atol=0.01)
+
+
+def test_a_head_that_turns_moves_its_square_to_that_side():
+    points = frontal_face()
+    straight = align.alignment_matrix(points, FaceType.DFL_HEAD, 256)
+    points[14:17, 0] += 60  # the cheek on the right is the farther one by 60 px, 0.3 of the unit
+    matrix = align.alignment_matrix(points, FaceType.DFL_HEAD, 256)
+    moved = -0.3 * np.tanh(0.6) / 2 * 85.909
+    np.testing.assert_allclose(matrix - straight, [[0, 0, moved], [0, 0, 0]], atol=1e-3)

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from odfs_jax.faces import affine, align
@@ -45,6 +45,14 @@ def test_padding_of_the_spec():
         ("mark_only", "avatar", True),
         ("full", "mark_only", False),
         ("full", "full", True),
+        ("dfl_whole", "dfl_full", True),
+        ("dfl_whole", "full", True),
+        ("dfl_full", "half", True),
+        ("dfl_full", "full", False),
+        ("full", "dfl_full", False),
+        ("dfl_head", "dfl_whole", False),
+        ("dfl_head", "full", False),
+        ("head", "dfl_whole", True),
     ],
 )
 def test_a_type_is_cut_out_of_a_larger_one_only(large, small, fits):
@@ -61,6 +69,7 @@ def test_containing_is_an_order():
 
 @pytest.mark.parametrize(("large", "small"), [p for p in PAIRS if p[0] != "mark_only"])
 @given(angles)
+@settings(max_examples=15)
 def test_the_smaller_square_lies_in_the_larger_one(large, small, pose):
     points = head(pose)
     outer, inner = (align.alignment_matrix(points, t, 1) for t in (large, small))
@@ -71,6 +80,7 @@ def test_the_smaller_square_lies_in_the_larger_one(large, small, pose):
 
 @pytest.mark.parametrize(("large", "small"), PAIRS)
 @given(angles, st.integers(16, 512), st.integers(16, 512), st.integers(0, 99))
+@settings(max_examples=12)
 def test_aligning_in_two_steps_is_aligning_in_one(large, small, pose, size, other, seed):
     points = head(pose) + np.random.default_rng(seed).normal(0, 1.5, (68, 2))
     first = align.alignment_matrix(points, large, size)
