@@ -9,7 +9,7 @@ PACKAGE = Path(odfs_jax.__file__).parent
 LAYERS = (  # a part imports from the rows below its own, and from itself
     {"cli"},
     {"studio"},
-    {"evaluation"},
+    {"evaluation", "interop"},
     {"training", "extraction", "conversion", "curation"},
     {"saved_model", "inference", "provenance"},
     {"data"},

@@ -8,6 +8,7 @@ return or raise UserError; it may not raise anything else, take 10 s, or 1 GB of
 import dataclasses
 import io
 import json
+import pickle
 import re
 import resource
 import time
@@ -36,6 +37,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.extraction.detectors.from_file import read_faces
 from odfs_jax.extraction.journal import JOURNAL, Done, Dropped, ExtractionJournal
 from odfs_jax.extraction.landmarkers.dlib_trees import read_kept
+from odfs_jax.interop import pickles
 from odfs_jax.nets import build_net
 from odfs_jax.provenance.verify import verify
 from odfs_jax.studio.jobs import Jobs
@@ -184,6 +186,12 @@ def trees(_: Path) -> bytes:
     )(_)
 
 
+def a_pickle(_: Path) -> bytes:
+    options = {"archi": "df-ud", "resolution": np.int64(64), "dims": [16, 0.5, None, True]}
+    value = {"options": options, "a/weight:0": np.ones((3, 2), np.float32), "b": (1, (2,))}
+    return pickle.dumps(value, 4)
+
+
 def a_zip(folder: Path) -> bytes:
     pack(sorted(folder.glob("*_0.png")), folder / "good.zip")
     return (folder / "good.zip").read_bytes()
@@ -246,6 +254,7 @@ READERS = {
     "weights": Reader("a.npz", an_npz(a=np.ones((3, 2)), b=np.arange(4)),
                       foreign.read_npz, change_bytes),
     "trees": Reader("trees.npz", trees, read_kept, change_bytes),
+    "pickle": Reader("a.npy", a_pickle, lambda p: pickles.read(p, 1 << 20), change_bytes),
     "zip": Reader("faces.zip", a_zip, unpack_all, change_bytes),
     "png": Reader("a.png", a_picture(".png"), read_picture, change_bytes),
     "jpeg": Reader("a.jpg", a_picture(".jpg"), read_picture, change_bytes),
