@@ -31,6 +31,7 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
     not imported for `--help`, `--cfg job` and misspelt keys.
     """
     name = work.__name__
+    shown = f"odfs-{name.replace('_', '-')}"
 
     def main() -> None:
         use_huge_pages()
@@ -53,10 +54,10 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
         except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
             if "debug=true" in sys.argv or not _is_users(error):
                 raise
-            print(f"odfs-{name}: {printable(_one_line(error))}", file=sys.stderr)
+            print(f"{shown}: {printable(_one_line(error))}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
-            print(f"odfs-{name}: stopped; what was finished before is whole", file=sys.stderr)
+            print(f"{shown}: stopped; what was finished before is whole", file=sys.stderr)
             sys.exit(130)
 
     main.__name__, main.__doc__ = name, work.__doc__
@@ -101,6 +102,14 @@ def faceset(config: DictConfig) -> None:
     from odfs_jax.curation.faceset import faceset
 
     faceset(config)
+
+
+@command
+def import_dfl(config: DictConfig) -> None:
+    """Takes over facesets and models of DeepFaceLab."""
+    from odfs_jax.interop.import_dfl import import_dfl
+
+    import_dfl(config)
 
 
 @command

@@ -32,6 +32,8 @@ PATHS += (
     "compilation_cache",
     "token",
     "token_file",
+    "faces",
+    "model_folder",
 )
 
 
@@ -314,6 +316,17 @@ class FacesetConfig:
 
 
 @dataclass
+class ImportDflConfig:
+    workspace: str = MISSING
+    faces: str | None = None
+    model_folder: str | None = None
+    name: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    debug: bool = False
+
+
+@dataclass
 class EvaluateConfig:
     workspace: str = MISSING
     result: str | None = None
@@ -340,6 +353,7 @@ SCHEMAS = {
     "convert": ConvertConfig,
     "sort": SortConfig,
     "faceset": FacesetConfig,
+    "import_dfl": ImportDflConfig,
     "evaluate": EvaluateConfig,
     "studio": StudioConfig,
 }

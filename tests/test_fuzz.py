@@ -11,6 +11,7 @@ import json
 import pickle
 import re
 import resource
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.extraction.detectors.from_file import read_faces
 from odfs_jax.extraction.journal import JOURNAL, Done, Dropped, ExtractionJournal
 from odfs_jax.extraction.landmarkers.dlib_trees import read_kept
-from odfs_jax.interop import pickles
+from odfs_jax.interop import facesets, pickles
 from odfs_jax.nets import build_net
 from odfs_jax.provenance.verify import verify
 from odfs_jax.studio.jobs import Jobs
@@ -192,6 +193,17 @@ def a_pickle(_: Path) -> bytes:
     return pickle.dumps(value, 4)
 
 
+def a_dfl_face(_: Path) -> bytes:
+    points = [[8.0 + 15 * x, 8.0 + 15 * y] for x, y in np.random.default_rng(0).random((68, 2))]
+    mask = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].reshape(-1)
+    areas = {"polys": [{"type": 1, "pts": np.ones((3, 2), np.float32)}]}
+    data = {"landmarks": points, "source_filename": "1.png", "image_to_face_mat": np.eye(2, 3)}
+    data |= {"seg_ie_polys": areas, "xseg_mask": mask}
+    payload = pickle.dumps(data, 4)
+    content = cv2.imencode(".jpg", np.full((32, 32, 3), 90, np.uint8))[1].tobytes()
+    return content[:2] + b"\xff\xef" + struct.pack(">H", len(payload) + 2) + payload + content[2:]
+
+
 def a_zip(folder: Path) -> bytes:
     pack(sorted(folder.glob("*_0.png")), folder / "good.zip")
     return (folder / "good.zip").read_bytes()
@@ -227,6 +239,14 @@ def read_by_number(path: Path) -> None:
         reader.read(number)
 
 
+def read_dfl_face(path: Path) -> None:
+    target = path.with_name("imported")
+    facesets.import_faces(path.parent, target, None)
+    for face in target.iterdir():
+        face.unlink()
+    target.rmdir()
+
+
 NOTES = {"version": 1, "step": "sorted", "token": "ab12",
          "moves": [{"old": "a.png", "new": "00000.png", "trashed": False}] * 3}  # fmt: skip
 BOXES = {"version": 1, "frames": {"a.png": [{"box": [1, 2, 30.5, 40], "score": 0.5}]}}
@@ -254,6 +274,7 @@ READERS = {
     "weights": Reader("a.npz", an_npz(a=np.ones((3, 2)), b=np.arange(4)),
                       foreign.read_npz, change_bytes),
     "trees": Reader("trees.npz", trees, read_kept, change_bytes),
+    "dfl_face": Reader("a.jpg", a_dfl_face, read_dfl_face, change_bytes),
     "pickle": Reader("a.npy", a_pickle, lambda p: pickles.read(p, 1 << 20), change_bytes),
     "zip": Reader("faces.zip", a_zip, unpack_all, change_bytes),
     "png": Reader("a.png", a_picture(".png"), read_picture, change_bytes),

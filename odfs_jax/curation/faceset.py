@@ -22,7 +22,7 @@ from odfs_jax.curation.measures import brightness, sharpness
 from odfs_jax.curation.similarity import group_people
 from odfs_jax.data import atomic, foreign
 from odfs_jax.data.aligned_png import MAX_BYTES, FaceData, read_image_and_face
-from odfs_jax.data.lock import LOCK, holder, locked
+from odfs_jax.data.lock import locked, require_empty
 from odfs_jax.data.media import png
 from odfs_jax.data.parallel import read_files
 from odfs_jax.data.workspace import aligned_files
@@ -207,12 +207,7 @@ def unpack(path: Path, folder: Path) -> tuple[int, list[BadFileError]]:
     All or nothing: `folder` appears once everything is unpacked. Raises UserError when it is not
     empty, or when `path` is no zip or has no face.
     """
-    if who := holder(folder):
-        raise UserError(f"{folder}: in use ({who}); wait for that to end, or stop it")
-    if folder.is_dir():
-        (folder / LOCK).unlink(missing_ok=True)  # of a process that was killed
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: not empty; move its files, or give another data.*.aligned=")
+    require_empty(folder)
     bad: list[BadFileError] = []
     try:
         with (

@@ -5,9 +5,11 @@ A new optional field needs no new VERSION, since unknown keys are kept; raise VE
 becomes required or changes its meaning.
 """
 
+import base64
 import dataclasses
 import json
 import math
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ KEYWORD = "odfs"
 VERSION = 1
 MAX_SIZE = 8192  # pixels; larger headers are refused before anything is decoded
 MAX_BYTES = 4 * MAX_SIZE**2  # of a file: more than a PNG of the largest face can need
+MAX_POLYGONS, MAX_POINTS = 100, 1000  # of a face, of a polygon
+MAX_MASK, MAX_MASK_BYTES = 1024, 1 << 18  # pixels a side; bytes of the PNG
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,20 @@ class Pose:
 
 
 @dataclass(frozen=True)
+class Polygon:
+    """An area that somebody drew on the picture: of the face (`include`), or of what hides it."""
+
+    include: bool
+    points: np.ndarray  # [n, 2] in aligned pixels
+
+
+@dataclass(frozen=True)
 class FaceData:
     """The data of an aligned PNG. `extra` has unknown keys, kept when the file is rewritten.
+
+    `polygons` and `mask` are there where somebody or a program has said which part of the picture
+    is the face: the areas to include less those to exclude; and an 8-bit gray PNG, 255 on the face,
+    which covers the whole picture at any size.
 
     `size` is the side of the square picture, pixels. A `mark_only` picture is the whole frame;
     there `size` is the longer side.
@@ -68,6 +84,8 @@ class FaceData:
     landmarker: str
     score: float
     extra: dict[str, Any] = field(default_factory=dict)
+    polygons: tuple[Polygon, ...] = ()
+    mask: bytes | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -110,7 +128,9 @@ def _read(path: Path) -> bytes:
 
 
 def _to_json(face: FaceData) -> str:
-    fields = {f.name: getattr(face, f.name) for f in dataclasses.fields(face) if f.name != "extra"}
+    optional = ("extra", "polygons", "mask")
+    names = (f.name for f in dataclasses.fields(face) if f.name not in optional)
+    fields = {name: getattr(face, name) for name in names}
     source = dataclasses.asdict(face.source) | {"landmarks": _rounded(face.source.landmarks)}
     fields |= {
         "version": VERSION,
@@ -119,6 +139,12 @@ def _to_json(face: FaceData) -> str:
         "source": source,
         "pose": dataclasses.asdict(face.pose),
     }
+    if face.polygons:
+        fields["polygons"] = [
+            {"include": area.include, "points": _rounded(area.points)} for area in face.polygons
+        ]
+    if face.mask is not None:
+        fields["mask"] = base64.b64encode(face.mask).decode()
     return json.dumps(face.extra | fields, allow_nan=False)
 
 
@@ -156,7 +182,46 @@ def _face(data: dict[str, Any]) -> FaceData:
         landmarker=foreign.text(data.get("landmarker"), "landmarker"),
         score=foreign.number(data.get("score"), "score"),
         extra={k: v for k, v in data.items() if k not in known},
+        polygons=() if "polygons" not in data else _polygons(data["polygons"]),
+        mask=None if "mask" not in data else _mask(data["mask"]),
     )
+
+
+def _polygons(value: Any) -> tuple[Polygon, ...]:
+    areas = [foreign.mapping(a, "polygons") for a in _some(value, "polygons", MAX_POLYGONS)]
+    for area in areas:
+        if type(area.get("include")) is not bool:
+            found = foreign.shown(area.get("include"))
+            raise ValueError(f"polygons.include {found} is not true or false")
+    lists = [_some(area.get("points"), "polygons.points", MAX_POINTS) for area in areas]
+    points = [
+        foreign.numbers(one, "polygons.points", (len(one), 2), limit=2 * MAX_SIZE) for one in lists
+    ]
+    return tuple(Polygon(area["include"], place) for area, place in zip(areas, points, strict=True))
+
+
+def _some(value: Any, name: str, most: int) -> list[Any]:
+    if not 1 <= len(foreign.listing(value, name)) <= most:
+        raise ValueError(f"{name} is a list of {len(value)}, not of 1 to {most}")
+    return value
+
+
+def _mask(value: Any) -> bytes:
+    """The PNG in base64. Its header and checksums are read; the pixels are not decoded."""
+    text = foreign.text(value, "mask", 2 * MAX_MASK_BYTES)
+    try:
+        content = base64.b64decode(text, validate=True)
+        width, height = png.image_size(content)
+        kind = struct.unpack_from("BB", png.chunks(content)[0][1], 8)  # bits, 0 for gray
+    except ValueError as error:
+        raise ValueError(f"mask: {error}") from error
+    if len(content) > MAX_MASK_BYTES:
+        raise ValueError(f"mask of {len(content)} bytes, more than {MAX_MASK_BYTES}")
+    if not (1 <= width <= MAX_MASK and 1 <= height <= MAX_MASK) or kind != (8, 0):
+        raise ValueError(
+            f"mask of {width}x{height}; expected 8-bit gray, at most {MAX_MASK} a side"
+        )
+    return content
 
 
 def _source(data: dict[str, Any]) -> Source:

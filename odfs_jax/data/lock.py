@@ -68,6 +68,16 @@ def holder(folder: Path) -> str | None:
     return None
 
 
+def require_empty(folder: Path) -> None:
+    """Raises UserError unless nothing is at `folder`, or an empty one that nobody works in."""
+    if who := holder(folder):
+        raise UserError(f"{folder}: in use ({who}); wait for that to end, or stop it")
+    if folder.is_dir():
+        (folder / LOCK).unlink(missing_ok=True)  # of a process that was killed
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: not empty; move its files, or give another data.*.aligned=")
+
+
 def _acquire(folder: Path, path: Path, work: str) -> int:
     """The open and locked file at `path`."""
     who = "another process"

@@ -224,3 +224,18 @@ def test_arbitrary_bytes_after_a_png_head(tmp_path, rest):
     path.write_bytes(png.SIGNATURE + rest)
     with pytest.raises(BadFileError):
         aligned_png.read_image_and_face(path)
+
+
+def test_polygons_and_a_mask_come_back(tmp_path):
+    areas = (
+        aligned_png.Polygon(True, np.array([[0.0, 1.5], [9.0, 2.0], [4.0, 9.0]])),
+        aligned_png.Polygon(False, np.array([[2.0, 2.0], [3.0, 2.0], [3.0, 3.0], [2.0, 3.0]])),
+    )
+    mask = png.encode(np.full((12, 12), 200, np.uint8))
+    path = tmp_path / "a.png"
+    aligned_png.write_face(path, picture(), usual_face(polygons=areas, mask=mask))
+    aligned_png.rewrite_data(path, aligned_png.read_face(path))
+    face = aligned_png.read_face(path)
+    assert face.mask == mask and [area.include for area in face.polygons] == [True, False]
+    for found, area in zip(face.polygons, areas, strict=True):
+        np.testing.assert_array_equal(found.points, area.points)

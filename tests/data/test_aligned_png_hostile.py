@@ -1,5 +1,6 @@
 """The aligned PNG from hostile or broken programs: refused in one line that says what is wrong."""
 
+import base64
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from face_files import SIZE, changed, picture, usual_face, with_data
 
@@ -16,6 +18,10 @@ from odfs_jax.data import aligned_png
 from odfs_jax.data.media import png
 from odfs_jax.data.parallel import read_files
 from odfs_jax.errors import BadFileError
+
+
+def coded_mask(dtype=np.uint8, shape=(4, 4)):
+    return base64.b64encode(cv2.imencode(".png", np.zeros(shape, dtype))[1].tobytes()).decode()
 
 
 @pytest.fixture
@@ -119,6 +125,29 @@ def test_hostile_text(path, text):
         ("detector", None, "detector"),
         ("landmarker", {}, "landmarker"),
         ("score", "high", "score"),
+        ("polygons", {}, "polygons {} is not a list"),
+        ("polygons", [7], "polygons 7 is not"),
+        ("polygons", [{"include": 1, "points": []}], "polygons.include 1"),
+        ("polygons", [{"include": True}], "polygons.points None"),
+        ("polygons", [{"include": True, "points": [[1, "2"]]}], "polygons.points '2'"),
+        ("polygons", [{"include": True, "points": [[1, 2, 3]]}], "polygons.points"),
+        ("polygons", [{"include": True, "points": [[1, 1e6]]}], "out of range"),
+        (
+            "polygons",
+            [{"include": True, "points": [[1, 1]] * 1001}],
+            "a list of 1001, not of 1 to 1000",
+        ),
+        ("polygons", [{"include": True, "points": []}] * 101, "a list of 101, not of 1 to"),
+        ("polygons", [], "a list of 0"),
+        ("polygons", [{"include": True, "points": []}], "polygons.points is a list of 0"),
+        ("mask", None, "mask None"),
+        ("mask", "a!", "base64"),
+        ("mask", "", "mask: not a PNG"),
+        ("mask", "A" * 600_000, "mask"),
+        ("mask", coded_mask()[:-20], "mask: "),
+        ("mask", coded_mask(shape=(1, 1025)), "mask of 1025x1"),
+        ("mask", coded_mask(shape=(4, 4, 3)), "expected 8-bit gray"),
+        ("mask", coded_mask(np.uint16), "expected 8-bit gray"),
     ],
 )
 def test_a_wrong_field_is_named(path, where, value, message):

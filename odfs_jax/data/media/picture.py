@@ -56,20 +56,26 @@ class Picture:
 
 def read(path: Path) -> Picture:
     """The picture at `path`; of an animation the first. Raises BadFileError."""
-    content = foreign.read_bytes(path, MAX_BYTES)
     try:
-        # A hostile or damaged file makes Pillow raise what it likes: any of it means a bad file.
-        try:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as header:
-                width, height = header.size
-                if width * height > MAX_PIXELS:
-                    raise ValueError(f"{width}x{height} pixels, more than {MAX_PIXELS} in all")
-                with DECODING.hold(width * height):
-                    return Picture(_decoded(header, content), _profile(header))
-        except Image.UnidentifiedImageError as error:
-            raise ValueError("not a picture that can be read") from error
+        return decode(foreign.read_bytes(path, MAX_BYTES))
+    except ValueError as error:
+        raise BadFileError(path, str(error)) from error
+
+
+def decode(content: bytes) -> Picture:
+    """The picture in the bytes of a file; of an animation the first. Raises ValueError."""
+    # A hostile or damaged file makes Pillow raise what it likes: any of it means a bad file.
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as header:
+            width, height = header.size
+            if width * height > MAX_PIXELS:
+                raise ValueError(f"{width}x{height} pixels, more than {MAX_PIXELS} in all")
+            with DECODING.hold(width * height):
+                return Picture(_decoded(header, content), _profile(header))
+    except Image.UnidentifiedImageError as error:
+        raise ValueError("not a picture that can be read") from error
     except Exception as error:
-        raise BadFileError(path, " ".join(str(error).split()) or type(error).__name__) from error
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def size(path: Path) -> tuple[int, int] | None:
