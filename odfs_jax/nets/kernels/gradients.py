@@ -94,7 +94,7 @@ def _conv_large_backward(stride: int, saved: tuple[jax.Array, jax.Array], grad: 
     x, kernel = saved
     size, _, channels, features = kernel.shape
     if stride == 2 and size > 1 and is_even(x):
-        of_x = _input_gradient_by_phases(grad, kernel)
+        of_x = conv_transposed(grad, kernel)
     else:
         _, pull = jax.vjp(lambda x: conv_xla(x, kernel, stride, "SAME"), x)
         (of_x,) = pull(grad)
@@ -107,11 +107,12 @@ def _conv_large_backward(stride: int, saved: tuple[jax.Array, jax.Array], grad: 
 conv_large.defvjp(_conv_large_forward, _conv_large_backward)
 
 
-def _input_gradient_by_phases(grad: jax.Array, kernel: jax.Array) -> jax.Array:
+def conv_transposed(grad: jax.Array, kernel: jax.Array) -> jax.Array:
     """Gradient [N,2H,2W,C] of the input of a convolution of stride 2, from `grad` [N,H,W,F].
 
-    Even and odd rows and columns make four phases of the input. Each phase's gradient is a
-    convolution of `grad` with those taps of the kernel that reach it.
+    `kernel` is [k,k,C,F], its padding "SAME". Of a map in place of `grad` this is the transposed
+    convolution. Even and odd rows and columns make four phases of the input. Each phase's gradient
+    is a convolution of `grad` with those taps of the kernel that reach it.
     """
     phases = []
     for row in _phases(kernel.shape[0]):
