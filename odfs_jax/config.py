@@ -102,6 +102,9 @@ class LossConfig:
     masked: bool = True
     margin: float = 0.0
     eyes_mouth: float = 0.0
+    scaled_window: bool = False
+    soft_mask: bool = False
+    blur_outside: bool = False
 
 
 @dataclass
@@ -110,6 +113,8 @@ class OptimizerConfig:
     learning_rate: float = MISSING
     b1: float = 0.9
     b2: float = 0.999
+    dropout: float | None = within(0.01, 1, None)
+    dropout_period: int | None = within(2, default=None)
     moments: str = "float32"
     clip_norm: float | None = None
     schedule: str = "constant"
@@ -122,15 +127,28 @@ class ObjectiveConfig:
 
 
 @dataclass
+class DiscriminatorConfig:
+    name: str = "none"
+    patch_size: int | None = within(3, 640, None)
+    dims: int = within(4, 512, 16)
+    power: float = within(0, 100, 0.1)
+    start: int = within(0, default=0)
+    r1: float = within(0, default=0.0)
+
+
+@dataclass
 class AugmentConfig:
     rotation: float = MISSING
     scale: float = MISSING
     shift: float = MISSING
     flip: float = MISSING
+    flip_src: float | None = within(0, 1, None)
+    flip_dst: float | None = within(0, 1, None)
     warp: float = MISSING
     warp_until: int | None = None
     color: float = MISSING
     light: float = MISSING
+    hsv: float = within(0, 1, MISSING)
 
 
 @dataclass
@@ -241,10 +259,12 @@ class TrainConfig:
     init_from: str | None = None
     freeze: list[str] = field(default_factory=list)
     reset: list[str] = field(default_factory=list)
+    stages: list[Any] = field(default_factory=list)
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     data: TrainDataConfig = field(default_factory=TrainDataConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)

@@ -77,7 +77,7 @@ def test_every_choice_composes_and_builds(command, group, choice):
     ("model", "mask"),
     [
         *[(name, "mae") for name in ("h64", "h64_reduced", "h128", "h128_reduced")],
-        *[(name, "mse") for name in ("df", "liaef128", "miaef128", "avatar")],
+        *[(name, "mse") for name in ("df", "liaef128", "miaef128", "avatar", "saehd")],
     ],
 )
 def test_a_model_has_its_own_loss_unless_another_is_asked_for(model, mask):

@@ -21,6 +21,7 @@ from odfs_jax.faces.warp import affine_coordinates, bilinear, pixel_means
 CELLS = (2, 4, 8)  # the warp grid has cells of width/2, /4 or /8, one at random
 NODES = CELLS[-1] + 1
 TRUNCATE = 2.5  # sigmas
+HSV_DRAWS = 4  # folded into a sample's key; 0 to 3 are what it is split into
 
 
 def sample(
@@ -42,7 +43,7 @@ def sample(
         input_spec: the picture that the network takes.
         target_specs: the pictures that it must give back, by name.
         masks: the names of the M masks, "mask" and "eyes_mouth" say.
-        augment_cfg: an `AugmentConfig` as `at` gives it.
+        augment_cfg: an `AugmentConfig` as `at` and `of_side` give it.
 
     Returns the warped face [R, R, 3], and for each name of `target_specs` the face that was not
     warped, {"face": [R, R, 1 or 3], and each of `masks`: [R, R, 1]}; float32 in [0, 1].
@@ -70,6 +71,8 @@ def sample(
         return jnp.minimum(layers[..., :3] * light(spec), 1), layers[..., 3:]
 
     warped, _ = read(input_spec, warp=True)
+    if augment_cfg["hsv"]:  # a key of its own, so that all else is drawn as without it
+        warped = random_hsv(jax.random.fold_in(key, HSV_DRAWS), warped, augment_cfg["hsv"])
     targets = {}
     for name, spec in target_specs.items():
         face, areas = read(spec, warp=False)
@@ -89,6 +92,39 @@ def at(augment_cfg: Mapping, step: jax.Array) -> dict:
         augment_cfg["warp"] if until is None else jnp.where(step < until, augment_cfg["warp"], 0.0)
     )
     return {**augment_cfg, "warp": warp}
+
+
+def of_side(augment_cfg: Mapping, side: str) -> dict:
+    """An `AugmentConfig` as it is for the faces of "src" or "dst"."""
+    flip = augment_cfg[f"flip_{side}"]
+    return {
+        **augment_cfg,
+        "flip": augment_cfg["flip"] if flip is None else flip,
+        "hsv": augment_cfg["hsv"] if side == "src" else 0.0,
+    }
+
+
+def random_hsv(key: jax.Array, picture: jax.Array, strength: float) -> jax.Array:
+    """RGB `picture` [H, W, 3] in [0, 1] in another hue, saturation and value, all its pixels alike.
+
+    The hue turns by up to half a circle times `strength`, the others move by half of it. So the
+    encoder learns src's face in the light of other clips; what is to be rebuilt stays as it is.
+    """
+    turn, more, brighter = strength / 2 * jax.random.uniform(key, (3,), minval=-1.0)
+    r, g, b = (picture[..., i] for i in range(3))
+    value, least = picture.max(-1), picture.min(-1)
+    span = value - least
+    divisor = jnp.where(span == 0, 1, span)
+    sixth = jnp.where(value == r, (g - b) / divisor, (r - g) / divisor + 4)
+    sixth = jnp.where((value == g) & (value != r), (b - r) / divisor + 2, sixth)
+    saturation = jnp.clip(span / jnp.where(value == 0, 1, value) + more, 0, 1)
+    value = jnp.clip(value + brighter, 0, 1)
+
+    def channel(first: float) -> jax.Array:
+        place = (first + sixth + 6 * turn) % 6
+        return value * (1 - saturation * jnp.clip(jnp.minimum(place, 4 - place), 0, 1))
+
+    return jnp.stack([channel(first) for first in (5.0, 3.0, 1.0)], axis=-1)
 
 
 def random_light(

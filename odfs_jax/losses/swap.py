@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from odfs_jax.errors import UserError
-from odfs_jax.losses.terms import FACE_LOSSES, MASK_LOSSES, mae_inside
+from odfs_jax.losses.terms import FACE_LOSSES, MASK_LOSSES, mae_inside, scaled_dssim, soft
 
 Output = tuple[jax.Array, jax.Array]  # (face [N,H,W,C], mask [N,H,W,1]) of the network
 # "face" [N,H,W,C] and masks [N,H,W,1]: "mask", of the whole face, and "eyes_mouth" where it is read
@@ -27,14 +27,23 @@ Weight = float | Callable[[jax.Array], jax.Array]  # or a function of the iterat
 class SwapLoss:
     """A weighted sum of named terms.
 
-    The face counts inside the mask grown by `margin` (a share of the width), or everywhere where it
-    is not `masked`. Terms named "face/..." make up the sum "face" of the log line.
+    The face counts inside the mask grown by `margin` (a share of the width), with `soft` its edge
+    faded inwards, or everywhere where it is not `masked`. Terms named "face/..." make up the sum
+    "face" of the log line.
     """
 
     terms: dict[str, tuple[Weight, Term]]
     masks: tuple[str, ...]  # that the terms read of a target, by name
     masked: bool
     margin: float
+    soft: bool = False
+
+    def area(self, mask: jax.Array) -> jax.Array:
+        """Where the face counts, [N, H, W, 1] in [0, 1], of its true `mask`, likewise."""
+        if not self.masked:
+            return jnp.ones_like(mask)
+        area = dilate(mask, self.margin)
+        return soft(area) if self.soft else area
 
     def __call__(
         self, outputs: Mapping[str, Output], targets: Mapping[str, Target], step: jax.Array
@@ -57,7 +66,7 @@ class SwapLoss:
         self, output: Output, target: Target, step: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         (face, mask), true_mask = output, target["mask"]
-        area = dilate(true_mask, self.margin) if self.masked else jnp.ones_like(true_mask)
+        area = self.area(true_mask)
         wanted = target | {"counted": target["face"] * area}
         given = {"face": face, "mask": mask, "counted": face * area}
         of_face, of_rest, metrics = 0.0, [], {}
@@ -74,7 +83,7 @@ class SwapLoss:
 
 def make_loss(config: Mapping[str, Any]) -> SwapLoss:
     """The loss of a `LossConfig`. Raises UserError naming the key that does not fit."""
-    terms = _face_terms(config["face"])
+    terms = _face_terms(config["face"], scaled=config["scaled_window"])
     if config["mask"] not in MASK_LOSSES:
         expected = ", ".join(MASK_LOSSES)
         raise UserError(f"loss.mask={config['mask']}: expected one of {expected}")
@@ -93,7 +102,7 @@ def make_loss(config: Mapping[str, Any]) -> SwapLoss:
             config["eyes_mouth"],
             lambda target, output: mae_inside(target["face"], output["face"], target["eyes_mouth"]),
         )
-    return SwapLoss(terms, masks, config["masked"], config["margin"])
+    return SwapLoss(terms, masks, config["masked"], config["margin"], config["soft_mask"])
 
 
 def dilate(masks: jax.Array, margin: float) -> jax.Array:
@@ -104,12 +113,13 @@ def dilate(masks: jax.Array, margin: float) -> jax.Array:
     return masks
 
 
-def _face_terms(weights: Mapping[str, float]) -> dict[str, tuple[Weight, Term]]:
+def _face_terms(weights: Mapping[str, float], scaled: bool) -> dict[str, tuple[Weight, Term]]:
+    losses = FACE_LOSSES | {"dssim": scaled_dssim} if scaled else FACE_LOSSES
     for name, weight in weights.items():
         _check_weight(f"face.{name}", weight)
 
     def term(name: str) -> Term:
-        loss = FACE_LOSSES[name]
+        loss = losses[name]
         return lambda target, output: loss(target["counted"], output["counted"])
 
     terms = {f"face/{name}": (weight, term(name)) for name, weight in weights.items() if weight}

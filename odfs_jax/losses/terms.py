@@ -15,28 +15,30 @@ import numpy as np
 WINDOW = 11  # pixels
 SIGMA = 1.5  # pixels
 K1, K2 = 0.01, 0.03  # keep the quotients finite where a picture is dark or flat
+SCALED_WINDOWS, TWO_WINDOWS_FROM = (11.6, 23.2), 256  # parts of the width; pixels
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first
 MS_MIN_FACTOR = 1e-4  # a power of zero has no gradient, of less than zero no value
 
 
-def ssim(a: jax.Array, b: jax.Array) -> jax.Array:
+def ssim(a: jax.Array, b: jax.Array, window: int = WINDOW) -> jax.Array:
     """SSIM of `a` and `b` [N, H, W, C] in [0, 1]: mean over channels and full windows, [N].
 
     Equals scikit-image's `structural_similarity` with `gaussian_weights=True`, `sigma=1.5`,
-    `use_sample_covariance=False`, `data_range=1`. Pictures smaller than a window raise ValueError.
+    `use_sample_covariance=False`, `data_range=1`. The gaussian is the same in a window of any size.
+    Pictures smaller than a window raise ValueError.
     """
-    luminance, structure = ssim_parts(a, b)
+    luminance, structure = ssim_parts(a, b, window)
     return (luminance * structure).mean(axis=(1, 2, 3))
 
 
-def ssim_parts(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+def ssim_parts(a: jax.Array, b: jax.Array, window: int = WINDOW) -> tuple[jax.Array, jax.Array]:
     """The two factors of SSIM at every full window: luminance, and contrast times structure.
 
-    Both [N, H - 10, W - 10, C].
+    Both [N, H - window + 1, W - window + 1, C].
     """
-    if min(a.shape[1:3]) < WINDOW:
-        raise ValueError(f"pictures of {a.shape[1:3]} are smaller than the {WINDOW} px window")
-    rows, cols = (jnp.asarray(_blur_matrix(size)) for size in a.shape[1:3])
+    if min(a.shape[1:3]) < window:
+        raise ValueError(f"pictures of {a.shape[1:3]} are smaller than the {window} px window")
+    rows, cols = (jnp.asarray(_window_matrix(size, window)) for size in a.shape[1:3])
 
     def blur(x: jax.Array) -> jax.Array:
         # Two banded matrix products: XLA:CPU has no fast depthwise convolution. The variances
@@ -53,9 +55,20 @@ def ssim_parts(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return luminance, structure
 
 
-def dssim(target: jax.Array, prediction: jax.Array) -> jax.Array:
+def dssim(target: jax.Array, prediction: jax.Array, window: int = WINDOW) -> jax.Array:
     """(1 - SSIM) / 2 of each pair, [N]: 0 for equal pictures, 1 for opposite ones."""
-    return (1 - ssim(target, prediction)) / 2
+    return (1 - ssim(target, prediction, window)) / 2
+
+
+def scaled_dssim(target: jax.Array, prediction: jax.Array) -> jax.Array:
+    """DSSIM of each pair, [N], over a share of the width: in windows of R / 11.6 pixels.
+
+    From 256 pixels on the mean of that and of R / 23.2, as DeepFaceLab 2.0 has it.
+    """
+    size = min(target.shape[1:3])
+    shares = SCALED_WINDOWS if size >= TWO_WINDOWS_FROM else SCALED_WINDOWS[:1]
+    windows = [max(1, int(size / share)) for share in shares]
+    return sum(dssim(target, prediction, window) for window in windows) / len(windows)
 
 
 def ms_ssim(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -88,14 +101,38 @@ def scale_count(size: int) -> int:
     return max(1, len(fitting))
 
 
-def _blur_matrix(size: int) -> np.ndarray:
-    """float32 [size - 10, size]: the gaussian window at every position where it fits."""
-    offsets = np.arange(WINDOW) - WINDOW // 2
-    window = np.exp(-0.5 * (offsets / SIGMA) ** 2)
-    window /= window.sum()
-    matrix = np.zeros((size - WINDOW + 1, size), np.float32)
+def gaussian_blur(x: jax.Array, sigma: float) -> jax.Array:
+    """`x` [N, H, W, C] blurred, with zeros around it; the gaussian is cut off at two sigmas."""
+    taps = max(3, int(4 * sigma)) | 1
+    rows, cols = (
+        jnp.asarray(_window_matrix(size + taps - 1, taps, sigma)[:, taps // 2 : taps // 2 + size])
+        for size in x.shape[1:3]
+    )
+    return jnp.einsum("yh,nhwc,xw->nyxc", rows, x, cols, precision="highest")
+
+
+def soft(mask: jax.Array) -> jax.Array:
+    """`mask` [N, R, R, 1] in [0, 1] with its edge faded inwards, over about R / 16 pixels."""
+    blurred = gaussian_blur(mask, max(1, mask.shape[2] // 32))
+    return 2 * jnp.clip(blurred, 0, 0.5)
+
+
+def blur_outside(face: jax.Array, mask: jax.Array) -> jax.Array:
+    """`face` [N, R, R, C], what lies outside `mask` [N, R, R, 1] blurred, the inside left out."""
+    sigma = face.shape[2] / 128
+    around = gaussian_blur(face * (1 - mask), sigma)
+    share = 1 - gaussian_blur(mask, sigma)  # of the blur that is outside
+    return face * mask + (1 - mask) * around / jnp.where(share == 0, 1, share)
+
+
+def _window_matrix(size: int, window: int, sigma: float = SIGMA) -> np.ndarray:
+    """float32 [size - window + 1, size]: a gaussian at every position where its window fits."""
+    offsets = np.arange(window) - (window - 1) / 2
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    matrix = np.zeros((size - window + 1, size), np.float32)
     for row in range(len(matrix)):
-        matrix[row, row : row + WINDOW] = window
+        matrix[row, row : row + window] = weights
     return matrix
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from odfs_jax.errors import UserError
+from odfs_jax.training.step import Thin
 
 
 def _adam(config: Mapping[str, Any], rate: optax.Schedule) -> optax.GradientTransformation:
@@ -22,6 +23,48 @@ def _adabelief(config: Mapping[str, Any], rate: optax.Schedule) -> optax.Gradien
 def _adafactor(config: Mapping[str, Any], rate: optax.Schedule) -> optax.GradientTransformation:
     momentum = config["b1"] or None  # null: none is kept at all
     return optax.adafactor(rate, multiply_by_parameter_scale=False, momentum=momentum)
+
+
+DROPOUT_DRAWS = 1 << 16  # folded into a step's key, beyond those of the samples
+EPSILON_2020 = 1e-6  # of DeepFaceLab 2.0's optimizers, added to the root
+
+
+class BeliefState(NamedTuple):
+    """The state of `scale_by_belief_2020`, each field a tree like the parameters."""
+
+    mean: optax.Updates  # of the gradient
+    scatter: optax.Updates  # of the gradient about that mean
+
+
+def scale_by_belief_2020(b1: float, b2: float) -> optax.GradientTransformation:
+    """AdaBelief without the correction of its moments' start, as DeepFaceLab 2.0 has it."""
+
+    def init(params: optax.Params) -> BeliefState:
+        return BeliefState(*(jax.tree.map(jnp.zeros_like, params) for _ in BeliefState._fields))
+
+    def update(
+        grads: optax.Updates, state: BeliefState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, BeliefState]:
+        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mean, grads)
+        scatter = jax.tree.map(
+            lambda s, g, m: b2 * s + (1 - b2) * (g - m) ** 2, state.scatter, grads, mean
+        )
+        steps = jax.tree.map(lambda m, s: m / (jnp.sqrt(s) + EPSILON_2020), mean, scatter)
+        return steps, BeliefState(mean, scatter)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _adabelief_2020(
+    config: Mapping[str, Any], rate: optax.Schedule
+) -> optax.GradientTransformation:
+    belief = scale_by_belief_2020(_off_half(config["b1"]), config["b2"])
+    return optax.chain(belief, optax.scale_by_learning_rate(rate))
+
+
+def _rmsprop(config: Mapping[str, Any], rate: optax.Schedule) -> optax.GradientTransformation:
+    scale = optax.scale_by_rms(_off_half(config["b1"]), EPSILON_2020, eps_in_sqrt=False)
+    return optax.chain(scale, optax.scale_by_learning_rate(rate))
 
 
 SOAP_LARGEST = 512  # rows of the largest outer product whose eigenvectors are followed
@@ -125,6 +168,8 @@ def _soap(config: Mapping[str, Any], rate: optax.Schedule) -> optax.GradientTran
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": _adam,
     "adabelief": _adabelief,
+    "adabelief_2020": _adabelief_2020,
+    "rmsprop": _rmsprop,
     "adafactor": _adafactor,
     "soap": _soap,
 }
@@ -146,6 +191,35 @@ def make_optimizer(config: Mapping[str, Any], iterations: int) -> optax.Gradient
     limit = config["clip_norm"]
     clip = optax.identity() if limit is None else optax.clip_by_global_norm(limit)
     return _promoting(optax.chain(clip, tx))
+
+
+def make_thin(config: Mapping[str, Any]) -> Thin | None:
+    """Learning-rate dropout as an `OptimizerConfig` asks for it, None without.
+
+    Each value of an update is kept with the probability `dropout`, else it is 0. Source: Lin et
+    al., "Learning-rate dropout", IEEE TNNLS 34(11), 2022. With `dropout_period` all of them are
+    multiplied by a cosine that goes from 1 to 0 and back in so many iterations.
+
+    It has no state, so that it can be switched on and off in the middle of a run.
+    """
+    share, period = config["dropout"], config["dropout_period"]
+    if share is None:
+        return None
+
+    def thin(key: jax.Array, step: jax.Array, updates: optax.Updates) -> optax.Updates:
+        factor = jnp.float32(1)
+        if period is not None:
+            factor = (jnp.cos(2 * jnp.pi / period * (step % period).astype(jnp.float32)) + 1) / 2
+        leaves, tree = jax.tree.flatten(updates)
+        kept = [
+            jax.random.bernoulli(jax.random.fold_in(key, DROPOUT_DRAWS + i), share, x.shape)
+            for i, x in enumerate(leaves)
+        ]
+        return tree.unflatten(
+            [jnp.where(keep, factor * x, 0) for keep, x in zip(kept, leaves, strict=True)]
+        )
+
+    return thin
 
 
 def _off_half(b1: float) -> float:

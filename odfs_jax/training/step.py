@@ -7,6 +7,7 @@ pass, one backward pass a network, and one update of each network by an optimize
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import flax.struct
@@ -76,6 +77,8 @@ def init_state(
     return TrainState(nets, key, jnp.int32(0))
 
 
+# (key of the step, its number, an optimizer's updates) -> what is applied of them
+Thin = Callable[[jax.Array, jax.Array, optax.Updates], optax.Updates]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
@@ -87,6 +90,7 @@ def make_step(
     accumulate: int = 1,
     ema: float | None = None,
     steps: int = 1,
+    thin: Thin | None = None,
 ) -> Step:
     """step(state, batch) -> (state, metrics), one pmap over `devices`; the state is donated.
 
@@ -95,11 +99,12 @@ def make_step(
 
     Args:
         losses: what each network minimizes; a mean over the batch. All networks are updated from
-            the same old parameters.
+            the same old parameters. One that is not among them stays as it is.
         optimizers: by the name of the network.
         devices: those of all processes.
         accumulate: equal parts of a device's share that it goes through one after the other.
         ema: decay of the mean of the parameters, for networks that have one.
+        thin: what changes each update of an optimizer before it is applied, if anything.
         steps: how many steps a call makes. With more than one, the batch has them as its second
             axis, and a metric is float32 [steps].
     """
@@ -108,7 +113,8 @@ def make_step(
         first = {
             side: jax.lax.axis_index(AXIS) * len(images) for side, (images, _) in batch.items()
         }
-        keys = sample_keys(jax.random.fold_in(state.key, state.step), batch, first)
+        key = jax.random.fold_in(state.key, state.step)
+        keys = sample_keys(key, batch, first)
 
         def gradients(batch: Batch, keys: dict[str, jax.Array]) -> tuple[dict[str, dict], Metrics]:
             def loss_fn(params: dict[str, dict]) -> tuple[dict[str, jax.Array], Metrics]:
@@ -124,8 +130,11 @@ def make_step(
         grads, metrics = _mean_over_parts(gradients, (batch, keys), accumulate)
         if len(devices) > 1:  # alone it would only copy the gradients: 0.4 GB of H64's 1.9
             grads, metrics = jax.lax.pmean((grads, metrics), AXIS)
+        thinned = (lambda x: x) if thin is None else partial(thin, key, state.step)
         nets = {
-            name: _apply_gradients(net, grads[name], optimizers[name], ema, state.step)
+            name: _apply_gradients(net, grads[name], optimizers[name], ema, state.step, thinned)
+            if name in grads
+            else net
             for name, net in state.nets.items()
         }
         return state.replace(nets=nets, step=state.step + 1), metrics
@@ -158,9 +167,10 @@ def _apply_gradients(
     optimizer: optax.GradientTransformation,
     ema: float | None,
     step: jax.Array,
+    thinned: Callable[[optax.Updates], optax.Updates],
 ) -> NetState:
     updates, opt = optimizer.update(grads, net.opt, net.params)
-    params = optax.apply_updates(net.params, updates)
+    params = optax.apply_updates(net.params, thinned(updates))
     mean = net.ema if net.ema is None else _update_mean(net.ema, params, ema, step)
     return NetState(params, opt, mean)
 

@@ -30,6 +30,7 @@ from odfs_jax.training.metrics import MetricLogger
 from odfs_jax.training.not_finite import ON_NAN, NotFiniteError, slower
 from odfs_jax.training.objectives import make_objective
 from odfs_jax.training.preview import make_debug, make_preview
+from odfs_jax.training.stages import Stage, from_iteration, read_stages
 from odfs_jax.training.step import Step
 
 log = logging.getLogger(__name__)
@@ -48,15 +49,31 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
     """
     hardware.prepare(config.hardware)
     distributed.join(config.hardware)
-    config = OmegaConf.to_container(config, resolve=True)
-    if config["on_nan"] not in ON_NAN:
-        raise UserError(f"on_nan={config['on_nan']}: expected {' or '.join(ON_NAN)}")
+    if config.on_nan not in ON_NAN:
+        raise UserError(f"on_nan={config.on_nan}: expected {' or '.join(ON_NAN)}")
+    folder = Path(config.workspace) / "models" / config.name
+    stages = read_stages(config)
+    for stage in from_iteration(stages, saved_model.latest_step(folder) or 0):
+        if stage.changes:
+            changes = ", ".join(f"{key}={value}" for key, value in stage.changes.items())
+            log.info("from iteration %d on: %s", stage.start, changes)
+        goes_on = _train_stage(stage, folder, wrap_step)
+        if not goes_on:
+            break
+        for later in stages:
+            later.config["reset"] = []  # done and saved
+
+
+def _train_stage(stage: Stage, folder: Path, wrap_step: Callable[[Step], Step]) -> bool:
+    """One stage of `train`, as often as on_nan=rollback says; True when the next one follows."""
+    config = dict(stage.config)
     tries = config["nan_tries"] if config["on_nan"] == "rollback" else 0
-    folder = Path(config["workspace"]) / "models" / config["name"]
     while True:
         before = saved_model.latest_step(folder)
         try:
-            return _train(dict(config), wrap_step)
+            stopped = _train(dict(config), stage.end, wrap_step)
+            reached = saved_model.latest_step(folder)
+            return not stopped and reached == stage.end != config["iterations"]
         except NotFiniteError as error:
             if not tries:
                 raise
@@ -69,8 +86,13 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
         log.warning("rollback: again with optimizer.learning_rate=%g; tries left: %d", rate, tries)
 
 
-def _train(config: dict[str, Any], wrap_step: Callable[[Step], Step]) -> None:
-    """One try of `train`."""
+def _train(
+    config: dict[str, Any], stage_end: int | None, wrap_step: Callable[[Step], Step]
+) -> bool:
+    """One try of `train`, up to the iteration `stage_end` if that is before the target.
+
+    True when it was asked to stop.
+    """
     # ---------------------------------------------------------------- what is trained, and on what
     check_preview(config["preview"])
     folder = Path(config["workspace"]) / "models" / config["name"]
@@ -109,6 +131,8 @@ def _train(config: dict[str, Any], wrap_step: Callable[[Step], Step]) -> None:
 
         # ---------------------------------------------------------------- who watches, who steers
         number, target = int(state.step), config["iterations"]
+        if stage_end is not None:
+            target = min(target, stage_end) if target else stage_end
         facts = {"step": number, "target": target, "batch_size": config["batch_size"]}
         facts |= hardware.facts(devices)
         control.begin(facts, memory_in_use(devices))
@@ -198,6 +222,7 @@ def _train(config: dict[str, Any], wrap_step: Callable[[Step], Step]) -> None:
         # -------------------------------------------------------------------------------- the end
         logger.finish()
         log.info("iteration %d saved", checkpoints.latest())
+        return stop and not done
 
 
 def _due(number: int, steps: int, every: int) -> bool:

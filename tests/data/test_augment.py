@@ -15,7 +15,7 @@ from odfs_jax.faces.warp import warp_affine
 
 STORED, RESOLUTION = 40, 16
 SEEN = FaceSpec(FaceType.HALF, RESOLUTION)
-NONE = {k: 0.0 for k in ("rotation", "scale", "shift", "flip", "warp", "color", "light")}
+NONE = dict.fromkeys(("rotation", "scale", "shift", "flip", "warp", "color", "light", "hsv"), 0.0)
 USUAL = NONE | {"rotation": 10.0, "scale": 0.05, "shift": 0.05, "flip": 0.4, "warp": 0.24}
 # Model pixels to stored ones. No place is a whole number: there XLA:CPU may round a place apart for
 # its index and for its weight, and then reads the neighbouring pixel.
@@ -288,3 +288,26 @@ def test_the_warp_ends_where_it_is_told_to(image):
     assert np.abs(warped - face).mean() > 0.01
     np.testing.assert_array_equal(plain_face, same)
     assert augment.at(settings | {"warp_until": None}, 9)["warp"] == 0.24
+
+
+def test_each_side_may_have_its_own_flips_and_only_src_changes_hue():
+    settings = USUAL | {"flip_src": None, "flip_dst": 1.0, "hsv": 0.1}
+    src, dst = (augment.of_side(settings, side) for side in ("src", "dst"))
+    assert (src["flip"], src["hsv"]) == (0.4, 0.1) and (dst["flip"], dst["hsv"]) == (1.0, 0.0)
+    off = augment.of_side(settings | {"flip_src": 0.0}, "src")
+    assert off["flip"] == 0.0
+
+
+def test_another_hue_turns_all_pixels_alike():
+    """Against OpenCV: all hues have moved by one angle, saturation and value by one amount."""
+    picture = np.random.default_rng(0).uniform(0.3, 0.6, (8, 8, 3)).astype(np.float32)
+    changed = jax.jit(augment.random_hsv)(jax.random.key(1), picture, 0.2)
+    before, after = (cv2.cvtColor(np.array(x), cv2.COLOR_RGB2HSV) for x in (picture, changed))
+    turn = (after - before)[..., 0].ravel()
+    turn = (turn + 180) % 360 - 180
+    assert np.ptp(turn) < 0.1 and 0.1 < abs(turn.mean()) < 36
+    for change in ((after - before)[..., 1], (after - before)[..., 2]):
+        assert np.ptp(change) < 1e-4 and 1e-3 < abs(change.mean()) < 0.1
+    np.testing.assert_allclose(
+        augment.random_hsv(jax.random.key(1), picture, 0.0), picture, atol=1e-6
+    )

@@ -4,11 +4,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from scipy.ndimage import correlate1d
 from skimage.metrics import structural_similarity
 
-from odfs_jax.losses import dssim, mae, ms_dssim, mse
-from odfs_jax.losses.terms import MS_WEIGHTS, mae_inside, ms_ssim, scale_count, ssim
+from odfs_jax.config import compose
+from odfs_jax.losses import dssim, mae, make_loss, ms_dssim, mse
+from odfs_jax.losses.terms import (
+    MS_WEIGHTS,
+    blur_outside,
+    gaussian_blur,
+    mae_inside,
+    ms_ssim,
+    scale_count,
+    scaled_dssim,
+    soft,
+    ssim,
+)
 
 BORDER = 5  # pixels at which the window does not fit
 
@@ -150,3 +162,66 @@ def test_the_gradient_of_ms_ssim_is_finite_for_opposite_pictures():
     for b in (1 - a, a, jnp.zeros_like(a), jnp.full_like(a, 0.5)):
         assert np.isfinite(gradient(b, a)).all()
     assert np.isfinite(ms_dssim(a, 1 - a)).all()
+
+
+def test_dssim_in_windows_of_any_size_is_the_originals():
+    """DeepFaceLab 2.0's figures: constants, and a ramp to the right against one down."""
+    constants = [(0, 1, 0.49995), (0, 0.5, 0.4998001), (0.5, 1, 0.0996716)]
+    for one, other, expected in constants:
+        pair = (np.full((1, 16, 16, 1), value, np.float32) for value in (one, other))
+        assert float(dssim(*pair)[0]) == pytest.approx(expected, abs=5e-4)  # its float32
+    across = np.broadcast_to(np.linspace(0, 1, 32, dtype=np.float32), (32, 32))[None, ..., None]
+    down = across.swapaxes(1, 2)
+    for window, expected in ((5, 0.4126225), (11, 0.4317733), (16, 0.4270523), (22, 0.4226687)):
+        assert float(dssim(across, down, window)[0]) == pytest.approx(expected, abs=1e-5)
+    for window, expected in ((11, 0.7503053), (22, 0.8125078)):
+        assert float(dssim(across, 1 - across, window)[0]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_scaled_window_is_a_share_of_the_width():
+    for size, windows in ((64, [5]), (128, [11]), (224, [19]), (256, [22, 11])):
+        a, b = np.random.default_rng(0).random((2, 1, size, size, 1), np.float32)
+        expected = np.mean([dssim(a, b, window)[0] for window in windows])
+        assert float(scaled_dssim(a, b)[0]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_blur_has_the_originals_weights():
+    impulse = np.zeros((1, 9, 9, 1), np.float32)
+    impulse[0, 4, 4] = 1
+    row = gaussian_blur(impulse, 1.0)[0, 4, :, 0]
+    weights = [0.0219382, 0.0983203, 0.1621028, 0.0983203, 0.0219382]
+    np.testing.assert_allclose(row, [0, 0, *weights, 0, 0], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def original_case():
+    """(face, prediction, true mask, predicted mask) of 64 pixels, [1, 64, 64, C]."""
+    x, p, m = (
+        np.random.RandomState(seed).uniform(0, 1, (1, 64, 64, channels)).astype(np.float32)
+        for seed, channels in ((1, 3), (2, 3), (3, 1))
+    )
+    y = np.arange(64) - 31.5
+    disc = ((y[:, None] ** 2 + y**2) < 400).astype(np.float32)[None, ..., None]
+    return x, p, disc, m
+
+
+def test_the_loss_of_saehd_is_the_originals(original_case):
+    x, p, disc, m = original_case
+    assert float(soft(disc).sum()) == pytest.approx(1452.437, abs=0.01)
+    settings = OmegaConf.to_container(compose("train", ["loss=saehd"]).loss)
+    outputs, targets = {"src": (p, m)}, {"src": {"face": x, "mask": disc}}
+    loss, metrics = make_loss(settings)(outputs, targets, jnp.int32(0))
+    assert 10 * float(metrics["src_face/dssim"]) == pytest.approx(2.198290, abs=1e-4)
+    assert 10 * float(metrics["src_face/mse"]) == pytest.approx(0.565994, abs=1e-5)
+    assert 10 * float(metrics["src_mask"]) == pytest.approx(3.350845, abs=1e-5)
+    assert float(loss) == pytest.approx(6.115129, abs=1e-4)
+
+
+def test_what_lies_outside_is_blurred_as_in_the_original(original_case):
+    x, _, disc, _ = original_case
+    found = np.asarray(blur_outside(x, disc))[0]
+    np.testing.assert_allclose(found[0, 0], [0.355808, 0.523314, 0.086562], atol=1e-5)
+    np.testing.assert_allclose(found[31, 10], [0.586914, 0.750837, 0.223484], atol=1e-5)
+    assert found.mean() == pytest.approx(0.496117, abs=1e-5)
+    inside = disc[0, ..., 0] == 1
+    np.testing.assert_array_equal(found[inside], x[0][inside])

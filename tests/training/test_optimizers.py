@@ -10,7 +10,7 @@ import pytest
 
 from odfs_jax.config import OptimizerConfig
 from odfs_jax.errors import UserError
-from odfs_jax.training.optimizers import make_optimizer, round_stochastically
+from odfs_jax.training.optimizers import make_optimizer, make_thin, round_stochastically
 
 
 @pytest.fixture
@@ -207,3 +207,52 @@ def test_soap_is_the_papers(optimizer, shape):
     np.testing.assert_allclose(
         [c["bias"] for c in found], list(adam(biases, 0.5, 0.5, 0.9)), atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "clip_norm", "expected"),
+    [
+        (
+            *("adabelief_2020", None),
+            [(0.9648642, -1.9648637), (0.9152902, -1.9152560), (0.8548895, -1.8547050)],
+        ),
+        (
+            *("adabelief_2020", 1.0),
+            [(0.9648711, -1.9648649), (0.9152710, -1.9152300), (0.8547305, -1.8545593)],
+        ),
+        (
+            *("rmsprop", None),
+            [(0.9683773, -1.9683772), (0.9457881, -1.9456097), (0.9270532, -1.9266337)],
+        ),
+    ],
+)
+def test_the_optimizers_of_deepfacelab_2_take_its_steps(optimizer, name, clip_norm, expected):
+    """Its own figures for w0^2 + 3 w1^2."""
+    own = {"name": name, "clip_norm": clip_norm, "learning_rate": 0.01, "b1": 0.9}
+    tx = make_optimizer(optimizer | own, 0)
+    w = jnp.array([1.0, -2.0])
+    state = tx.init(w)
+    for after in expected:
+        updates, state = tx.update(jnp.array([2.0, 6.0]) * w, state, w)
+        w = optax.apply_updates(w, updates)
+        np.testing.assert_allclose(w, after, atol=2e-7)
+
+
+def test_dropout_keeps_a_share_of_an_update_anew_each_time(optimizer):
+    thin = make_thin(optimizer | {"dropout": 0.3})
+    updates = {"a": jnp.ones((100, 100)), "b": jnp.ones((100, 100))}
+    first, other = (thin(jax.random.key(n), jnp.int32(n), updates) for n in (0, 1))
+    for kept in (first["a"], first["b"], other["a"]):
+        assert set(np.unique(kept)) == {0.0, 1.0}
+        assert np.mean(kept) == pytest.approx(0.3, abs=0.02)
+    assert np.mean(first["a"] * first["b"]) == pytest.approx(0.09, abs=0.02)
+    assert np.mean(first["a"] * other["a"]) == pytest.approx(0.09, abs=0.02)
+    assert make_thin(optimizer) is None
+
+
+def test_dropout_may_come_with_a_cosine(optimizer):
+    thin = make_thin(optimizer | {"dropout": 1.0, "dropout_period": 500})
+    factors = [
+        float(thin(jax.random.key(0), jnp.int32(n), jnp.ones(1))[0]) for n in (0, 125, 250, 500)
+    ]
+    np.testing.assert_allclose(factors, [1, 0.5, 0, 1], atol=1e-6)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from odfs_jax.errors import UserError
+from odfs_jax.training.objectives.adversarial import Adversarial
 from odfs_jax.training.objectives.autoencoder import Autoencoder
 from odfs_jax.training.objectives.base import Objective
 
@@ -15,4 +16,6 @@ def make_objective(config: Mapping[str, Any]) -> Objective:
     name = config["objective"]["name"]
     if name not in OBJECTIVES:
         raise UserError(f"objective.name={name}: expected one of {', '.join(sorted(OBJECTIVES))}")
+    if config["discriminator"]["name"] != "none":
+        return Adversarial(config)  # an Autoencoder, and a discriminator
     return OBJECTIVES[name](config)

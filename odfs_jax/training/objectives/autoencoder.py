@@ -10,6 +10,7 @@ from odfs_jax.data.batches import Batch
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.errors import UserError
 from odfs_jax.losses import make_loss
+from odfs_jax.losses.terms import blur_outside
 from odfs_jax.nets import build_net, with_precision
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.training.objectives.base import Objective, Samples
@@ -56,6 +57,10 @@ class Autoencoder(Objective):
     ) -> tuple[Samples, dict[str, Any]]:
         """The samples of a batch, and what the network returns for them."""
         samples = self.sample(batch, keys, step)
+        if self.config["loss"]["blur_outside"]:
+            for _, targets in samples.values():
+                for target in targets.values():
+                    target["face"] = blur_outside(target["face"], target["mask"])
         inputs = [samples[side][0] for side in self.sides]
         if self.net.draws:
             inputs.append(jax.vmap(jax.random.fold_in, (0, None))(keys["src"], NET_DRAWS))

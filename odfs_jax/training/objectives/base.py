@@ -15,7 +15,7 @@ from odfs_jax.data.faceset import Faceset, load_faceset
 from odfs_jax.data.sampling import SAMPLINGS
 from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec
-from odfs_jax.training.optimizers import make_optimizer
+from odfs_jax.training.optimizers import make_optimizer, make_thin
 from odfs_jax.training.partial import freeze, patterns_of
 from odfs_jax.training.step import Metrics, Step, TrainState, init_state, make_step
 
@@ -97,6 +97,7 @@ class Objective(ABC):
             accumulate=self.config["accumulate"],
             ema=self.config["ema"],
             steps=self.config["steps_per_dispatch"],
+            thin=make_thin(self.config["optimizer"]),
         )
 
     def load_facesets(self) -> dict[str, Faceset]:
@@ -127,7 +128,7 @@ class Objective(ABC):
                     input_spec=self.input_specs[side],
                     target_specs=self.target_specs[side],
                     masks=self.masks,
-                    augment_cfg=augment_cfg,
+                    augment_cfg=augment.of_side(augment_cfg, side),
                 )
 
             return jax.vmap(one)

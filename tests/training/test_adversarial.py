@@ -1,0 +1,212 @@
+"""A discriminator beside the autoencoder; what any second network gets: test_second_network.py."""
+
+import logging
+from contextlib import closing
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from odfs_jax.data.batches import make_batches
+from odfs_jax.errors import UserError
+from odfs_jax.runtime.distributed import replicated, split_over
+from odfs_jax.training.checkpoint import Checkpoints, start
+from odfs_jax.training.history import History
+from odfs_jax.training.objectives import make_objective
+from odfs_jax.training.objectives.adversarial import roughness
+from odfs_jax.training.step import sample_keys
+
+BATCH = 4
+MODELS = ("h64", "miaef128", "avatar", "saehd", "amp")  # a face in gray, two sizes, random codes
+SMALLEST = ("discriminator.patch_size=3", "discriminator.dims=4")  # one layer
+
+
+@pytest.fixture(scope="module")
+def tiny(make_workspace, configure):
+    """(settings of a model without and with a discriminator, facesets) of a tiny run."""
+    workspace = make_workspace()
+
+    def settings(*more):
+        settings = (f"batch_size={BATCH}", "data.brows=false", *SMALLEST)
+        config = configure(workspace, *settings, *more)
+        return OmegaConf.to_container(config)
+
+    plain = settings()
+    return plain, settings("discriminator=patch"), make_objective(plain).load_facesets()
+
+
+def changed(config, **own):
+    return config | {"discriminator": config["discriminator"] | own}
+
+
+def run_steps(config, facesets, count, devices=1, state=None):
+    """The state after `count` steps, and the metrics of each."""
+    objective, devices = make_objective(config), jax.devices()[:devices]
+    if state is None:
+        state = jax.jit(objective.init_state, out_shardings=replicated(devices))()
+    batches = make_batches(facesets, jax.random.key(0), BATCH, split_over(devices))
+    step, found, first = objective.make_step(devices), [], int(state.step)
+    for number in range(first, first + count):
+        state, metrics = step(state, batches(number))
+        found.append({name: float(value) for name, value in metrics.items()})
+    return state, found
+
+
+def bits(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.fixture(scope="module")
+def begun(tiny):
+    """(state, metrics) of four steps with a discriminator."""
+    _, config, facesets = tiny
+    return run_steps(config, facesets, 4)
+
+
+def test_until_it_begins_it_changes_no_bit(tiny):
+    plain, config, facesets = tiny
+    config = changed(config, start=2)
+    state, metrics = run_steps(config, facesets, 2)
+    expected, without = run_steps(plain, facesets, 2)
+    assert bits(state.nets["autoencoder"]) == bits(expected.nets["autoencoder"])
+    fresh = jax.jit(make_objective(config).init_state)().nets["discriminator"]
+    assert bits(state.nets["discriminator"]) == bits(fresh)
+    for ours, theirs in zip(metrics, without, strict=True):
+        assert {name: ours[name] for name in theirs} == theirs and ours["discriminator"] == 0
+    state, metrics = run_steps(config, facesets, 1, state=state)
+    assert bits(state.nets["discriminator"]) != bits(fresh) and metrics[0]["discriminator"] > 0
+
+
+def test_two_devices_learn_the_same(tiny, begun):
+    _, config, facesets = tiny
+    state, metrics = run_steps(config, facesets, 4, devices=2)
+    for ours, theirs in zip(metrics, begun[1], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+    copies = [
+        [np.asarray(leaf.addressable_data(n)).tobytes() for leaf in jax.tree.leaves(state.nets)]
+        for n in (0, 1)
+    ]
+    assert copies[0] == copies[1]
+
+
+def test_stopped_and_resumed_is_unbroken(tiny, begun, tmp_path):
+    _, config, facesets = tiny
+    state, _ = run_steps(config, facesets, 2)
+    with closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(2, state, config, {}, History())
+        checkpoints.finish()
+    with closing(Checkpoints(tmp_path)) as checkpoints:
+        resumed, _ = start(checkpoints, make_objective(config), jax.devices()[:1])
+    resumed, _ = run_steps(config, facesets, 2, state=resumed)
+    assert bits(resumed.nets) == bits(begun[0].nets)
+
+
+def test_a_checkpoint_without_one_begins_it_fresh(tiny, tmp_path, caplog):
+    plain, config, facesets = tiny
+    state, _ = run_steps(plain, facesets, 1)
+    with closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(1, state, plain, {}, History())
+        checkpoints.finish()
+    caplog.clear()
+    with (
+        closing(Checkpoints(tmp_path)) as checkpoints,
+        caplog.at_level(logging.INFO, logger="odfs_jax"),
+    ):
+        resumed, _ = start(checkpoints, make_objective(config), jax.devices()[:1])
+    assert caplog.messages == [
+        f"{tmp_path}: resuming at iteration 1",
+        "discriminator: not in the checkpoint, begins fresh",
+    ]
+    fresh = jax.jit(make_objective(config).init_state)().params["discriminator"]
+    assert bits(resumed.params["discriminator"]) == bits(fresh)
+
+
+def test_what_each_network_minimizes(tiny):
+    """The sums of the original, written out with numpy from what the two networks return."""
+    plain, config, facesets = tiny
+    config = changed(config, name="unet", power=0.5, r1=2.0)
+    objective = make_objective(config)
+    params = jax.jit(objective.init_params)(jax.random.key(0))
+    batch = {
+        side: (jnp.asarray(f.images[:2]), jnp.asarray(f.store_from_model[:2]))
+        for side, f in facesets.items()
+    }
+    keys = sample_keys(jax.random.key(1), batch, dict.fromkeys(batch, 0))
+
+    @jax.jit
+    def run(params):
+        losses, metrics = objective.losses(params, batch, keys, jnp.int32(9))
+        samples, outputs = objective.rebuild(params, batch, keys, jnp.int32(9))
+        target, made = samples["src"][1]["src"], outputs["src"][0]
+        judge = lambda faces: objective.nets["discriminator"].apply(  # noqa: E731
+            {"params": params["discriminator"]}, faces
+        )
+        true, fake = (face * target["mask"] for face in (target["face"], made))
+        one = lambda faces: sum(x.mean() for x in judge(faces[None]))  # noqa: E731
+        slopes = jax.vmap(jax.jacrev(one))(true)
+        return losses, metrics, target, made, judge(true), judge(fake), slopes
+
+    losses, metrics, target, made, of_true, of_fake, slopes = run(params)
+
+    def bce(label, logits):
+        p = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+        return -np.log(p if label else 1 - p).mean()
+
+    deceived = sum(bce(1, logits) for logits in of_fake)
+    told_apart = sum(bce(1, x) + bce(0, y) for x, y in zip(of_true, of_fake, strict=True)) / 2
+    penalty = (np.asarray(slopes, np.float64) ** 2).sum((1, 2, 3)).mean()
+    assert float(metrics["src_deceived"]) == pytest.approx(deceived, rel=1e-5)
+    assert float(metrics["discriminator/r1"]) == pytest.approx(penalty, rel=1e-4)
+    assert float(losses["discriminator"]) == pytest.approx(told_apart + penalty, rel=1e-4)
+    alone, _ = jax.jit(make_objective(plain).losses)(params, batch, keys, jnp.int32(9))
+    outside = (1 - target["mask"]) * (target["face"] - made)
+    calm = 1e-6 * float(roughness(made).mean()) + 0.02 * float((outside**2).mean())
+    added = float(losses["autoencoder"]) - float(alone["autoencoder"])
+    assert added == pytest.approx(0.5 * deceived + calm, rel=1e-3)
+    rough = np.diff(made, axis=1) ** 2
+    expected = rough.sum((1, 2, 3)) + (np.diff(made, axis=2) ** 2).sum((1, 2, 3))
+    np.testing.assert_allclose(roughness(made), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_kind_of_model_may_have_one(tiny, configure, model):
+    """Traced only: it judges the largest face of src, gray or in color."""
+    small = ("model.args.small_resolution=16",) if model == "avatar" else ()
+    config = OmegaConf.to_container(
+        configure(Path("workspace"), f"model={model}", "discriminator=patch", *small)
+    )
+    objective = make_objective(config)
+    state = jax.eval_shape(objective.init_state)
+    channels = 4 if len(objective.masks) == 1 else 5
+    batch = {
+        side: (
+            jax.ShapeDtypeStruct((2, 64, 64, channels), jnp.uint8),
+            jax.ShapeDtypeStruct((2, 2, 3), jnp.float32),
+        )
+        for side in ("src", "dst")
+    }
+    keys = jax.eval_shape(lambda: {side: jax.random.split(jax.random.key(0)) for side in batch})
+    losses, metrics = jax.eval_shape(objective.losses, state.params, batch, keys, state.step)
+    assert set(losses) == {"autoencoder", "discriminator"} and "src_deceived" in metrics
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ("discriminator.name=gan",),
+            r"discriminator\.name=gan: expected one of none, patch, unet",
+        ),
+        (
+            ("discriminator=unet", "discriminator.patch_size=640"),
+            r"discriminator\.patch_size=640: faces of 32 pixels cannot be halved",
+        ),
+    ],
+)
+def test_mistakes_name_the_key(configure, settings, message):
+    config = configure(Path("workspace"), *settings)
+    with pytest.raises(UserError, match=message):
+        make_objective(OmegaConf.to_container(config))
