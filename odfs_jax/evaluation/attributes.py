@@ -60,8 +60,8 @@ def changed_pixels(dst: np.ndarray, swap: np.ndarray) -> np.ndarray:
 
 
 def visible_face(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
-    """bool [height, width]: the hull of `landmarks` and what MARGIN and half a WINDOW add."""
-    mask = face_mask(landmarks, height, width)
+    """bool [height, width]: the hull of `landmarks` with the brows, MARGIN and half a WINDOW."""
+    mask = face_mask(landmarks, height, width, brows=True)
     return _grown(mask, MARGIN * eye_distance(landmarks) + WINDOW // 2, cv2.dilate) > 0
 
 
