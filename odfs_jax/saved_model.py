@@ -8,10 +8,13 @@
         history/metadata    the losses, JSON
         state/              networks, optimizers, key and step, in orbax's own form
 
+Weights alone, to begin a new model with, are an .npz: {name of a parameter: float16 array}.
+
 A checkpoint of the code before it had named networks holds `params`, `opt` and `ema` of a single
 one directly in its state, and what is in `metadata` now among its settings. It is read as well.
 """
 
+import io
 import logging
 import re
 from collections.abc import Mapping
@@ -27,7 +30,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from odfs_jax.config import ModelConfig
-from odfs_jax.data import foreign
+from odfs_jax.data import atomic, foreign
 from odfs_jax.errors import UserError
 from odfs_jax.nets import build_net
 
@@ -35,6 +38,8 @@ ONLY_NET = "autoencoder"  # the network of a checkpoint without names
 STEP = re.compile(r"[0-9]{1,12}")  # a finished checkpoint's folder
 LARGEST = {"config": 1 << 20, "metadata": 1 << 20, "history": 1 << 30}  # bytes of an item
 MOST_PARAMETERS = 1 << 31  # of a model that is read; the largest of 2018 has 0.16e9
+BUNDLED = "bundled:"  # before the name of a file in WEIGHTS
+WEIGHTS = Path(__file__).resolve().parent / "weights"
 MODEL_RANGES = {"erode_modifier": (-1e3, 1e3), "blur_modifier": (-1e3, 1e3), "border": (0, 0.5)}
 
 
@@ -72,6 +77,43 @@ def load_model(folder: Path) -> SavedModel:
     like = {"nets": {exported: {part: on(device, like)}}}
     params = restore_state(checkpoint, like)["nets"][exported][part]
     return SavedModel(model, params, eyes, step)
+
+
+def load_weights(source: str) -> dict:
+    """The parameters to begin a new model with, arrays by name or a tree of them.
+
+    `source` is a model's folder, an .npz that `save_weights` wrote, or "bundled:NAME" for weights
+    that come with the program. Raises UserError.
+    """
+    name = source.removeprefix(BUNDLED)
+    if name == source:
+        path = Path(source)
+    else:
+        path = WEIGHTS / f"{name}.npz"
+        if not path.is_file() or path.parent != WEIGHTS:
+            known = ", ".join(sorted(f"{BUNDLED}{file.stem}" for file in WEIGHTS.glob("*.npz")))
+            raise UserError(
+                f"init_from={source}: no such weights come with the program; there are: {known}"
+            )
+    if path.suffix != ".npz" or path.is_dir():
+        return load_model(path).params
+    weights = foreign.read_npz(path)
+    for parameter, values in weights.items():
+        if values.dtype.kind != "f" or not np.isfinite(values).all():
+            raise UserError(f"{path}: {foreign.shown(parameter)} holds no finite numbers")
+    return {parameter: values.astype(np.float32) for parameter, values in weights.items()}
+
+
+def save_weights(path: Path, params: Any) -> None:
+    """Writes `params` to the .npz at `path` as float16, half of their size. See `load_weights`."""
+    content = io.BytesIO()
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    arrays = {
+        jax.tree_util.keystr(leaf_path, simple=True, separator="/"): np.asarray(leaf, np.float16)
+        for leaf_path, leaf in leaves
+    }
+    np.savez_compressed(content, **arrays)
+    atomic.write_bytes(path, content.getvalue())
 
 
 def silence_orbax() -> None:

@@ -158,8 +158,8 @@ def start(
 ) -> tuple[TrainState, History]:
     """(state on `devices`, loss history) that a run begins with; `check_start` comes before it.
 
-    The last checkpoint in the run's own folder, else the weights of another model (init_from),
-    else a new one. Then `reset`, in any of these.
+    The last checkpoint in the run's own folder, else other weights (init_from), else a new model.
+    Then `reset`, in any of these.
     """
     config, copies = objective.config, distributed.replicated(devices)
     fresh = jax.jit(objective.init_state, out_shardings=copies)
@@ -181,14 +181,14 @@ def start(
 def _begin(
     folder: Path, objective: Objective, state: TrainState, copies: jax.sharding.Sharding
 ) -> TrainState:
-    """A new model, with the weights of another one where `init_from` names it."""
+    """A new model, with the weights that `init_from` names, if any."""
     count = sum(p.size for p in jax.tree.leaves(state.params))
     log.info("%s: a new model of %s parameters", folder, f"{count:,}")
     if objective.config["init_from"] is None:
         return state
-    other = Path(objective.config["init_from"])
+    other = objective.config["init_from"]
     net = state.nets[objective.exported]
-    params, lines = merge(net.params, saved_model.load_model(other).params)
+    params, lines = merge(net.params, saved_model.load_weights(other))
     total = len(jax.tree.leaves(params))
     taken = total - sum(line.startswith("+") for line in lines)
     rest = "".join(f"\n    {line}" for line in lines)

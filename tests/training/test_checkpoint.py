@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from odfs_jax.saved_model import load_model
+from odfs_jax.config import compose
+from odfs_jax.errors import UserError
+from odfs_jax.nets import build_net
+from odfs_jax.saved_model import WEIGHTS, load_model, load_weights, save_weights
 from odfs_jax.training.checkpoint import Checkpoints, check_start, start
 from odfs_jax.training.objectives import make_objective
 from odfs_jax.training.partial import shapes
@@ -111,3 +114,38 @@ def test_the_same_network_is_taken_over_whole_and_only_by_a_new_model(
     _, _, lines = begin(f"init_from={tmp_path / 'none'}", folder=folder)
     assert lines[0] == f"{folder}: resuming at iteration 40"
     assert lines[1] == f"init_from={tmp_path / 'none'} is for new models only: not read"
+
+
+def test_weights_of_a_file_are_taken_over(finished_run, begin, tmp_path):
+    """As float16 has them; a file's other arrays are told and left."""
+    theirs = load_model(finished_run[0]).params
+    weights = tmp_path / "weights.npz"
+    save_weights(weights, theirs | {"decoder_both": {"kernel": np.ones(3)}})
+    state, _, lines = begin(f"init_from={weights}")
+    halves = jax.tree.map(lambda leaf: np.asarray(leaf, np.float16).astype(np.float32), theirs)
+    assert same_bits(state.params["autoencoder"], halves)
+    total = len(shapes(theirs))
+    told = f"{weights}: {total} of {total} parameters taken over\n    - decoder_both/kernel 3"
+    assert lines[1] == told
+
+
+@pytest.mark.parametrize("values", [np.array([np.nan]), np.array([1])])
+def test_a_file_of_other_things_is_refused(begin, tmp_path, values):
+    np.savez(tmp_path / "weights.npz", a=values)
+    with pytest.raises(UserError, match=r"weights.npz: 'a' holds no finite numbers"):
+        begin(f"init_from={tmp_path / 'weights.npz'}")
+
+
+@pytest.mark.parametrize("name", ["nobody", "../weights/ada_ben_80"])
+def test_weights_that_do_not_come_with_the_program(begin, name):
+    with pytest.raises(UserError, match=f"init_from=bundled:{name}.*bundled:chi_dele_80"):
+        begin(f"init_from=bundled:{name}")
+
+
+@pytest.mark.parametrize("file", sorted(WEIGHTS.glob("*.npz")), ids=lambda file: file.stem)
+def test_bundled_weights_fit_the_demos_model(file):
+    config = OmegaConf.to_container(compose("train", ["experiment=demo"]).model, resolve=True)
+    net = build_net(config)
+    like = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
+    weights = load_weights(f"bundled:{file.stem}")
+    assert {name: values.shape for name, values in weights.items()} == shapes(like)
