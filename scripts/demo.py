@@ -19,11 +19,12 @@ from odfs_jax.data import atomic
 from odfs_jax.evaluation.evaluate import summary
 
 ROOT = Path(__file__).resolve().parent.parent
-PAIRS = ("demo", "chi_dele")  # folders of assets/
+# Folders of assets/, and the weights that training starts from: never learned on the pair itself.
+PAIRS = {"demo": "bundled:chi_dele_80", "chi_dele": "bundled:ada_ben_80"}
 
 
 def main() -> None:
-    pair, workspace, training = PAIRS[0], None, []
+    pair, workspace, training = next(iter(PAIRS)), None, []
     for setting in sys.argv[1:]:
         key, _, value = setting.partition("=")
         if key == "pair":
@@ -34,12 +35,13 @@ def main() -> None:
             training.append(setting)
     if pair not in PAIRS:
         sys.exit(f"pair={pair}: expected one of {', '.join(PAIRS)}")
+    start = f"init_from={PAIRS[pair]}"
     assets, workspace = ROOT / "assets" / pair, workspace or f"workspace=workspace/{pair}"
     folder = Path(workspace.removeprefix("workspace="))
     _place_clips(assets, folder)
     seconds = {
         "extract": _run("extract.py", workspace, "data=src_dst", "overwrite=true"),
-        "train": _run("train.py", workspace, "experiment=demo", *training),
+        "train": _run("train.py", workspace, "experiment=demo", start, *training),
         "convert": _run("convert.py", workspace, "data=dst", "name=demo"),
     }
     _run("scripts/evaluate.py", workspace, "data=dst", f"truth={assets}")
