@@ -113,6 +113,14 @@ def import_dfl(config: DictConfig) -> None:
 
 
 @command
+def export_dfl(config: DictConfig) -> None:
+    """Writes a model as DeepFaceLab reads it."""
+    from odfs_jax.interop.import_dfl import export_dfl
+
+    export_dfl(config)
+
+
+@command
 def evaluate(config: DictConfig) -> None:
     """Measures a swapped clip, with or without truth."""
     from odfs_jax.evaluation.evaluate import evaluate

@@ -347,6 +347,16 @@ class ImportDflConfig:
 
 
 @dataclass
+class ExportDflConfig:
+    workspace: str = MISSING
+    name: str = MISSING
+    model_folder: str = MISSING
+    dfl_name: str | None = None
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    debug: bool = False
+
+
+@dataclass
 class EvaluateConfig:
     workspace: str = MISSING
     result: str | None = None
@@ -374,6 +384,7 @@ SCHEMAS = {
     "sort": SortConfig,
     "faceset": FacesetConfig,
     "import_dfl": ImportDflConfig,
+    "export_dfl": ExportDflConfig,
     "evaluate": EvaluateConfig,
     "studio": StudioConfig,
 }

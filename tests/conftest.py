@@ -39,6 +39,7 @@ def pytest_collection_finish() -> None:
 
 
 QUICK = (  # programs that are run a few times only
+    "tests/interop/test_dfl_models.py",
     "tests/training/",
     "tests/nets/test_swap_nets.py",
     "tests/nets/test_saehd.py",

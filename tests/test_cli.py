@@ -12,7 +12,7 @@ from odfs_jax.config import compose, quoted, require_complete, with_plain_paths
 from odfs_jax.errors import UserError
 from odfs_jax.runtime.output import say
 
-COMMANDS = ("train", "extract", "convert", "sort", "faceset", "studio", "import_dfl")
+COMMANDS = ("train", "extract", "convert", "sort", "faceset", "studio", "import_dfl", "export_dfl")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -39,6 +39,7 @@ from odfs_jax.extraction.detectors.from_file import read_faces
 from odfs_jax.extraction.journal import JOURNAL, Done, Dropped, ExtractionJournal
 from odfs_jax.extraction.landmarkers.dlib_trees import read_kept
 from odfs_jax.interop import facesets, pickles
+from odfs_jax.interop.models import find_model, settings_of
 from odfs_jax.nets import build_net
 from odfs_jax.provenance.verify import verify
 from odfs_jax.studio.jobs import Jobs
@@ -204,6 +205,18 @@ def a_dfl_face(_: Path) -> bytes:
     return content[:2] + b"\xff\xef" + struct.pack(">H", len(payload) + 2) + payload + content[2:]
 
 
+def a_dfl_pak(folder: Path) -> bytes:
+    face, index = a_dfl_face(folder), pickle.dumps([{"filename": "a.jpg", "person_name": None}], 4)
+    head = struct.pack("<QQ", 1, len(index)) + index
+    return head + struct.pack("<QQ", 0, len(head) + 16 + len(face)) + face
+
+
+def a_dfl_model(_: Path) -> bytes:
+    options = {"archi": "df-ud", "resolution": np.int64(64), "face_type": "wf", "ae_dims": 32,
+               "e_dims": 16, "d_dims": 16, "d_mask_dims": 16}  # fmt: skip
+    return pickle.dumps({"iter": 7, "options": options, "loss_history": [[0.5, 0.25]]}, 4)
+
+
 def a_zip(folder: Path) -> bytes:
     pack(sorted(folder.glob("*_0.png")), folder / "good.zip")
     return (folder / "good.zip").read_bytes()
@@ -275,6 +288,9 @@ READERS = {
                       foreign.read_npz, change_bytes),
     "trees": Reader("trees.npz", trees, read_kept, change_bytes),
     "dfl_face": Reader("a.jpg", a_dfl_face, read_dfl_face, change_bytes),
+    "dfl_pak": Reader("faceset.pak", a_dfl_pak, read_dfl_face, change_bytes),
+    "dfl_model": Reader("a_SAEHD_data.dat", a_dfl_model,
+                        lambda p: settings_of(find_model(p.parent, None)), change_bytes),
     "pickle": Reader("a.npy", a_pickle, lambda p: pickles.read(p, 1 << 20), change_bytes),
     "zip": Reader("faces.zip", a_zip, unpack_all, change_bytes),
     "png": Reader("a.png", a_picture(".png"), read_picture, change_bytes),

@@ -1,12 +1,15 @@
-"""`python scripts/import_dfl.py faces=... data=src`, or `model_folder=...`."""
+"""`python scripts/import_dfl.py faces=... data=src`, or `model_folder=...`; and export_dfl.py."""
 
 import logging
+import shlex
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from odfs_jax.errors import UserError
 from odfs_jax.interop.facesets import import_faces
+from odfs_jax.interop.models import export_model, find_model, import_model
+from odfs_jax.runtime import devices as hardware
 from odfs_jax.runtime.output import say
 
 log = logging.getLogger(__name__)
@@ -18,6 +21,17 @@ def import_dfl(config: DictConfig) -> None:
         raise UserError("nothing to import; give faces= or model_folder=")
     if config.faces is not None:
         _faces(config)
+    if config.model_folder is not None:
+        _model(config)
+
+
+def export_dfl(config: DictConfig) -> None:
+    """Writes the model that an `ExportDflConfig` names as DeepFaceLab reads it. UserError."""
+    hardware.prepare(config.hardware)
+    name = config.name if config.dfl_name is None else config.dfl_name
+    model = Path(config.workspace) / "models" / config.name
+    paths = export_model(model, Path(config.model_folder), name)
+    say(*(f"{path}: {path.stat().st_size / 1e6:.1f} MB" for path in paths))
 
 
 def _faces(config: DictConfig) -> None:
@@ -33,3 +47,12 @@ def _faces(config: DictConfig) -> None:
     for error in bad:
         log.warning("not imported: %s", error)
     say(f"{folder}: {count} faces, {len(bad)} files left out")
+
+
+def _model(config: DictConfig) -> None:
+    hardware.prepare(config.hardware)
+    dfl = find_model(Path(config.model_folder), config.name)
+    folder, settings = import_model(dfl, config.workspace, dfl.name)
+    say(f"{folder}: {dfl.kind} at iteration {dfl.iteration}; to train it on:")
+    run = (f"workspace={config.workspace}", f"name={dfl.name}", *settings)
+    say(f"python train.py {shlex.join(run)}")

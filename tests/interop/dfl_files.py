@@ -1,10 +1,12 @@
 """Files as DeepFaceLab writes them, byte by byte."""
 
 import enum
+import functools
 import pickle
 import struct
 import sys
 import types
+import zlib
 
 import cv2
 import numpy as np
@@ -92,3 +94,96 @@ def write_pak(path, faces, lie=0, version=1):
     table = struct.pack(f"<{len(offsets)}Q", *offsets)
     head = struct.pack("<QQ", version, len(config))
     path.write_bytes(head + config + table + b"".join(content for _, _, content in faces))
+
+
+# ------------------------------------------------------------------------------------ models
+
+OPTIONS = {"resolution": np.int64(64), "face_type": "wf", "ae_dims": 32, "e_dims": 16,
+           "d_dims": np.int32(16), "d_mask_dims": 16, "batch_size": 8, "adabelief": True,
+           "lr_dropout": "n", "random_warp": True, "gan_power": 0.0, "ct_mode": "none"}  # fmt: skip
+
+
+def tensor_shapes(archi, ae=32, e=16, d=16, m=16, resolution=64):
+    """{file: {key: shape}} of a SAEHD model, as docs/from_deepfacelab.md has them."""
+    kind, _, letters = archi.partition("-")
+    deep, double = "t" in letters, "d" in letters
+    side = resolution // (32 if double else 16)
+    code = ae if kind == "df" else 2 * ae
+
+    def conv(files, name, size, inputs, outputs):
+        files[f"{name}/weight:0"] = (size, size, inputs, outputs)
+        files[f"{name}/bias:0"] = (outputs,)
+
+    def dense(files, name, inputs, outputs):
+        files[f"{name}/weight:0"], files[f"{name}/bias:0"] = (inputs, outputs), (outputs,)
+
+    encoder = {}
+    if deep:
+        conv(encoder, "down1/conv1", 5, 3, e)
+        for name in ("res1/conv1", "res1/conv2"):
+            conv(encoder, name, 3, e, e)
+        for i, (a, b) in enumerate([(e, 2 * e), (2 * e, 4 * e), (4 * e, 8 * e), (8 * e, 8 * e)]):
+            conv(encoder, f"down{i + 2}/conv1", 5, a, b)
+        for name in ("res5/conv1", "res5/conv2"):
+            conv(encoder, name, 3, 8 * e, 8 * e)
+    else:
+        for i, (a, b) in enumerate([(3, e), (e, 2 * e), (2 * e, 4 * e), (4 * e, 8 * e)]):
+            conv(encoder, f"down1/downs_{i}/conv1", 5, a, b)
+    inter = {}
+    dense(inter, "dense1", (resolution // (32 if deep else 16)) ** 2 * 8 * e, ae)
+    dense(inter, "dense2", ae, side * side * code)
+    if not deep:
+        conv(inter, "upscale1/conv1", 3, code, 4 * code)
+    decoder, z = {}, code if kind == "df" else 2 * code
+    widths = [8] * (1 + deep) + [4, 2]
+    for i, (a, b) in enumerate(zip([None, *widths], widths, strict=False)):
+        conv(decoder, f"upscale{i}/conv1", 3, z if a is None else a * d, 4 * b * d)
+        for name in (f"res{i}/conv1", f"res{i}/conv2"):
+            conv(decoder, name, 3, b * d, b * d)
+    masks = widths + [1] * double
+    for i, (a, b) in enumerate(zip([None, *masks], masks, strict=False)):
+        conv(decoder, f"upscalem{i}/conv1", 3, z if a is None else a * m, 4 * b * m)
+    conv(decoder, "out_conv", 1, 2 * d, 3)
+    conv(decoder, "out_convm", 1, masks[-1] * m, 1)
+    for i in (1, 2, 3) if double else ():
+        conv(decoder, f"out_conv{i}", 3, 2 * d, 3)
+    if kind == "df":
+        return {"encoder": encoder, "inter": inter, "decoder_src": decoder, "decoder_dst": decoder}
+    return {"encoder": encoder, "inter_AB": inter, "inter_B": inter, "decoder": decoder}
+
+
+def tensor(file, key, shape):
+    """The check tensors of the whole networks, one of each name."""
+    rng = np.random.RandomState(zlib.crc32(f"{file}/{key}".encode()))
+    value = rng.standard_normal(shape)
+    value = value / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else value * 0.1
+    return value.astype(np.float32)
+
+
+@functools.cache
+def _tensors(archi):
+    return {
+        file: {key: tensor(file, key, shape) for key, shape in keys.items()}
+        for file, keys in tensor_shapes(archi).items()
+    }
+
+
+def tensors(archi):
+    """{file: {key: array}} of a small SAEHD model of 64 pixels."""
+    return {file: dict(keys) for file, keys in _tensors(archi).items()}
+
+
+def write_model(folder, name, kind, files, options, iteration=1234, protocol=4):
+    """A model folder as DeepFaceLab leaves it, with pictures, history and optimizer."""
+    folder.mkdir(exist_ok=True)
+    data = {
+        "iter": iteration, "options": options,
+        "loss_history": [[0.5 / (i + 1), 0.25] for i in range(20)],
+        "sample_for_preview": [[np.zeros((1, 8, 8, 3), np.float32)] * 1, [None]],
+        "choosed_gpu_indexes": None,
+    }  # fmt: skip
+    (folder / f"{name}_{kind}_data.dat").write_bytes(pickle.dumps(data, protocol))
+    for file, keys in files.items():
+        (folder / f"{name}_{kind}_{file}.npy").write_bytes(pickle.dumps(keys, protocol))
+    (folder / f"{name}_{kind}_merger_session.dat").write_bytes(b"\x80\x04cos\nsystem\n.")
+    return folder

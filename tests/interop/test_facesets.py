@@ -13,9 +13,11 @@ import pytest
 from dfl_files import face_dict, frame_points, jpeg, old_png, picture, write_pak
 
 from odfs_jax.config import compose
+from odfs_jax.conversion.target_faces import find_target_faces
 from odfs_jax.data.aligned_png import read_face, read_image_and_face
 from odfs_jax.data.faceset import load_faceset
 from odfs_jax.data.media import png
+from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.errors import UserError
 from odfs_jax.faces.align import alignment_matrix
 from odfs_jax.faces.spec import FaceSpec
@@ -134,6 +136,10 @@ def test_the_frames_tell_their_size(aligned):
     (aligned / "a.jpg").write_bytes(jpeg(face_dict()))
     (_, face), *_ = imported(aligned, frames)[0].values()
     assert (face.source.width, face.source.height) == (640, 480)
+    with open_frames(frames) as source:  # as conversion does
+        faces = find_target_faces(aligned.with_name("aligned"), source)
+        (region,) = faces.pop_regions(next(iter(source)), face.face_type, 64)
+    assert not faces.skipped and region.touches(480, 640)
 
 
 def test_a_faceset_pak(aligned):
