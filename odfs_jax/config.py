@@ -246,6 +246,9 @@ class TrainConfig:
     batch_size: Any = MISSING
     steps_per_dispatch: int = MISSING
     save_minutes: float = MISSING
+    backups: int = within(0, 1000, MISSING)
+    backup_minutes: float = within(0, math.inf, MISSING)
+    rollback: str | None = None
     on_nan: str = MISSING
     nan_tries: int = within(1, 100, MISSING)
     log_every: int = MISSING

@@ -25,6 +25,7 @@ from odfs_jax.conversion.pipeline import (
 from odfs_jax.conversion.shots import SUFFIX, Shot, find_shots, read_shots, write_shots
 from odfs_jax.conversion.target_faces import TargetFaces, build_selection, find_target_faces
 from odfs_jax.data.faceset import read_eyes
+from odfs_jax.data.lock import locked_result
 from odfs_jax.data.media.frame_io import open_frames, open_writer
 from odfs_jax.data.parallel import prefetch
 from odfs_jax.data.workspace import find_input, image_files
@@ -60,12 +61,13 @@ def convert(config: DictConfig) -> None:
     selection = build_selection(config.frames, config.identity, config.identity_distance)
     output = OmegaConf.to_object(config.output)
 
-    with open_frames(clip, plates=True) as source:
+    if output.path is not None:
+        result = Path(output.path)
+    else:
+        result = workspace / ("result" if clip.is_dir() else "result.mp4")
+
+    with open_frames(clip, plates=True) as source, locked_result(result, "converting"):
         marks = make_marking(config.provenance, clip)
-        if output.path is not None:
-            result = Path(output.path)
-        else:
-            result = workspace / ("result" if source.is_folder else "result.mp4")
 
         # ---- The faces to swap, and the model ----
 

@@ -9,10 +9,12 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from odfs_jax.errors import UserError
 
@@ -63,6 +65,17 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+def remove_folder(path: Path) -> None:
+    """Removes a folder with all that is in it; no reader, nor the next run, sees a part of it."""
+    _make_ready(path.parent)
+    parent, handle = _held(lambda: _new_folder(path))
+    try:
+        os.replace(path, parent / "old")
+    finally:
+        shutil.rmtree(parent)
+        os.close(handle)
+
+
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
     """Writes `content` to `path` atomically. On OSError (disk full) `path` is unchanged."""
     with replacing(path, durable) as temporary:
@@ -72,6 +85,34 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
 def write_text(path: Path, content: str, durable: bool = True) -> None:
     """Writes `content` to `path` as UTF-8, atomically. On OSError `path` is unchanged."""
     write_bytes(path, content.encode(), durable)
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[BinaryIO]:
+    """The file at `path`, to be read and appended to; see `open_own`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(open_own(path, os.O_APPEND), "ab+") as file:
+        yield file
+
+
+def open_own(path: Path, flags: int = 0) -> int:
+    """A descriptor of the file at `path` for reading and writing; a new one where there is none.
+
+    For files of this program in a folder that may be a stranger's, which are not replaced as a
+    whole. Raises UserError for a link, which may lead to a file of the user's, and for what is no
+    regular file.
+    """
+    flags |= os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise UserError(f"{path}: not a file of this program; remove it") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UserError(f"{path}: not a file of this program; remove it")
+    return handle
 
 
 def sync(path: Path) -> None:

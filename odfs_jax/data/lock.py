@@ -1,22 +1,23 @@
-"""One writer at a time: `with locked(folder, "sorting faces"):`, for faces and for models.
+"""One writer at a time: `with locked(folder, "sorting faces"):`, for faces, models and results.
 
-Whatever renames, adds or removes files in an aligned folder or in a model's folder holds its lock.
-The lock is the operating system's (flock): it ends with its process, whatever ends that, so none is
-ever stale. The file `.odfs_lock` in the folder carries it, and says who has it.
+Whatever renames, adds or removes files in an aligned folder or in a model's folder holds its lock;
+what writes a result, which is replaced as a whole, holds that of `locked_result`. The lock is the
+operating system's (flock): it ends with its process, whatever ends that, so none is ever stale. The
+file `.odfs_lock` in the folder, or `.NAME.odfs_lock` beside the result, carries it, and says who
+has it.
 """
 
-import errno
 import fcntl
 import logging
 import os
 import socket
-import stat
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from odfs_jax.data import atomic
 from odfs_jax.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 LOCK = ".odfs_lock"
 TRIES, POLL = 6, 0.2  # a folder in use is tried again; seconds apart
 LONGEST = 200  # bytes that are read of who holds a lock
-_ours: dict[Path, int] = {}  # folder locked by this process -> the thread that locked it
+_ours: dict[Path, int] = {}  # file of a lock of this process -> the thread that has it
 
 
 @contextmanager
@@ -32,22 +33,38 @@ def locked(folder: Path, work: str) -> Iterator[None]:
     """Holds the lock of `folder`, which must be there; `work` tells others what is done in it.
 
     Inside of another `locked` of the same folder and thread it does nothing. Raises UserError when
-    another process, or another thread, holds it for longer than TRIES * POLL seconds; OSError when
-    the folder cannot be written.
+    the folder cannot be written, or another process, or another thread, holds the lock for longer
+    than TRIES * POLL seconds.
     """
-    real = folder.resolve()
-    if _ours.get(real) == threading.get_ident():
+    atomic.check_writable(folder)
+    with _locked(folder.resolve() / LOCK, folder, work):
+        yield
+
+
+@contextmanager
+def locked_result(path: Path, work: str) -> Iterator[None]:
+    """Holds the lock of a file or folder that is, or will be, at `path`; else as `locked`."""
+    atomic.check_writable(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = os.fsdecode(os.fsencode(path.name)[: atomic.LONGEST])
+    with _locked(path.parent.resolve() / f".{name}{LOCK}", path, work):
+        yield
+
+
+@contextmanager
+def _locked(lock: Path, what: Path, work: str) -> Iterator[None]:
+    if _ours.get(lock) == threading.get_ident():
         yield
         return
-    handle = _acquire(folder, real / LOCK, work)
-    _ours[real] = threading.get_ident()
+    handle = _acquire(what, lock, work)
+    _ours[lock] = threading.get_ident()
     try:
         yield
     finally:
-        del _ours[real]
+        del _ours[lock]
         with suppress(OSError):
-            if _is_at(handle, real / LOCK):  # not so where the folder was replaced meanwhile
-                (real / LOCK).unlink()
+            if _is_at(handle, lock):  # not so where the folder was replaced meanwhile
+                lock.unlink()
         os.close(handle)
 
 
@@ -78,8 +95,8 @@ def require_empty(folder: Path) -> None:
         raise UserError(f"{folder}: not empty; move its files, or give another data.*.aligned=")
 
 
-def _acquire(folder: Path, path: Path, work: str) -> int:
-    """The open and locked file at `path`."""
+def _acquire(what: Path, path: Path, work: str) -> int:
+    """The open and locked file at `path`, the lock of `what`."""
     who = "another process"
     for attempt in range(TRIES):
         if attempt:
@@ -93,28 +110,21 @@ def _acquire(folder: Path, path: Path, work: str) -> int:
             continue
         except OSError as error:
             reason = error.strerror
-            log.warning("%s: cannot be locked (%s); let nothing else write there", folder, reason)
+            log.warning("%s: cannot be locked (%s); let nothing else write there", what, reason)
         if _is_at(handle, path):  # else who held it has removed it just now
             os.truncate(handle, 0)
             os.write(handle, f"{work}, process {os.getpid()} on {socket.gethostname()}".encode())
             return handle
         os.close(handle)
-    raise UserError(f"{folder}: in use ({who}); wait for that to end, or stop it")
+    raise UserError(f"{what}: in use ({who}); wait for that to end, or stop it")
 
 
 def _open(path: Path) -> int:
     """Opens the file of a lock, a new one if there is none. Raises UserError for anything else."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        handle = os.open(path, flags, 0o666)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise
-        raise UserError(f"{path}: not the lock of this program; remove it") from error
-    found = os.fstat(handle)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:  # its content will be replaced
+    handle = atomic.open_own(path)
+    if os.fstat(handle).st_nlink > 1:  # its content will be replaced
         os.close(handle)
-        raise UserError(f"{path}: not the lock of this program; remove it")
+        raise UserError(f"{path}: not a file of this program; remove it")
     return handle
 
 

@@ -11,6 +11,7 @@ import jax
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.data.aligned_png import FaceData, read_face
+from odfs_jax.data.atomic import check_writable
 from odfs_jax.data.lock import locked
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import FrameSource
@@ -68,6 +69,7 @@ def extract(config: DictConfig) -> None:
             folder = Path(config.data[side].aligned)
             clip = find_input(config.workspace, side, config.data[side])
             source = stack.enter_context(open_frames(clip))
+            check_writable(folder.parent)  # lists are written beside the faces
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(folder, "extracting faces"))
             faces = _read_aligned(folder)

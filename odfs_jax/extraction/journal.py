@@ -161,9 +161,7 @@ class ExtractionJournal:
             self.frames[done.key], self.runs[done.key] = done, by
 
     def _append(self, line: dict[str, Any]) -> None:
-        path = self.folder / JOURNAL
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
+        with atomic.appending(self.folder / JOURNAL) as file:
             _drop_half_line(file)
             file.write(_packed(line))
 

@@ -210,8 +210,8 @@ def begin_record(folder: Path, step: int, history: list) -> None:
 
 def add_losses(folder: Path, step: int, means: dict[str, float], rate: float) -> None:
     """Appends a row to `losses.jsonl`; `rate` in pairs a second."""
-    with (folder / LOSSES).open("a") as file:
-        file.write(_row(step, means, rate))
+    with atomic.appending(folder / LOSSES) as file:
+        file.write(_row(step, means, rate).encode())
 
 
 def add_preview(folder: Path, step: int, image: np.ndarray) -> None:

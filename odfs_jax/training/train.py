@@ -17,6 +17,7 @@ from odfs_jax.data.batches import make_batches
 from odfs_jax.errors import UserError
 from odfs_jax.runtime import devices as hardware
 from odfs_jax.runtime import distributed
+from odfs_jax.training.backups import back_up_when_due, backups_in, rollback
 from odfs_jax.training.checkpoint import Checkpoints, check_start, start
 from odfs_jax.training.control import (
     Control,
@@ -44,9 +45,12 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
 
     `config` is a `TrainConfig`. The loop calls `wrap_step(step)` in place of its step; benchmarks
     and tests time and watch it so. A run whose numbers overflow ends with a NotFiniteError, or with
-    on_nan=rollback goes on from its last checkpoint at a lower rate. Raises UserError for what the
-    user can mend.
+    on_nan=rollback goes on from its last checkpoint at a lower rate. With `rollback` nothing is
+    trained: see `backups.rollback`. Raises UserError for what the user can mend.
     """
+    if config.rollback is not None:
+        rollback(Path(config.workspace) / "models" / config.name, config.rollback)
+        return
     hardware.prepare(config.hardware)
     distributed.join(config.hardware)
     if config.on_nan not in ON_NAN:
@@ -110,6 +114,8 @@ def _train(
         commands = control.commands
         checkpoints = run.enter_context(closing(Checkpoints(folder)))
         run.enter_context(explained(config, checkpoints))
+        if checkpoints.latest() is None and (kept := backups_in(folder)):
+            raise UserError(f"{folder}: no checkpoint, but backups; give rollback={kept[0].name}")
         check_start(checkpoints, objective)
         step = objective.make_step(all_devices)
         config["batch_size"] = plan_batch(objective, step, facesets, devices)  # compiles the step
@@ -148,9 +154,15 @@ def _train(
                 at, name = logger.not_finite
                 raise NotFiniteError(at, f"the loss {name}", checkpoints.latest(), config)
 
+        def back_up() -> None:
+            checkpoints.finish()  # the write before, which the next one would wait for anyway
+            if main_process:
+                back_up_when_due(folder, config["backups"], config["backup_minutes"])
+
         def save_state() -> None:
             logger.finish()  # the checkpoint's history has every loss so far
             check_finite()
+            back_up()
             checkpoints.save(int(state.step), state, config, metadata, logger.history)
 
         def save() -> None:
@@ -208,7 +220,8 @@ def _train(
                 if not done:
                     logger.write(number)
                     save()
-                    checkpoints.finish()
+                    logger.finish()  # the preview is there
+                    back_up()
         except jax.errors.JaxRuntimeError as error:
             leaves = jax.tree.leaves(state)
             # A step that fails after it began takes its state's memory along.

@@ -97,3 +97,34 @@ def test_a_place_where_nothing_can_be_written_is_noticed_first(tmp_path, monkeyp
     monkeypatch.setattr(os, "access", lambda *_: False)  # as for anybody but root
     with pytest.raises(UserError, match=f"{tmp_path}: nothing can be written there"):
         atomic.check_writable(tmp_path / "new" / "file")
+
+
+def test_what_is_appended_follows_no_link_and_waits_for_no_pipe(tmp_path):
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "folder", "pipe"):
+        with (
+            pytest.raises(UserError, match=f"{name}: not a file of this program; remove it"),
+            atomic.appending(tmp_path / name) as file,
+        ):
+            file.write(b"ours")
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    for part in (b"one", b"two"):
+        with atomic.appending(tmp_path / "new" / "file") as file:
+            file.write(part)
+    assert (tmp_path / "new" / "file").read_bytes() == b"onetwo"
+
+
+def test_a_folder_is_removed_as_a_whole(tmp_path, monkeypatch):
+    """A kill in between leaves only what is hidden."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic.shutil, "rmtree", lambda _: None)
+        atomic.remove_folder(tmp_path / "old")
+    assert [path.name[:5] for path in tmp_path.iterdir()] == [".old-"]
+    monkeypatch.setattr(atomic, "_cleaned", set())  # as in another process
+    atomic.write_bytes(tmp_path / "new", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]

@@ -80,7 +80,7 @@ def test_what_is_no_lock_is_left_alone(tmp_path):
         os.mkdir,
     ):
         make(folder / LOCK)
-        with pytest.raises(UserError, match="not the lock of this program"), locked(folder, "a"):
+        with pytest.raises(UserError, match="not a file of this program"), locked(folder, "a"):
             pass
         assert target.read_text() == "mine" and holder(folder) is None
         (folder / LOCK).rmdir() if (folder / LOCK).is_dir() else (folder / LOCK).unlink()

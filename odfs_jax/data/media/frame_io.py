@@ -16,7 +16,7 @@ import dataclasses
 import re
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from itertools import chain, pairwise
 from pathlib import Path
 from threading import Lock
@@ -24,6 +24,7 @@ from threading import Lock
 import av
 
 from odfs_jax.config import OutputConfig
+from odfs_jax.data.lock import locked_result
 from odfs_jax.data.media import picture_folder
 from odfs_jax.data.media.container import decode_leniently, open_clip, packets, picture_stream
 from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
@@ -186,7 +187,7 @@ def open_writer(
     comment up to the first bracket or semicolon. With `output.mask` the mask is written `beside`
     it. An unfinished folder is resumed when `settings`, all that it was made with, are the same.
     Raises UserError before anything is written when encoder, container, sound or path do not fit
-    together.
+    together, or another process writes the same result.
     """
     suffix = path.suffix.lower()
     if suffix and suffix not in OUTPUTS:
@@ -221,6 +222,7 @@ class _WriterWithMask(FrameWriter):
         return self._result.has(frame) and self._mask.has(frame)
 
 
+@contextmanager
 def _writer(
     path: Path,
     source: FrameSource,
@@ -228,16 +230,20 @@ def _writer(
     marking: Marking,
     settings: str,
     is_mask: bool = False,
-) -> AbstractContextManager[FrameWriter]:
+) -> Iterator[FrameWriter]:
     if path.resolve() == source.path.resolve():
         raise UserError(f"output.path={path}: that is the input")
     is_folder = not path.suffix
-    if path.exists():
-        mark = re.split(r"[(;]", marking.comment)[0]  # before the version
-        _refuse_foreign(path, mark, is_folder)
-    if is_folder:
-        return picture_folder.picture_writer(path, source, output, marking, settings, is_mask)
-    return clip_writer(path, source, output, marking, is_mask)
+    with locked_result(path, "converting"):
+        if path.exists():
+            mark = re.split(r"[(;]", marking.comment)[0]  # before the version
+            _refuse_foreign(path, mark, is_folder)
+        if is_folder:
+            writer = picture_folder.picture_writer(path, source, output, marking, settings, is_mask)
+        else:
+            writer = clip_writer(path, source, output, marking, is_mask)
+        with writer as result:
+            yield result
 
 
 def _refuse_foreign(path: Path, mark: str, is_folder: bool) -> None:
