@@ -6,10 +6,10 @@ A command works on a small workspace, is killed, and is run again, up to CHAIN t
 it may end, and the result must be that of a run that nobody killed. A line of JSON a chain goes to
 `out`. One kill in two falls anywhere in a run, the others after the command has begun to write.
 
-What is killed is a process of its own, forked from this one, which has imported everything and does
-nothing else: so a try costs no imports, and JAX and all threads begin in the forked one. The command
-is given the settings that its command line would compose. docs/reliability.md has the figures of a
-run; `pytest -m slow tests/test_storm.py` does less.
+What is killed is a process of its own, forked from this one, which has imported everything and
+does nothing else: so a try costs no imports, and JAX and all threads begin in the forked one. The
+command is given the settings that its command line would compose. docs/reliability.md has the
+figures of a run; `pytest -m slow tests/test_storm.py` does less.
 """
 
 import hashlib
@@ -31,14 +31,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ |= {
-    "JAX_PLATFORMS": "cpu",
-    "JAX_COMPILATION_CACHE_DIR": os.path.expanduser("~/.cache/odfs_jax_tests"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-}
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE / "conversion"), str(HERE / "studio")]
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.expanduser("~/.cache/odfs_jax_tests")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+sys.path.insert(0, str(Path(__file__).parent / "conversion"))
+sys.path.insert(0, str(Path(__file__).parent / "studio"))
 
 import cv2
 import jax
@@ -122,7 +120,7 @@ def left_in(folder: Path, *known: str) -> set[str]:
     return {p.name for p in folder.iterdir() if p.name not in known and ".partial" not in p.name}
 
 
-# ---- The commands: what is run, when it has begun to write, what holds after a kill, what it ends in
+# ---- The commands: what is run, what holds after a kill, what it ends in
 
 
 @dataclass(frozen=True)

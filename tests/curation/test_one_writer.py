@@ -1,5 +1,6 @@
 """Whatever renames, adds or removes faces holds the folder's lock; else it says who has it."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -76,3 +77,12 @@ def test_nothing_of_the_lock_is_left(folder):
     WRITERS["undo"](folder)
     WRITERS["by_hand"](folder)
     assert not (folder / LOCK).exists()
+
+
+@pytest.mark.parametrize("name", ["sort", "undo", "trash", "by_hand"])
+def test_a_folder_that_cannot_be_written_is_named(folder, monkeypatch, name):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as for anybody but root
+    with pytest.raises(UserError, match=f"^{folder}: nothing can be written there"):
+        WRITERS[name](folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

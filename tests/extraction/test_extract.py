@@ -235,3 +235,12 @@ def test_the_real_command_on_a_clip_without_a_face(tmp_path, write_clip):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("odfs-extract: ")
     assert "no face in any of its 2 frames" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_first(workspace, monkeypatch, configure):
+    monkeypatch.setattr(extraction, "build_finders", lambda _: pytest.fail("it is too late"))
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as for anybody but root
+    config = configure("data=src", f"workspace={workspace}")
+    with pytest.raises(UserError, match=f"^{workspace}/src: nothing can be written there"):
+        extraction.extract(config)
+    assert not (workspace / "src" / "aligned").exists()

@@ -128,7 +128,9 @@ def test_what_is_kept_is_listed(folder, capsys):
     assert [line.split()[0] for line in lines] == ["300", "200", "100", "50"]
     assert lines[0].split()[1:] == ["10", "min", "src_face", "0.03000", "(present)"]
     assert lines[3].split()[1:3] == ["5", "h"]
-    with pytest.raises(UserError, match="rollback=7: no such backup .*there is: 300, 200, 100, 50"):
+    with pytest.raises(
+        UserError, match=r"rollback=7: no such backup .*there is: 300, 200, 100, 50"
+    ):
         rollback(folder, "7")
     with pytest.raises(UserError, match="no such model"):
         rollback(folder / "none", "list")
@@ -158,7 +160,9 @@ def test_stopped_anywhere_nothing_is_lost_and_the_next_try_ends_it(folder, tmp_p
 
                 return wrapped
 
-            patch.setattr(backups, "locked", lambda *_: nullcontext())  # a lock ends with its process
+            patch.setattr(
+                backups, "locked", lambda *_: nullcontext()
+            )  # a lock ends with its process
             for call in calls:
                 patch.setattr(os, call, counted(getattr(os, call)))
             try:

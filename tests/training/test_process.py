@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from odfs_jax import cli
@@ -44,11 +43,6 @@ def wait_for(condition, process: subprocess.Popen, log: Path) -> None:
         time.sleep(0.05)
 
 
-def assert_same_as_unbroken(ours, theirs):
-    for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_array_equal(mine, other)
-
-
 @pytest.mark.parametrize(
     "number", [signal.SIGHUP, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 15))]
 )
@@ -65,23 +59,3 @@ def test_a_signal_saves_and_ends_with_0(workspace, overrides, read_checkpoint, t
     state, _, history = read_checkpoint(workspace / "models" / "h64")
     assert text.splitlines()[-1] == f"iteration {int(state.step)} saved"
     assert history.rows[-1][0] == int(state.step) >= 3
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_from_its_last_save(
-    workspace, overrides, run_training, read_checkpoint, finished_run, tmp_path
-):
-    """SIGKILL at any moment after a save; 40 iterations in the end are those of one go."""
-    log = tmp_path / "log"
-    checkpoints = workspace / "models" / "h64" / "checkpoints"
-
-    def done() -> list[int]:
-        return [int(p.name) for p in checkpoints.glob("*") if p.name.isdigit()]
-
-    with started(overrides(workspace, "iterations=0", "save_minutes=0"), log) as process:
-        wait_for(lambda: any(step >= 3 for step in done()), process, log)
-        process.kill()
-        assert process.wait(PATIENCE) == -signal.SIGKILL
-    assert 3 <= max(done()) < 40
-    folder = run_training(workspace, "iterations=40")
-    assert_same_as_unbroken(read_checkpoint(folder)[0], read_checkpoint(finished_run[0])[0])

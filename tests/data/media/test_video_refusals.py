@@ -1,6 +1,7 @@
 """What is refused, what is skipped and named, and what is never overwritten."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import av
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from clips import MARKING, OUTPUT, add_tone, copy, grid, make_clip, read
 
+from odfs_jax.data import lock
 from odfs_jax.data.media.frame_io import open_frames, open_writer
 from odfs_jax.errors import BadFileError, UserError
 
@@ -40,6 +42,18 @@ def test_files_that_are_not_ours_are_not_replaced(tmp_path, name):
         (mine / "in_000000.png").write_bytes(b"precious")
     with pytest.raises(UserError, match="not an earlier result"):
         copy(source, mine)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out_mask.mp4"])
+def test_a_result_and_its_mask_have_one_writer(tmp_path, monkeypatch, name):
+    """Another thread stands for another process."""
+    monkeypatch.setattr(lock, "POLL", 0.01)
+    source = make_clip(tmp_path / "in.mp4", grid(2))
+    output = dataclasses.replace(OUTPUT, mask=True)
+    with ThreadPoolExecutor(1) as other, lock.locked_result(tmp_path / name, "converting"):
+        with pytest.raises(UserError, match=rf"{name}: in use \(converting, process "):
+            other.submit(copy, source, tmp_path / "out.mp4", output).result()
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
 def test_the_input_is_never_the_output(tmp_path):
