@@ -128,7 +128,8 @@ def test_what_is_kept_is_listed(folder, capsys):
     assert [line.split()[0] for line in lines] == ["300", "200", "100", "50"]
     assert lines[0].split()[1:] == ["10", "min", "src_face", "0.03000", "(present)"]
     assert lines[3].split()[1:3] == ["5", "h"]
-    with pytest.raises(
+    words = r"rollback=7: no such backup .*there is: 300, 200, 100, 50"
+    with pytest.raises(UserError, match=words):
         UserError, match=r"rollback=7: no such backup .*there is: 300, 200, 100, 50"
     ):
         rollback(folder, "7")

@@ -50,9 +50,12 @@ def test_a_result_and_its_mask_have_one_writer(tmp_path, monkeypatch, name):
     monkeypatch.setattr(lock, "POLL", 0.01)
     source = make_clip(tmp_path / "in.mp4", grid(2))
     output = dataclasses.replace(OUTPUT, mask=True)
-    with ThreadPoolExecutor(1) as other, lock.locked_result(tmp_path / name, "converting"):
-        with pytest.raises(UserError, match=rf"{name}: in use \(converting, process "):
-            other.submit(copy, source, tmp_path / "out.mp4", output).result()
+    with (
+        ThreadPoolExecutor(1) as other,
+        lock.locked_result(tmp_path / name, "converting"),
+        pytest.raises(UserError, match=rf"{name}: in use \(converting, process "),
+    ):
+        other.submit(copy, source, tmp_path / "out.mp4", output).result()
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
