@@ -130,8 +130,6 @@ def test_what_is_kept_is_listed(folder, capsys):
     assert lines[3].split()[1:3] == ["5", "h"]
     words = r"rollback=7: no such backup .*there is: 300, 200, 100, 50"
     with pytest.raises(UserError, match=words):
-        UserError, match=r"rollback=7: no such backup .*there is: 300, 200, 100, 50"
-    ):
         rollback(folder, "7")
     with pytest.raises(UserError, match="no such model"):
         rollback(folder / "none", "list")
