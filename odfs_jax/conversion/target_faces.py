@@ -18,6 +18,8 @@ from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.data.media.frames import Frame, FrameSource
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.faces.align import alignment_matrix
+from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.identity import embedding
 from odfs_jax.faces.types import FaceType
 from odfs_jax.frame_ranges import FrameRanges, parse_frame_ranges
@@ -25,6 +27,7 @@ from odfs_jax.runtime.progress import progress
 
 log = logging.getLogger(__name__)
 
+OTHER_PICTURE = 6.0  # mean difference of two pictures' values from which they are not the same
 SAME_FACE = 0.02  # distance of points, in shares of the face, up to which two faces are one
 
 
@@ -139,38 +142,55 @@ def find_target_faces(
 ) -> TargetFaces:
     """The faces of the folder `aligned` that belong to `source` and are in `selection`.
 
-    `files` are the aligned PNGs to read; None: all of the folder. A PNG that cannot be read or is
-    of another clip is logged and appended to `skipped`. Raises UserError when the folder is missing
-    or empty, or when none of its faces is left.
+    `files` are the aligned PNGs to read; None: all of the folder. A clip may have another name than
+    at extraction: it is known by the faces in its frames. A PNG that cannot be read or is of
+    another clip is logged and appended to `skipped`. Raises UserError when the folder is missing or
+    empty, or when none of its faces is left.
     """
     selection = selection or FaceSelection()
     by_frame: dict[str | int, list[tuple[Path, Source]]] = defaultdict(list)
     targets = TargetFaces(by_frame)
-    clips: set[str] = set()  # other ones
+    renamed: dict[str, list[tuple[Path, Source]]] = defaultdict(list)  # of clips of other names
+
+    def take(path: Path, face: Source) -> None:
+        """Adds a face of `source`. Raises BadFileError."""
+        if not (selection.has_frame(face.frame) and selection.has_person(path)):
+            targets.unselected += 1
+            return
+        others = by_frame[_key(face.file, face.frame, face.pts)]
+        if twin := next((other for other, known in others if _is_same(face, known)), None):
+            raise BadFileError(path, f"the same face as {twin.name}, which is swapped")
+        others.append((path, face))
+
     files = aligned_files(aligned, "dst") if files is None else files
     for path in progress(files, len(files), "faces", "face"):
         try:
             face = read_face(path).source
-            if source.is_folder != (face.pts is None) or (
-                not source.is_folder and face.file != source.path.name
-            ):
-                clips.update([face.file] if face.pts is not None else [])
+            if source.is_folder != (face.pts is None):
                 raise BadFileError(path, f"a face of {face.file}, not of {source.path}")
-            if not (selection.has_frame(face.frame) and selection.has_person(path)):
-                targets.unselected += 1
-                continue
-            others = by_frame[_key(face.file, face.frame, face.pts)]
-            if twin := next((other for other, known in others if _is_same(face, known)), None):
-                raise BadFileError(path, f"the same face as {twin.name}, which is swapped")
-            others.append((path, face))
+            if source.is_folder or face.file == source.path.name:
+                take(path, face)
+            else:
+                renamed[face.file].append((path, face))
         except BadFileError as error:
             targets.skip(error)
+    for name, found in renamed.items():
+        same = _shows(source.path, found)
+        if same:
+            log.info("%s: shows the faces of %s, and is taken for it", source.path, name)
+        for path, face in found:
+            try:
+                if not same:
+                    raise BadFileError(path, f"a face of {name}, not of {source.path}")
+                take(path, face)
+            except BadFileError as error:
+                targets.skip(error)
     if not by_frame and targets.unselected:
         raise UserError(
             f"{aligned}: frames= and identity= leave none of its {targets.unselected} faces"
         )
-    if not by_frame and len(clips) == 1 and not source.is_folder:
-        (name,) = clips
+    if not by_frame and len(renamed) == 1:
+        (name,) = renamed
         raise UserError(
             f"{aligned}: its faces are of {name}, not of {source.path.name}; if that is the same "
             f"clip, rename it back to {name}, or link it and set data.dst.input="
@@ -181,6 +201,27 @@ def find_target_faces(
             "run: python extract.py data=dst"
         )
     return targets
+
+
+def _shows(clip: Path, faces: list[tuple[Path, Source]]) -> bool:
+    """True when the first, the middle and the last of `faces` are what their frames show."""
+    reader = None
+    for path, face in (faces[0], faces[len(faces) // 2], faces[-1]):
+        try:
+            reader = reader or FrameReader(clip)
+            frame = reader.read(face.frame)
+            picture, data = read_image_and_face(path)
+            matrix = alignment_matrix(face.landmarks, data.face_type, data.size)
+        except (UserError, ValueError):
+            return False
+        shown = frame.image
+        if (frame.pts, *shown.shape[1::-1]) != (face.pts, face.width, face.height):
+            return False
+        if data.face_type is not FaceType.MARK_ONLY:  # which is the whole frame
+            shown = crop_face(shown, matrix, data.size)
+        if np.abs(shown.astype(np.int16) - picture).mean() > OTHER_PICTURE:
+            return False
+    return True
 
 
 def _is_same(face: Source, other: Source) -> bool:

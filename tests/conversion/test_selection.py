@@ -6,11 +6,14 @@ import logging
 import cv2
 import numpy as np
 import pytest
-from workspaces import convert_workspace
+from workspaces import convert_workspace, read_clip, write_clip
 
-from odfs_jax.conversion.target_faces import build_selection
+from odfs_jax.conversion.target_faces import build_selection, find_target_faces
 from odfs_jax.data.aligned_png import read_face, write_face
+from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.errors import UserError
+from odfs_jax.faces.align import alignment_matrix
+from odfs_jax.faces.crop import crop_face
 
 
 @pytest.mark.parametrize(
@@ -76,3 +79,21 @@ def test_frames_that_are_not_selected_pass_untouched(workspace, caplog):
         (cv2.imread(str(a)) == cv2.imread(str(b))).all() for a, b in zip(one, other, strict=True)
     ]
     assert same == [True, True, True, True, False, False]
+
+
+def test_a_clip_that_was_renamed_is_known_by_its_faces(workspace, smooth_picture, caplog):
+    """By what its frames show; another clip of the same size and times is another clip."""
+    caplog.set_level(logging.INFO)
+    folder, clip = workspace / "dst" / "aligned", workspace / "renamed.mp4"
+    frames = [frame.to_ndarray(format="rgb24") for frame in read_clip(workspace / "dst.mp4")[0]]
+    for path in folder.glob("*.png"):
+        face = read_face(path)
+        matrix = alignment_matrix(face.source.landmarks, face.face_type, face.size)
+        write_face(path, crop_face(frames[face.source.frame], matrix, face.size), face)
+    (workspace / "dst.mp4").rename(clip)
+    with open_frames(clip) as source:
+        assert len(find_target_faces(folder, source).sources) == 5
+    assert f"{clip}: shows the faces of dst.mp4, and is taken for it" in caplog.messages
+    write_clip(clip, [np.roll(smooth_picture(*frames[0].shape[:2], 9), 5 * i, 1) for i in range(6)])
+    with open_frames(clip) as source, pytest.raises(UserError, match=r"rename it back to dst\.mp4"):
+        find_target_faces(folder, source)
