@@ -62,6 +62,17 @@ def test_buttons_and_keys_reach_a_run(shared_studio, visit):
                 page.keyboard.press(key)
                 wait_for(lambda name=name: name in run.commands)
             assert page.locator("[data-fact='batch']").inner_text() == "4"
+            assert not page.locator(".backups").is_visible()
+            for item, content in (
+                ("config", "{}"),
+                ("history", '{"rows": [[300, {"src": 0.25}]]}'),
+            ):
+                (folder / f"backups/300/checkpoint/{item}").mkdir(parents=True)
+                (folder / f"backups/300/checkpoint/{item}/metadata").write_text(content)
+            page.locator(".backups").wait_for()
+            lines = page.locator(".backups").inner_text()
+            assert lines.startswith("backup 300 20") and "src 0.2500" in lines
+            assert "name=h64 rollback=NAME" in lines
         page.locator(".state.not-running").wait_for()
     finally:
         shutil.rmtree(folder)

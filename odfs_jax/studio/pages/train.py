@@ -16,6 +16,7 @@ from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.studio.layout import page
 from odfs_jax.studio.workspace import StudioWorkspace
 from odfs_jax.training import control, metrics
+from odfs_jax.training.backups import Snapshot, backups_in
 
 REFRESH = 1.0  # seconds between two reads of the run's files
 COLORS = ["#3d8bff", "#f0a030", "#3fbf7f", "#d070dd", "#e05a5a", "#35b5c5"]  # dark and light
@@ -83,6 +84,7 @@ class TrainPage:
     follow: bool = True  # the last preview is shown as it comes
     shown: tuple = ()
     drawn: tuple = ()
+    listed: tuple = ()  # the model and its backups
     buttons: list[ui.button] = field(default_factory=list)
 
     @property
@@ -118,6 +120,7 @@ class TrainPage:
                         button.on("click", js_handler=BLUR)
                         self.buttons.append(button)
                 self.chart = ui.echart(_chart([])).classes("panel chart")
+                self.backups = ui.column().classes("panel backups")
         ui.keyboard(on_key=self._key)
         ui.timer(REFRESH, self._refresh)
 
@@ -131,6 +134,7 @@ class TrainPage:
         self._show_status(control.read_status(folder) or {}, running)
         self._show_previews(list(metrics.preview_files(folder)))
         await self._show_losses(folder / metrics.LOSSES)
+        await self._show_backups(folder)
 
     def _show_status(self, status: dict[str, Any], running: bool) -> None:
         quiet = time.time() - _number(status, "written") > STALE
@@ -185,6 +189,20 @@ class TrainPage:
         self.chart.options.update(_chart(rows))
         self.chart.update()
 
+    async def _show_backups(self, folder: Path) -> None:
+        kept = await run.io_bound(backups_in, folder)
+        if self.listed == (listed := (self.model, *(one.name for one in kept))):
+            return
+        self.listed = listed
+        lines = await run.io_bound(lambda: [_backup_line(one) for one in kept])
+        self.backups.clear()
+        self.backups.set_visibility(bool(kept))
+        with self.backups:
+            for line in lines:
+                ui.label(line).classes("mute")
+            command = f"python train.py workspace={self.workspace.root} name={self.model}"
+            ui.label(f"Go back to one: {command} rollback=NAME").classes("mute")
+
     def _slide(self) -> None:
         self.follow = not self.steps or self.slider.value >= len(self.steps) - 1
         self._show_picture()
@@ -212,6 +230,16 @@ def _fact(name: str) -> ui.label:
     with ui.column().classes("fact"):
         ui.label(name).classes("mute")
         return ui.label("-").classes("value").props(f'data-fact="{name}"')
+
+
+def _backup_line(backup: Snapshot) -> str:
+    """Its name, when it was saved, its losses."""
+    saved = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup.saved))
+    try:
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in backup.losses().items())
+    except UserError:
+        losses = "cannot be read"
+    return f"backup {backup.name}  {saved}  {losses}"
 
 
 def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
