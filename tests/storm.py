@@ -25,6 +25,7 @@ import threading
 import time
 import traceback
 import urllib.request
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -149,8 +150,12 @@ TRAIN = (
 def state_of(checkpoint: Path) -> str:
     """A checksum of all arrays of a checkpoint."""
     total = hashlib.sha256()
-    tree = ocp.PyTreeCheckpointer().restore(checkpoint.absolute() / "state")
+    with warnings.catch_warnings():  # that the state is restored to where it was
+        warnings.simplefilter("ignore")
+        tree = ocp.PyTreeCheckpointer().restore(checkpoint.absolute() / "state")
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
         total.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
     return total.hexdigest()
 
