@@ -126,7 +126,7 @@ class FrameReader:
             self._decoded = _decode_from(self.path, self._times, number, self._color)
             self._next = number
         else:
-            self._decoded = iter(ClipSource(self.path))
+            self._decoded = _decode_all(self.path)
             self._next = 0
 
 
@@ -142,6 +142,12 @@ def _packet_times(path: Path) -> list[int | None]:
 
 def _is_increasing(times: list[int]) -> bool:
     return all(a < b for a, b in pairwise(times))
+
+
+def _decode_all(path: Path) -> Iterator[Frame]:
+    """All frames; what decodes them ends with this generator."""
+    with open_frames(path) as source:
+        yield from source
 
 
 def _decode_from(path: Path, times: list[int], number: int, color: ColorTags) -> Iterator[Frame]:

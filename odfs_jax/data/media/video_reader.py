@@ -141,6 +141,7 @@ class ClipSource(FrameSource):
     def close(self) -> None:
         if self._frames is not None:
             self._frames.close()  # no thread may decode once the container is closed
+        self._decoded.close()  # it holds this source, which would so keep its decoder's threads
         self._container.close()
 
     def _decode(self) -> Generator[av.VideoFrame]:

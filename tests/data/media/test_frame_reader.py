@@ -1,5 +1,9 @@
 """Frames in any order are those of reading them all, with the same numbers."""
 
+import gc
+import os
+import sys
+
 import numpy as np
 import pytest
 from clips import grid, make_clip
@@ -41,6 +45,25 @@ def test_a_clip_without_usable_times_is_read_from_its_beginning(tmp_path, monkey
     path = make_clip(tmp_path / "a.mp4", grid(60), sound=0)
     monkeypatch.setattr("odfs_jax.data.media.frame_io._packet_times", lambda _: [None] * 60)
     check(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_what_is_dropped_takes_its_decoders_along(tmp_path, monkeypatch):
+    """At once: their threads do not wait for garbage to be looked for."""
+    path = make_clip(tmp_path / "a.mp4", grid(60), sound=0)
+    monkeypatch.setattr("odfs_jax.data.media.frame_io._packet_times", lambda _: [None] * 60)
+    gc.collect()
+    gc.disable()
+    try:
+        threads = []
+        for _ in range(3):
+            FrameReader(path).read(5)
+            with open_frames(path):
+                pass
+            threads.append(len(os.listdir("/proc/self/task")))
+    finally:
+        gc.enable()
+    assert threads[0] == threads[-1]
 
 
 def test_a_folder_in_any_order(tmp_path, write_faceset):
