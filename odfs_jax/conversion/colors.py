@@ -348,6 +348,7 @@ apply_sot = partial(_apply_curves, _directions(SOT), SOT_STEP)
 LIGHT_SIGMA = 0.12  # of the face square's side: wider than an eye or a mouth, narrower than a cheek
 LIGHT_FLOOR = 0.02  # keeps the quotient of two dark places near 1
 DARKEST_SKIN = 0.7  # of a face's mean brightness: what is darker is hair, or an eye, or a mouth
+DETAIL_POWER = 0.25  # 1: contrast falls with the light, as in `light`; 0: it stays as it is
 DARKEST_DETAIL = 0.15  # of the light at a place
 
 
@@ -405,13 +406,13 @@ def apply_tone(pictures: jax.Array, bands: Bands) -> jax.Array:
     """`pictures` [N, R, R, 3] with the targets' slow colors and a part of their own contrast.
 
     Colors are those of the quotient. Of the brightness only the slow part takes the whole factor
-    f: detail takes its square root, for dark skin shows a nose or a lip more strongly than f times
-    the light that they have on bright skin.
+    f: detail takes f to the power of DETAIL_POWER, for dark skin shows a nose or a lip more
+    strongly than f times the light on bright skin would, and eyes are white in any skin.
     """
     quotient = (bands.wanted + LIGHT_FLOOR) / (bands.own + LIGHT_FLOOR)
     lit = pictures * quotient
     wanted = to_gray(bands.wanted)
-    detail = (to_gray(pictures) - to_gray(bands.own)) * jnp.sqrt(to_gray(quotient))
+    detail = (to_gray(pictures) - to_gray(bands.own)) * to_gray(quotient) ** DETAIL_POWER
     luma = jnp.maximum(wanted + detail, DARKEST_DETAIL * wanted)
     return jnp.clip(lit * luma / jnp.maximum(to_gray(lit), LIGHT_FLOOR), 0.0, 1.0)
 
