@@ -204,7 +204,7 @@ def test_the_norm_is_the_root_of_the_mean_square(key):
     np.testing.assert_allclose(normed, plain / root, rtol=1e-5)
 
 
-@pytest.fixture(scope="module", params=["df-u", "liae-udtc", "amp"])
+@pytest.fixture(scope="module", params=["liae-udtc", "amp"])
 def tiny(request):
     """(network, params, src faces, dst faces) of 32 pixels."""
     widths = "16/8/4/4"

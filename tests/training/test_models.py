@@ -29,7 +29,7 @@ SIZE = 128  # of the aligned faces
 # so that models of one network are the same program, compiled once.
 TINY = ("model.width=0.001", "model.resolution=32", "batch_size=2", "log_every=2")
 RESUMED = ("amp", "avatar", "h64", "liaef128", "miaef128", "saehd")  # one of each network
-LIKE = ("saehd_192", "saehd_256", "saehd_320")  # so small, the same as saehd or saehd_224
+LIKE = ("saehd_192", "saehd_224", "saehd_256", "saehd_320")  # saehd in other sizes
 RUNS = {model: [f"model={model}"] for model in MODELS}
 RUNS["avatar"] += ["model.args.small_resolution=16"]
 RUNS["liaef128yaw"] = ["model=liaef128", "data.sampling=yaw_matched", "name=liaef128yaw"]
