@@ -8,6 +8,7 @@ pictures are not read; merger_session.dat is never opened. Source: docs/from_dee
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,10 +132,9 @@ def import_model(dfl: DflModel, workspace: str, name: str) -> tuple[Path, list[s
     state = state.replace(nets=state.nets | {objective.exported: own}, step=jax.numpy.asarray(step))
     metadata = {"exported_net": objective.exported, "src_eyes": _eyes(config, net.output_spec)}
     with atomic.replacing_folder(folder) as temporary:
-        checkpoints = Checkpoints(temporary)
-        checkpoints.save(dfl.iteration, state, config, metadata, History())
-        checkpoints.finish()
-        checkpoints.close()
+        with closing(Checkpoints(temporary)) as checkpoints:
+            checkpoints.save(dfl.iteration, state, config, metadata, History())
+            checkpoints.finish()
         (temporary / "config.yaml").write_text(OmegaConf.to_yaml(config))
     return folder, settings
 
@@ -148,6 +148,7 @@ def settings_of(dfl: DflModel) -> list[str]:
 
 
 def _settings(is_amp: bool, options: Mapping[str, Any]) -> list[str]:
+    """The settings for DeepFaceLab's `options`. Raises ValueError for what it does not have."""
     face_type = options.get("face_type")
     if not isinstance(face_type, str) or face_type not in FACE_TYPES:
         known = ", ".join(FACE_TYPES)
@@ -259,6 +260,10 @@ def export_model(model: Path, folder: Path, name: str) -> list[Path]:
         raise UserError(f"dfl_name={name}: DeepFaceLab takes a name without _ and /")
     args = {key: value for key, value in saved.config["args"].items() if key != "morph"}
     options = {"resolution": saved.config["resolution"], "face_type": face_type, **args}
+    try:
+        _settings(kind == "AMP", options)
+    except ValueError as error:
+        raise UserError(f"{model}: DeepFaceLab has no such network ({error})") from error
     data = {
         "iter": max(1, saved.step),
         "options": options,
@@ -266,7 +271,7 @@ def export_model(model: Path, folder: Path, name: str) -> list[Path]:
         "sample_for_preview": None,
         "choosed_gpu_indexes": None,
     }
-    files = {f"{part}.npy": _tensors(part, own) for part, own in saved.params.items()}
+    files = {f"{part}.npy": tensors(part, own) for part, own in saved.params.items()}
     files = files | {"data.dat": data}  # the last: without it there is no model
     paths = {part: folder / f"{name}_{kind}_{part}" for part in files}
     for path in paths.values():
@@ -279,8 +284,8 @@ def export_model(model: Path, folder: Path, name: str) -> list[Path]:
     return list(paths.values())
 
 
-def _tensors(part: str, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The tensors of a part of the network by DeepFaceLab's names."""
+def tensors(part: str, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The parameters of a part of the network as DeepFaceLab's file has them: {name: array}."""
     return {_key(name): _turned(f"{part}/{name}", leaf) for name, leaf in _leaves(params)}
 
 
