@@ -168,7 +168,7 @@ def test_aligned_files_that_are_no_faces_of_the_clip_are_named(tmp_path, source_
     (tmp_path / "e.png").write_text("not a picture")
     targets = find_target_faces(tmp_path, Clip())
     assert sorted(targets.by_frame) == [0, 3]
-    assert [e.path.name for e in targets.skipped] == ["b.png", "c.png", "e.png"]
+    assert sorted(e.path.name for e in targets.skipped) == ["b.png", "c.png", "e.png"]
     assert "b.png: a face of other.mp4" in caplog.text
     targets.skip_rest(Path("clip.mp4"))
     assert len(targets.skipped) == 5 and "frame 3 was not found in clip.mp4" in caplog.text

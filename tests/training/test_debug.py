@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pytest
 
 PARTS = ("rotation", "scale", "shift", "flip", "warp", "color", "light")
 STILL = [f"augment.{name}=0" for name in PARTS]
@@ -34,6 +35,7 @@ def test_a_run_draws_what_its_steps_draw(run_training, workspace):
     assert np.abs(later[0] - src).mean() > 5  # other faces
 
 
+@pytest.mark.slow
 def test_eyes_and_mouth_that_count_are_drawn(run_training, workspace):
     settings = ("debug=true", "batch_size=4", "iterations=1", "loss.eyes_mouth=2", *STILL)
     (file,) = (run_training(workspace, *settings) / "debug").iterdir()

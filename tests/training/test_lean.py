@@ -138,7 +138,7 @@ def test_the_mean_of_the_weights_follows_its_equation(plain):
     "change",
     [
         ["optimizer=adafactor"],
-        ["optimizer=adam_bf16", "freeze=[shared]"],
+        pytest.param(["optimizer=adam_bf16", "freeze=[shared]"], marks=pytest.mark.slow),
         pytest.param(["optimizer=adabelief", "accumulate=2"], marks=pytest.mark.slow),
     ],
 )

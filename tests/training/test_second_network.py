@@ -109,7 +109,14 @@ def alone(tiny):
     return run_steps(make_objective(config), facesets, 6)
 
 
-@pytest.mark.parametrize(("devices", "accumulate"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("devices", "accumulate"),
+    [
+        (1, 1),
+        pytest.param(2, 1, marks=pytest.mark.slow),
+        pytest.param(1, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_a_critic_that_has_not_begun_changes_no_bit(tiny, alone, devices, accumulate):
     config, facesets = tiny
     config = config | {"accumulate": accumulate}
@@ -142,7 +149,14 @@ def test_a_critic_that_has_begun_learns_and_so_does_the_autoencoder(tiny, with_c
     assert bits(state.params["autoencoder"]) != bits(plain.params["autoencoder"])
 
 
-@pytest.mark.parametrize(("devices", "accumulate"), [(2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize(
+    ("devices", "accumulate"),
+    [
+        pytest.param(2, 1, marks=pytest.mark.slow),
+        pytest.param(1, 2, marks=pytest.mark.slow),
+        (2, 2),
+    ],
+)
 def test_it_learns_the_same_on_two_devices_and_in_parts(tiny, with_critic, devices, accumulate):
     config, facesets = tiny
     critic = WithCritic(config | {"accumulate": accumulate}, starts_at=0)
