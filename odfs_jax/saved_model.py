@@ -17,7 +17,7 @@ one directly in its state, and what is in `metadata` now among its settings. It 
 import io
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,21 @@ def load_model(folder: Path) -> SavedModel:
     return SavedModel(model, params, eyes, step)
 
 
+def parameter_name(path: Sequence[Any]) -> str:
+    """The name of a leaf of a tree, from its tree path: "decoder_src/face/ups/up_0/conv/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named(tree: Any) -> dict[str, Any]:
+    """{name: leaf} of all leaves of `tree`; see `parameter_name`."""
+    return {parameter_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """{name: shape}, the same for a tree of arrays and for what orbax says of it."""
+    return {name: tuple(leaf.shape) for name, leaf in named(tree).items()}
+
+
 def load_weights(source: str) -> dict:
     """The parameters to begin a new model with, arrays by name or a tree of them.
 
@@ -107,12 +122,8 @@ def load_weights(source: str) -> dict:
 def save_weights(path: Path, params: Any) -> None:
     """Writes `params` to the .npz at `path` as float16, half of their size. See `load_weights`."""
     content = io.BytesIO()
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    arrays = {
-        jax.tree_util.keystr(leaf_path, simple=True, separator="/"): np.asarray(leaf, np.float16)
-        for leaf_path, leaf in leaves
-    }
-    np.savez_compressed(content, **arrays)
+    halves = {name: np.asarray(leaf, np.float16) for name, leaf in named(params).items()}
+    np.savez_compressed(content, **halves)
     atomic.write_bytes(path, content.getvalue())
 
 
@@ -199,7 +210,7 @@ def has_part(checkpoint: Path, net: str, part: str, like: Any) -> bool:
         tree = _with_names(saved.tree)
     except Exception:  # orbax and tensorstore raise many kinds
         return False
-    return _shapes(tree["nets"].get(net, {}).get(part)) == _shapes(like)
+    return shapes(tree["nets"].get(net, {}).get(part)) == shapes(like)
 
 
 def restore_state(checkpoint: Path, like: dict) -> dict:
@@ -236,15 +247,11 @@ def first_not_finite(tree: Any) -> str | None:
 
     Computed on the device that the leaves are on; this waits for it.
     """
-    leaves = [
-        (path, leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        if jnp.issubdtype(leaf.dtype, jnp.inexact)
-    ]
-    finite = np.asarray(_are_finite([leaf for _, leaf in leaves])) if leaves else np.array([True])
-    if finite.all():
-        return None
-    return jax.tree_util.keystr(leaves[int(finite.argmin())][0], simple=True, separator="/")
+    leaves = {
+        name: leaf for name, leaf in named(tree).items() if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    }
+    finite = np.asarray(_are_finite(list(leaves.values()))) if leaves else np.array([True])
+    return None if finite.all() else list(leaves)[int(finite.argmin())]
 
 
 @jax.jit
@@ -273,12 +280,3 @@ def _with_names(tree: Mapping[str, Any]) -> dict:
         return dict(tree)
     run = {name: part for name, part in tree.items() if name in ("key", "step")}
     return run | {"nets": {ONLY_NET: {n: part for n, part in tree.items() if n not in run}}}
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """{path: shape}, the same for a tree of arrays and for what orbax says of it."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-        for path, leaf in leaves
-    }

@@ -7,13 +7,14 @@ pictures are not read; merger_session.dat is never opened. Source: docs/from_dee
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from omegaconf import OmegaConf
 
@@ -26,12 +27,11 @@ from odfs_jax.faces.align import INNER, MEAN_FACE
 from odfs_jax.faces.landmarks68 import EYES
 from odfs_jax.faces.types import FaceType
 from odfs_jax.interop import pickles
-from odfs_jax.nets import build_net
 from odfs_jax.nets.saehd import read_archi
 from odfs_jax.training.checkpoint import Checkpoints
 from odfs_jax.training.history import History
 from odfs_jax.training.objectives import make_objective
-from odfs_jax.training.partial import at_step, shapes
+from odfs_jax.training.partial import at_step
 
 log = logging.getLogger(__name__)
 
@@ -122,15 +122,13 @@ def import_model(dfl: DflModel, workspace: str, name: str) -> tuple[Path, list[s
     overrides = [f"workspace={quoted(workspace)}", f"name={quoted(name)}", *settings]
     config = OmegaConf.to_container(compose("train", overrides), resolve=True)
     objective = make_objective(config)
-    net = build_net(config["model"])
-    like = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
-    params = read_params(dfl, like)
+    exported, step = objective.exported, jnp.int32(dfl.iteration)
+    params = read_params(dfl, jax.eval_shape(objective.init_state).params[exported])
     state = jax.jit(objective.init_state)()
-    step = np.int32(dfl.iteration)
-    own = state.nets[objective.exported]
-    own = own.replace(params=jax.device_put(params), opt=at_step(own.opt, jax.numpy.asarray(step)))
-    state = state.replace(nets=state.nets | {objective.exported: own}, step=jax.numpy.asarray(step))
-    metadata = {"exported_net": objective.exported, "src_eyes": _eyes(config, net.output_spec)}
+    own = state.nets[exported]
+    own = own.replace(params=jax.device_put(params), opt=at_step(own.opt, step))
+    state = state.replace(nets=state.nets | {exported: own}, step=step)
+    metadata = {"exported_net": exported, "src_eyes": _eyes(config, objective.net.output_spec)}
     with atomic.replacing_folder(folder) as temporary:
         with closing(Checkpoints(temporary)) as checkpoints:
             checkpoints.save(dfl.iteration, state, config, metadata, History())
@@ -175,7 +173,7 @@ def read_params(dfl: DflModel, like: Mapping[str, Any]) -> dict:
     params = {}
     for part, own in like.items():
         path = dfl.path(f"{part}.npy")
-        wanted = {_key(name): (name, shape) for name, shape in shapes(own).items()}
+        wanted = {_key(name): (name, shape) for name, shape in saved_model.shapes(own).items()}
         count = sum(leaf.size for leaf in jax.tree.leaves(own))
         try:
             found = foreign.mapping(pickles.read(path, 8 * count + (1 << 20)), "it")
@@ -286,10 +284,7 @@ def export_model(model: Path, folder: Path, name: str) -> list[Path]:
 
 def tensors(part: str, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The parameters of a part of the network as DeepFaceLab's file has them: {name: array}."""
-    return {_key(name): _turned(f"{part}/{name}", leaf) for name, leaf in _leaves(params)}
-
-
-def _leaves(params: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        yield name, np.asarray(leaf, np.float32)
+    return {
+        _key(name): _turned(f"{part}/{name}", np.asarray(leaf, np.float32))
+        for name, leaf in saved_model.named(params).items()
+    }

@@ -15,20 +15,10 @@ import jax.numpy as jnp
 import optax
 
 from odfs_jax.errors import UserError
+from odfs_jax.saved_model import named, parameter_name, shapes
 from odfs_jax.training.step import NetState, TrainState
 
 NEAR = 3  # names shown for a pattern that matches nothing
-
-
-def parameter_name(path: Sequence[Any]) -> str:
-    """The name of a leaf of the parameters, from its tree path."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def shapes(params: Any) -> dict[str, tuple[int, ...]]:
-    """{name: shape} of all parameters."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {parameter_name(path): leaf.shape for path, leaf in leaves}
 
 
 def patterns_of(
@@ -100,8 +90,7 @@ def merge(params: Any, others: Any) -> tuple[Any, list[str]]:
         for sign, shape in (("-", theirs.get(name)), ("+", mine.get(name)))
         if shape is not None and mine.get(name) != theirs.get(name)
     ]
-    leaves = jax.tree_util.tree_leaves_with_path(others)
-    found = {parameter_name(path): leaf for path, leaf in leaves}
+    found = named(others)
 
     def choose(path: Sequence[Any], leaf: jax.Array) -> jax.Array:
         name = parameter_name(path)

@@ -11,10 +11,9 @@ from omegaconf import OmegaConf
 from odfs_jax.config import compose
 from odfs_jax.errors import UserError
 from odfs_jax.nets import build_net
-from odfs_jax.saved_model import WEIGHTS, load_model, load_weights, save_weights
+from odfs_jax.saved_model import WEIGHTS, load_model, load_weights, save_weights, shapes
 from odfs_jax.training.checkpoint import Checkpoints, check_start, start
 from odfs_jax.training.objectives import make_objective
-from odfs_jax.training.partial import shapes
 
 
 @pytest.fixture
