@@ -168,8 +168,8 @@ def test_what_each_network_minimizes(tiny):
     def run(params):
         losses, metrics = objective.losses(params, batch, keys, jnp.int32(9))
         alone, _ = make_objective(plain).losses(params, batch, keys, jnp.int32(9))
-        samples, outputs = objective.rebuild(params, batch, keys, jnp.int32(9))
-        target, made = samples["src"][1]["src"], outputs["src"][0]
+        targets, outputs = objective.rebuild(params, batch, keys, jnp.int32(9))
+        target, made = targets["src"], outputs["src"][0]
         judge = lambda faces: objective.nets["discriminator"].apply(  # noqa: E731
             {"params": params["discriminator"]}, faces
         )

@@ -52,8 +52,7 @@ class WithCritic(Autoencoder):
         return super().init_params(key) | {"critic": params}
 
     def losses(self, params, batch, keys, step):
-        samples, outputs = self.rebuild(params, batch, keys, step)
-        targets = {name: t for _, side in samples.values() for name, t in side.items()}
+        targets, outputs = self.rebuild(params, batch, keys, step)
         loss, metrics = self.loss(outputs, targets, step)
         critic = self.nets["critic"].apply
         frozen = jax.lax.stop_gradient(params["critic"])

@@ -18,8 +18,7 @@ from odfs_jax.losses.terms import mse
 from odfs_jax.nets import PRECISIONS
 from odfs_jax.nets.discriminator import Discriminator, strides_for
 from odfs_jax.training.objectives.autoencoder import Autoencoder
-from odfs_jax.training.optimizers import make_thin
-from odfs_jax.training.step import Metrics, Step, TrainState, make_step
+from odfs_jax.training.step import Metrics, Step, TrainState
 
 DISCRIMINATORS = ("none", "patch", "unet")
 PATCHES = 8  # in a face's width, where `discriminator.patch_size` is null
@@ -66,15 +65,7 @@ class Adversarial(Autoencoder):
         with_discriminator = super().make_step(devices)
         if not self.begins:
             return with_discriminator
-        without = make_step(
-            self.losses_before,
-            self.optimizers,
-            devices,
-            accumulate=self.config["accumulate"],
-            ema=self.config["ema"],
-            steps=self.config["steps_per_dispatch"],
-            thin=make_thin(self.config["optimizer"]),
-        )
+        without = self.step_of(self.losses_before, devices)
         return StepInTwoParts(without, with_discriminator, self.begins, self.config)
 
     def losses_before(
@@ -88,8 +79,7 @@ class Adversarial(Autoencoder):
     def losses(
         self, params: dict[str, dict], batch: Batch, keys: dict[str, jax.Array], step: jax.Array
     ) -> tuple[dict[str, jax.Array], Metrics]:
-        samples, outputs = self.rebuild(params, batch, keys, step)
-        targets = {name: t for _, side in samples.values() for name, t in side.items()}
+        targets, outputs = self.rebuild(params, batch, keys, step)
         loss, metrics = self.loss(outputs, targets, step)
 
         target, made = targets[self.judged], outputs[self.judged][0]

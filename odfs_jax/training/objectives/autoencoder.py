@@ -10,10 +10,11 @@ from odfs_jax.data.batches import Batch
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.errors import UserError
 from odfs_jax.losses import make_loss
+from odfs_jax.losses.swap import Target
 from odfs_jax.losses.terms import blur_outside
 from odfs_jax.nets import build_net, with_precision
 from odfs_jax.nets.base import SwapNet
-from odfs_jax.training.objectives.base import Objective, Samples
+from odfs_jax.training.objectives.base import Objective
 from odfs_jax.training.step import Metrics
 
 REMAT = ("none", "decoders")
@@ -54,23 +55,22 @@ class Autoencoder(Objective):
 
     def rebuild(
         self, params: dict[str, dict], batch: Batch, keys: dict[str, jax.Array], step: jax.Array
-    ) -> tuple[Samples, dict[str, Any]]:
-        """The samples of a batch, and what the network returns for them."""
+    ) -> tuple[dict[str, Target], dict[str, Any]]:
+        """The targets of a batch's samples by picture, and what the network returns for them."""
         samples = self.sample(batch, keys, step)
+        targets = {name: t for _, side in samples.values() for name, t in side.items()}
         if self.config["loss"]["blur_outside"]:
-            for _, targets in samples.values():
-                for target in targets.values():
-                    target["face"] = blur_outside(target["face"], target["mask"])
+            for target in targets.values():
+                target["face"] = blur_outside(target["face"], target["mask"])
         inputs = [samples[side][0] for side in self.sides]
         if self.net.draws:
             inputs.append(jax.vmap(jax.random.fold_in, (0, None))(keys["src"], NET_DRAWS))
-        return samples, self.net.apply({"params": params[self.exported]}, *inputs)
+        return targets, self.net.apply({"params": params[self.exported]}, *inputs)
 
     def losses(
         self, params: dict[str, dict], batch: Batch, keys: dict[str, jax.Array], step: jax.Array
     ) -> tuple[dict[str, jax.Array], Metrics]:
-        samples, outputs = self.rebuild(params, batch, keys, step)
-        targets = {name: t for _, side in samples.values() for name, t in side.items()}
+        targets, outputs = self.rebuild(params, batch, keys, step)
         loss, metrics = self.loss(outputs, targets, step)
         return {self.exported: loss}, metrics
 

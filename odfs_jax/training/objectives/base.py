@@ -17,7 +17,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.training.optimizers import make_optimizer, make_thin
 from odfs_jax.training.partial import freeze, patterns_of
-from odfs_jax.training.step import Metrics, Step, TrainState, init_state, make_step
+from odfs_jax.training.step import Losses, Metrics, Step, TrainState, init_state, make_step
 
 # side -> (the network's inputs [B,R,R,3], {name of an output: its targets}); see `augment.sample`
 Samples = dict[str, tuple[jax.Array, dict[str, dict[str, jax.Array]]]]
@@ -90,8 +90,12 @@ class Objective(ABC):
 
     def make_step(self, devices: list[jax.Device]) -> Step:
         """The training step over `devices`, those of all processes."""
+        return self.step_of(self.losses, devices)
+
+    def step_of(self, losses: Losses, devices: list[jax.Device]) -> Step:
+        """A step over `devices` that minimizes `losses`, with the settings of the run."""
         return make_step(
-            self.losses,
+            losses,
             self.optimizers,
             devices,
             accumulate=self.config["accumulate"],
