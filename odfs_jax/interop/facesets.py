@@ -220,11 +220,12 @@ def read_face(content: bytes, name: str, frames: Path | None) -> tuple[np.ndarra
         raise ValueError(f"a picture of {width}x{height}, which is no square")
     landmarks = _points(data.get("landmarks"), "landmarks")
     alignment_matrix(landmarks, face_type, 1)  # raises ValueError for points of no face
+    source = _source(data, name, landmarks, frames, image, face_type)
     return image, FaceData(
         face_type=face_type,
         size=max(height, width),
         landmarks=landmarks,
-        source=(source := _source(data, name, landmarks, frames, image, face_type)),
+        source=source,
         pose=Pose(*(round(a, 3) for a in pose.angles_of(pose.rotation_of(source.landmarks)))),
         detector=FINDER,
         landmarker=FINDER,

@@ -48,7 +48,7 @@ class Amp(SwapNet):
         ae = max(4, round(self.ae_dims * self.width))
         self.channels = even(self.inter_dims, self.width)
         widths = [even(d, self.width) for d in (self.e_dims, self.d_dims, self.d_mask_dims)]
-        impl, side = self.conv_impl, self.resolution // 32
+        impl, side = self.conv_impl, self.resolution // ARCHI.shrinks
         self.encoder = Encoder(widths[0], ARCHI, bottleneck=ae, conv_impl=impl)
         self.inter_src = Inter(side, None, self.channels, ARCHI, impl)
         self.inter_dst = Inter(side, None, self.channels, ARCHI, impl)

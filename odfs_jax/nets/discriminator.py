@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from odfs_jax.nets.kernels.dispatch import add_bias
 from odfs_jax.nets.kernels.gradients import conv_transposed, conv_xla
 from odfs_jax.nets.layers import INIT
 
@@ -62,7 +63,7 @@ class Convolution(nn.Module):
         else:
             kernel = kernel[::-1, ::-1].swapaxes(2, 3) if self.transposed else kernel
             x = conv_xla(x, kernel, self.stride, [(self.size // 2,) * 2] * 2)
-        return (x.astype(jnp.float32) + bias.reshape(1, 1, 1, -1)).astype(x.dtype)
+        return add_bias(x, bias, "xla")  # R1 differentiates it twice
 
 
 class Discriminator(nn.Module):
@@ -85,7 +86,6 @@ class Discriminator(nn.Module):
 
         count = len(self.strides)
         widths = [min(self.dims << i, WIDEST) for i in range(count + 1)]
-        widths[0] = self.dims
         x = layer(faces.astype(self.dtype), self.dims, 1, name="in_conv")
         skips = []
         for i, stride in enumerate(self.strides):

@@ -81,12 +81,21 @@ class Downscale(nn.Module):
         return nn.leaky_relu(x, LEAK)
 
 
+def convolve_batches(convolve: Conv, batches: Sequence[jax.Array]) -> jax.Array:
+    """Several batches [N,H,W,C] convolved, one after the other in one.
+
+    C is the most channels that one of them has; a batch of C/2 or C/3 channels stands for itself
+    repeated along the channels, which is not computed twice.
+    """
+    channels = max(x.shape[-1] for x in batches)
+    convolved = [convolve(*[x] * (channels // x.shape[-1])) for x in batches]
+    return jnp.concatenate(convolved) if len(batches) > 1 else convolved[0]
+
+
 class Upscale(nn.Module):
     """3x3 convolution, leaky ReLU, pixel shuffle: [N,H,W,C] -> [N,2H,2W,features].
 
-    Given several batches it returns them one after the other in one. C is then the most channels
-    that one of them has; a batch of C/2 or C/3 channels stands for itself repeated along the
-    channels, which is not computed twice.
+    Given several batches it returns them one after the other in one: see `convolve_batches`.
     """
 
     features: int
@@ -95,10 +104,7 @@ class Upscale(nn.Module):
     @nn.compact
     def __call__(self, *batches: jax.Array) -> jax.Array:
         convolve = Conv(4 * self.features, 3, conv_impl=self.conv_impl, name="conv")
-        channels = max(x.shape[-1] for x in batches)
-        convolved = [convolve(*[x] * (channels // x.shape[-1])) for x in batches]
-        x = jnp.concatenate(convolved) if len(batches) > 1 else convolved[0]
-        return depth_to_space(nn.leaky_relu(x, LEAK))
+        return depth_to_space(nn.leaky_relu(convolve_batches(convolve, batches), LEAK))
 
 
 class Features(nn.Module):
@@ -151,8 +157,8 @@ class Encoder(nn.Module):
 class Upscales(nn.Module):
     """Upscales one after the other: [N,h,w,C] -> [N,R,R,features[-1]], R = h doubled by each.
 
-    Given several codes it returns their maps in one batch, one code after the other (see `Upscale`
-    on their channels).
+    Given several codes it returns their maps in one batch, one code after the other (see
+    `convolve_batches` on their channels).
     """
 
     features: Sequence[int]
@@ -202,9 +208,9 @@ class Branch(nn.Module):
 class Decoder(nn.Module):
     """A code [N,h,w,C] to (face [N,R,R,channels], mask [N,R,R,1]), by two separate branches.
 
-    Given several codes it returns their faces in one batch, one code after the other (see `Upscale`
-    on their channels). With `remat` the gradient computes a branch a second time instead of keeping
-    its feature maps.
+    Given several codes it returns their faces in one batch, one code after the other (see
+    `convolve_batches` on their channels). With `remat` the gradient computes a branch a second time
+    instead of keeping its feature maps.
     """
 
     face: Sequence[int]

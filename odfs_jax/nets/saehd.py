@@ -24,7 +24,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.nets.kernels.dispatch import add_bias, conv
 from odfs_jax.nets.kernels.pixels import depth_to_space
-from odfs_jax.nets.layers import INIT, Codes, Conv, Dense, Output, Swap
+from odfs_jax.nets.layers import INIT, Codes, Conv, Dense, Output, Swap, convolve_batches
 
 SLOPE, RESIDUAL_SLOPE = 0.1, 0.2  # of the leaky ReLUs below zero
 NORM_EPSILON = 1e-6
@@ -129,7 +129,7 @@ class Residual(nn.Module):
 class Up(nn.Module):
     """3x3 convolution, activation, pixel shuffle: [N,H,W,C] -> [N,2H,2W,features].
 
-    Several batches become one; what `layers.Upscale` says of their channels holds here too.
+    Given several batches it returns them one after the other in one: see `convolve_batches`.
     """
 
     features: int
@@ -139,9 +139,7 @@ class Up(nn.Module):
     @nn.compact
     def __call__(self, *batches: jax.Array) -> jax.Array:
         convolve = Conv(4 * self.features, 3, conv_impl=self.conv_impl, name="conv1")
-        channels = max(x.shape[-1] for x in batches)
-        x = jnp.concatenate([convolve(*[x] * (channels // x.shape[-1])) for x in batches])
-        return depth_to_space(self.archi.activate(x, SLOPE))
+        return depth_to_space(self.archi.activate(convolve_batches(convolve, batches), SLOPE))
 
 
 class Encoder(nn.Module):
