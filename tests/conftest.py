@@ -12,7 +12,9 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_cpu_collective_call_terminate_timeout_seconds=600"  # 40 ends a busy machine's tests
 )
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import cv2
@@ -65,6 +67,31 @@ def _forget_programs():
 def _own_key(tmp_path_factory):
     """The key that results are signed with is made for the tests, not for who runs them."""
     os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+
+
+@pytest.fixture
+def held_elsewhere() -> Callable[[AbstractContextManager], AbstractContextManager]:
+    """with held_elsewhere(lock): another thread is in the context `lock` meanwhile."""
+
+    @contextmanager
+    def held(lock: AbstractContextManager) -> Iterator[None]:
+        begun, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with lock:
+                begun.set()
+                done.wait()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        begun.wait()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    return held
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -177,29 +176,16 @@ def test_killed_while_encoding_the_old_result_stays(workspace):
 
 
 @pytest.mark.parametrize("name", ["result.mp4", "result"])
-def test_two_conversions_into_one_result(workspace, monkeypatch, name):
+def test_two_conversions_into_one_result(workspace, monkeypatch, held_elsewhere, name):
     """The second one is refused before it loads anything, and names the first."""
     monkeypatch.setattr(lock, "POLL", 0.01)
     monkeypatch.setattr("odfs_jax.conversion.convert.load_model", lambda _: fail())
-    held, done = threading.Event(), threading.Event()
-
-    def other():
-        with locked_result(workspace / name, "converting"):
-            held.set()
-            done.wait()
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    held.wait()
-    try:
+    with held_elsewhere(locked_result(workspace / name, "converting")):
         for path in (f"{workspace}/{name}", f"{workspace}/dst/../{name}"):
             with pytest.raises(UserError, match=rf"{name}: in use \(converting, process \d+ on "):
                 convert_workspace(workspace, f"output.path={path}")
         with pytest.raises(Stopped):  # another result is nobody else's
             convert_workspace(workspace, f"output.path={workspace}/other_{name}")
-    finally:
-        done.set()
-        thread.join()
     assert {path.name for path in workspace.iterdir()} == {"dst", "dst.mp4", "models"}
 
 

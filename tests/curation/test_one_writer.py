@@ -1,7 +1,6 @@
 """Whatever renames, adds or removes faces holds the folder's lock; else it says who has it."""
 
 import os
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -49,27 +48,14 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_folder_in_use_is_left_alone(folder, monkeypatch, name):
+def test_a_folder_in_use_is_left_alone(folder, monkeypatch, held_elsewhere, name):
     monkeypatch.setattr(lock, "POLL", 0.01)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    held, done = threading.Event(), threading.Event()
-
-    def other():
-        with locked(folder, "extracting faces"):
-            held.set()
-            done.wait()
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    held.wait()
-    try:
+    with held_elsewhere(locked(folder, "extracting faces")):
         with pytest.raises(UserError, match=r"aligned: in use \(extracting faces, process \d+ on "):
             WRITERS[name](folder)
         found = {p.name: p.read_bytes() for p in folder.iterdir() if p.name != LOCK}
         assert found == before and not (folder.parents[1] / "src_faces.zip").exists()
-    finally:
-        done.set()
-        thread.join()
 
 
 def test_nothing_of_the_lock_is_left(folder):

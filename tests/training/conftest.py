@@ -1,7 +1,8 @@
 """Training runs that are small enough to be real: tiny networks on a handful of faces."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from odfs_jax.config import compose
 from odfs_jax.runtime.distributed import replicated
 from odfs_jax.saved_model import on
 from odfs_jax.training.checkpoint import Checkpoints
+from odfs_jax.training.history import History
 from odfs_jax.training.objectives import make_objective
 from odfs_jax.training.step import NetState, TrainState
 from odfs_jax.training.train import train
@@ -77,6 +79,18 @@ def run_training(configure) -> Callable[..., Path]:
         return workspace / "models" / config.name
 
     return run
+
+
+@pytest.fixture(scope="session")
+def save_state() -> Callable[..., None]:
+    """save(folder, state, config, rows): a whole checkpoint, with `rows` as its loss history."""
+
+    def save(folder: Path, state: TrainState, config: dict, rows: Sequence = ()) -> None:
+        with closing(Checkpoints(folder)) as checkpoints:
+            checkpoints.save(int(state.step), state, config, {}, History(list(rows)))
+            checkpoints.finish()
+
+    return save
 
 
 @pytest.fixture(scope="session")

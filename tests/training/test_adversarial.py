@@ -14,7 +14,6 @@ from odfs_jax.data.batches import make_batches
 from odfs_jax.errors import UserError
 from odfs_jax.runtime.distributed import replicated, split_over
 from odfs_jax.training.checkpoint import Checkpoints, start
-from odfs_jax.training.history import History
 from odfs_jax.training.objectives import make_objective
 from odfs_jax.training.objectives.adversarial import StepInTwoParts, roughness
 from odfs_jax.training.step import sample_keys
@@ -120,24 +119,20 @@ def test_two_devices_learn_the_same(tiny, run_steps, begun):
     assert copies[0] == copies[1]
 
 
-def test_stopped_and_resumed_is_unbroken(tiny, run_steps, begun, tmp_path):
+def test_stopped_and_resumed_is_unbroken(tiny, run_steps, begun, save_state, tmp_path):
     _, config, _ = tiny
     state, _ = run_steps(config, 2)
-    with closing(Checkpoints(tmp_path)) as checkpoints:
-        checkpoints.save(2, state, config, {}, History())
-        checkpoints.finish()
+    save_state(tmp_path, state, config)
     with closing(Checkpoints(tmp_path)) as checkpoints:
         resumed, _ = start(checkpoints, make_objective(config), jax.devices()[:1])
     resumed, _ = run_steps(config, 2, state=resumed)
     assert bits(resumed.nets) == bits(begun[0].nets)
 
 
-def test_a_checkpoint_without_one_begins_it_fresh(tiny, run_steps, tmp_path, caplog):
+def test_a_checkpoint_without_one_begins_it_fresh(tiny, run_steps, save_state, tmp_path, caplog):
     plain, config, _ = tiny
     state, _ = run_steps(plain, 1)
-    with closing(Checkpoints(tmp_path)) as checkpoints:
-        checkpoints.save(1, state, plain, {}, History())
-        checkpoints.finish()
+    save_state(tmp_path, state, plain)
     caplog.clear()
     with (
         closing(Checkpoints(tmp_path)) as checkpoints,

@@ -14,7 +14,6 @@ from odfs_jax.data.batches import make_batches
 from odfs_jax.errors import UserError
 from odfs_jax.runtime.distributed import replicated, split_over
 from odfs_jax.training.checkpoint import Checkpoints, start
-from odfs_jax.training.history import History
 from odfs_jax.training.objectives import make_objective
 
 STEPS = 4
@@ -142,7 +141,7 @@ def test_the_mean_of_the_weights_follows_its_equation(plain):
         pytest.param(["optimizer=adabelief", "accumulate=2"], marks=pytest.mark.slow),
     ],
 )
-def test_stopped_and_resumed_is_unbroken(change, settings, configure, tmp_path):
+def test_stopped_and_resumed_is_unbroken(change, settings, configure, save_state, tmp_path):
     """A step, a checkpoint, another one: bit for bit two in one go, moments and mean included."""
     config, facesets = settings
     config = OmegaConf.to_container(configure(tmp_path, "ema=0.9", *change))
@@ -150,9 +149,7 @@ def test_stopped_and_resumed_is_unbroken(change, settings, configure, tmp_path):
     batches = make_batches(facesets, jax.random.key(0), config["batch_size"], split_over(devices))
     step = objective.make_step(devices)
     state, _ = step(jax.jit(objective.init_state, out_shardings=replicated(devices))(), batches(0))
-    with closing(Checkpoints(tmp_path)) as checkpoints:
-        checkpoints.save(1, state, config, {}, History([[1, {}]]))
-        checkpoints.finish()
+    save_state(tmp_path, state, config, [[1, {}]])
     state, _ = step(state, batches(1))
     with closing(Checkpoints(tmp_path)) as checkpoints:
         resumed, history = start(checkpoints, objective, devices)

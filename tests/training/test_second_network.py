@@ -18,7 +18,6 @@ from omegaconf import OmegaConf
 from odfs_jax.data.batches import make_batches
 from odfs_jax.runtime.distributed import replicated, split_over
 from odfs_jax.training.checkpoint import Checkpoints, start
-from odfs_jax.training.history import History
 from odfs_jax.training.objectives import make_objective
 from odfs_jax.training.objectives.autoencoder import Autoencoder
 
@@ -164,14 +163,12 @@ def test_it_learns_the_same_on_two_devices_and_in_parts(tiny, with_critic, devic
         assert ours == pytest.approx(theirs, rel=1e-3)
 
 
-def test_stopped_and_resumed_is_unbroken(tiny, with_critic, tmp_path):
+def test_stopped_and_resumed_is_unbroken(tiny, with_critic, save_state, tmp_path):
     """Both networks and both optimizers' moments come back bit for bit."""
     config, facesets = tiny
     critic = WithCritic(config, starts_at=0)
     state, _ = run_steps(critic, facesets, 5)
-    with closing(Checkpoints(tmp_path)) as checkpoints:
-        checkpoints.save(5, state, config, {}, History())
-        checkpoints.finish()
+    save_state(tmp_path, state, config)
     with closing(Checkpoints(tmp_path)) as checkpoints:
         resumed, _ = start(checkpoints, critic, jax.devices()[:1])
     resumed, _ = run_steps(critic, facesets, 7, state=resumed)
@@ -179,13 +176,11 @@ def test_stopped_and_resumed_is_unbroken(tiny, with_critic, tmp_path):
     assert bits(resumed.nets) == bits(with_critic[0].nets)
 
 
-def test_a_checkpoint_without_a_critic_gets_it_fresh(tiny, alone, tmp_path, caplog):
+def test_a_checkpoint_without_a_critic_gets_it_fresh(tiny, alone, save_state, tmp_path, caplog):
     """Switched on in the middle of a run, in one log line; the autoencoder goes on as it was."""
     config, facesets = tiny
     state, _ = run_steps(make_objective(config), facesets, 6)
-    with closing(Checkpoints(tmp_path)) as checkpoints:
-        checkpoints.save(6, state, config, {}, History([[6, {}]]))
-        checkpoints.finish()
+    save_state(tmp_path, state, config, [[6, {}]])
     critic = WithCritic(config, starts_at=6)
     caplog.clear()
     with (
