@@ -214,12 +214,19 @@ def names_of_faces(workspace: Path) -> dict[str, bytes]:
     return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in found}
 
 
+RESULTS = "result.mp4", "result.mkv", "result"
+
+
 def converted(workspace: Path) -> Any:
-    """The pixels of the result; it must be signed and whole."""
+    """The pixels of the results; they must be signed and whole.
+
+    The signature of an mkv lies beside it, and may be missing after a kill, but never be wrong.
+    """
     found = {}
-    for path in (workspace / "result.mp4", workspace / "result"):
+    for path in (workspace / name for name in RESULTS):
         if path.exists():
-            assert verify(path).code == WHOLE
+            verdict = verify(path)
+            assert verdict.code == WHOLE or (path.suffix == ".mkv" and verdict.signature is None)
         if path.is_dir():
             found |= {picture.name: picture.read_bytes() for picture in path.glob("*.png")}
         elif path.exists():
@@ -230,14 +237,14 @@ def converted(workspace: Path) -> Any:
 def check_converted(workspace: Path, _: Any) -> None:
     """A result that is there is whole."""
     for name, there in converted(workspace).items():
-        assert name != "result.mp4" or len(there) == FRAMES
-    known = "src", "dst", "src.mp4", "dst.mp4", "models", "faces.json", "result", "result.mp4"
+        assert name not in RESULTS or len(there) == FRAMES
+    known = "src", "dst", "src.mp4", "dst.mp4", "models", "faces.json", "result.mkv.c2pa", *RESULTS
     assert not {name for name in left_in(workspace, *known) if not name.endswith(LOCK)}
 
 
-def convert_twice(workspace: Path) -> None:
-    """To a clip, then to a folder of pictures."""
-    for path in ("result.mp4", "result"):
+def convert_to_all(workspace: Path) -> None:
+    """To a clip that holds its signature, to one with it beside, to a folder of pictures."""
+    for path in RESULTS:
         more = "data=dst", "name=tiny", "merge=raw", f"output.path={workspace / path}"
         convert(settings("convert", workspace, *more, "output.preset=ultrafast"))
 
@@ -301,7 +308,7 @@ COMMANDS = {
         note=lambda w: faces_in(w / "src" / "aligned"),
     ),
     "convert": Command(
-        convert_twice,
+        convert_to_all,
         begun=lambda w: any(".partial" in path.name for path in w.iterdir()),
         check=check_converted,
         result=converted,
