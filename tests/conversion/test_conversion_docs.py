@@ -49,6 +49,7 @@ def printed_by(script, settings, monkeypatch, capsys, caplog):
     return code, [*said, *capsys.readouterr().err.splitlines()]
 
 
+@pytest.mark.slow
 def test_every_command_prints_what_the_pages_say(here, monkeypatch, capsys, caplog):
     caplog.set_level("INFO", "odfs_jax")
     commands = steps(DOC) + steps(PROVENANCE)

@@ -94,13 +94,13 @@ def test_a_face_wholly_outside_is_named(convert):
 @pytest.mark.parametrize(
     ("layout", "size"),
     [
-        ("gray", (120, 200)),
         ("gray10le", (121, 201)),
-        ("yuv420p10le", (120, 200)),
         ("yuv422p12le", (120, 200)),
         ("yuv420p", (121, 201)),
-        ("yuv444p", (119, 199)),
-        ("bgr0", (121, 201)),
+        pytest.param("gray", (120, 200), marks=pytest.mark.slow),
+        pytest.param("yuv420p10le", (120, 200), marks=pytest.mark.slow),
+        pytest.param("yuv444p", (119, 199), marks=pytest.mark.slow),
+        pytest.param("bgr0", (121, 201), marks=pytest.mark.slow),
     ],
 )
 def test_gray_and_deep_and_odd_clips_keep_their_format(convert, tmp_path, layout, size):
@@ -125,6 +125,7 @@ def test_an_odd_size_that_an_encoder_cannot_hold_becomes_full_chroma(convert, tm
     assert read_video(tmp_path / "out.mp4")[0].format.name == "yuv444p"
 
 
+@pytest.mark.slow
 def test_a_face_of_64_pixels_in_4k(convert):
     before, after, summary = convert([((3000, 1500), 64)], (2160, 3840))
     assert "1 faces swapped" in summary

@@ -161,6 +161,7 @@ def wait_for(condition, process, seconds=120.0):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_killed_while_encoding_the_old_result_stays(workspace):
     longer(workspace, 100)
     convert_workspace(workspace, "output.preset=ultrafast")

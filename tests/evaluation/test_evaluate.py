@@ -110,6 +110,7 @@ def test_without_truth_the_rest_is_measured(workspace, tmp_path, capsys):
     assert cv2.imread(str(tmp_path / "other_evaluation.png")).shape[1] == 2 * 256
 
 
+@pytest.mark.slow
 def test_the_face_that_changed_is_measured_where_there_are_several(workspace, tmp_path):
     """A second face, which nobody swapped, stands in every frame's data before the first."""
     shutil.copytree(workspace, tmp_path / "w")

@@ -96,6 +96,7 @@ BLURRED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "ssim", "eyes", "gmsd", "sharpness"), BLURRED)
 def test_blurred_truth_scores_as_published(means, name, ssim, eyes, gmsd, sharpness):
     found = means[name]
@@ -105,6 +106,7 @@ def test_blurred_truth_scores_as_published(means, name, ssim, eyes, gmsd, sharpn
     assert found["hull_placement"] <= 0.1
 
 
+@pytest.mark.slow
 def test_more_blur_scores_as_published(truth):
     blurred = [cv2.GaussianBlur(t.image.astype(np.float32), (0, 0), 5) for t in truth]
     mean = np.mean([score(b, t).ssim for b, t in zip(blurred, truth, strict=True)])

@@ -135,7 +135,7 @@ def stopping(function, call):
     return stopped
 
 
-@pytest.mark.parametrize("source", ["clip", "pictures"])
+@pytest.mark.parametrize("source", ["clip", pytest.param("pictures", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("place", ["write_faces", "add", "finish"])
 def test_stopped_anywhere_the_next_run_ends_as_an_unbroken_one(
     source, place, request, tmp_path, extract, known, monkeypatch
@@ -202,6 +202,7 @@ def test_frames_are_chosen_and_the_rest_may_follow(clip, extract, known):
     assert (clip / "src" / "no_face.txt").read_text() == f"{EMPTY}\n"
 
 
+@pytest.mark.slow
 def test_a_run_over_several_ranges_that_was_stopped_ends_as_an_unbroken_one(
     clip, extract, known, monkeypatch
 ):

@@ -81,6 +81,7 @@ assert subprocess.run([sys.executable, "-c", "import yaml"]).returncode == 0
     assert run(program) == ""
 
 
+@pytest.mark.slow
 def test_the_library_of_c2pa_and_the_store_of_nicegui(run):
     program = """
 import logging

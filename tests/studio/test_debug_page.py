@@ -25,6 +25,7 @@ def write_pictures(workspace):
     (workspace / "result_debug" / "notes.txt").touch()
 
 
+@pytest.mark.slow
 def test_each_stage_is_shown(shared_studio, visit):
     studio = shared_studio
     write_pictures(studio.workspace)

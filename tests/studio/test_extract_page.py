@@ -172,6 +172,7 @@ def test_nobody_here_is_noted(studio, visit, aligned):
     page.wait_for_function("extract.state.queue.length === 3")
 
 
+@pytest.mark.slow
 def test_a_killed_studio_loses_no_accepted_and_no_pinned_face(pristine, visit, aligned, truth):
     """SIGKILL between two faces; the next studio on the same address goes on there."""
     log = pristine.parent / "killed.log"

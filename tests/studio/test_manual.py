@@ -6,6 +6,7 @@ import sys
 
 import cv2
 import numpy as np
+import pytest
 from studios import ROOT, Studio, ended, environment, wait_for
 
 from odfs_jax.extraction.journal import ExtractionJournal
@@ -13,6 +14,7 @@ from odfs_jax.extraction.journal import ExtractionJournal
 SETTINGS = ("data=dst", "server.port=0", "hardware.compilation_cache=null", "hardware.devices=cpu")
 
 
+@pytest.mark.slow
 def test_manual_fix_opens_on_the_frames_that_need_it(tmp_path, pictures, visit):
     frames = tmp_path / "dst"
     frames.mkdir()

@@ -87,6 +87,7 @@ def assert_facts(page):
     assert "cpu" in facts["device"] and "GB" in facts["memory"]
 
 
+@pytest.mark.slow
 def test_the_page_steers_a_run_that_does_not_need_it(training, visit):
     """Buttons and keys; the studio is killed half way and the run goes on; stop can be resumed."""
     folder, process, start = training

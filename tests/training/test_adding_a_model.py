@@ -57,6 +57,7 @@ def test_the_variant_is_what_the_command_line_makes(settings, configure, workspa
     assert net.output_spec == FaceSpec(variant.face_type, 96)
 
 
+@pytest.mark.slow
 def test_the_example_trains(persona, settings, workspace, run_training, read_checkpoint):
     folder = run_training(
         workspace, *settings, "model=persona", "model.face_type=half", "iterations=10"

@@ -80,6 +80,7 @@ def begun(tiny, run_steps):
     return run_steps(config, 4)
 
 
+@pytest.mark.slow
 def test_until_it_begins_it_changes_no_bit(tiny, run_steps):
     plain, config, _ = tiny
     state, metrics = run_steps(changed(config, start=2), 2)
@@ -194,7 +195,9 @@ def test_what_each_network_minimizes(tiny):
     np.testing.assert_allclose(roughness(made), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model", [pytest.param(m, marks=[pytest.mark.slow] * (m != "saehd")) for m in MODELS]
+)
 def test_every_kind_of_model_may_have_one(tiny, configure, model):
     """Traced only: it judges the largest face of src, gray or in color."""
     small = ("model.args.small_resolution=16",) if model == "avatar" else ()

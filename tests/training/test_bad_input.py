@@ -142,7 +142,9 @@ def test_a_damaged_checkpoint_is_named_with_the_remedy(finished_run, tmp_path):
         load_model(folder)
 
 
-@pytest.mark.parametrize("method", ["save", "wait_until_finished"])
+@pytest.mark.parametrize(
+    "method", [pytest.param("save", marks=pytest.mark.slow), "wait_until_finished"]
+)
 def test_a_full_disk_keeps_the_last_checkpoint(
     workspace, run_training, read_checkpoint, monkeypatch, method
 ):

@@ -39,6 +39,7 @@ def same_bits(ours, theirs):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_changes_its_settings_goes_on(finished_run, begin):
     """Another optimizer, a mean, frozen parts: what the checkpoint has not begins at its step."""
     folder, _ = finished_run
@@ -62,6 +63,7 @@ def test_a_run_that_changes_its_settings_goes_on(finished_run, begin):
     assert lines == [f"{folder}: resuming at iteration 40"]  # neither has a state of its own
 
 
+@pytest.mark.slow
 def test_a_run_with_another_optimizer_learns_on(workspace, run_training, read_checkpoint):
     run_training(workspace, "iterations=1")
     folder = run_training(workspace, "iterations=2", "optimizer=adam_bf16", "ema=0.9")
@@ -101,6 +103,7 @@ def test_a_new_model_takes_over_what_fits(finished_run, begin, tmp_path):
     assert same_bits(net.opt, fresh_net.opt)
 
 
+@pytest.mark.slow
 def test_the_same_network_is_taken_over_whole_and_only_by_a_new_model(
     finished_run, begin, tmp_path
 ):

@@ -15,6 +15,7 @@ def read(path, columns):
     return np.stack(np.split(picture.astype(int), columns, axis=1))
 
 
+@pytest.mark.slow
 def test_a_run_draws_what_its_steps_draw(run_training, workspace):
     """At its start and at each preview; without augmentation what is seen is the face itself."""
     folder = run_training(

@@ -69,7 +69,7 @@ def moved(found):
     ("changes", "devices"),
     [
         ({"accumulate": 2}, 1),
-        ({"remat": "decoders"}, 1),
+        pytest.param({"remat": "decoders"}, 1, marks=pytest.mark.slow),
         pytest.param({"accumulate": 2}, 2, marks=pytest.mark.slow),
         pytest.param({"accumulate": 4, "remat": "decoders"}, 1, marks=pytest.mark.slow),
     ],
@@ -84,6 +84,7 @@ def test_the_result_is_that_of_one_big_batch(settings, plain, changes, devices):
         assert float(found[-1][1][name]) == pytest.approx(float(value), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_what_float32_learns(settings, plain):
     """Parameters, outputs and losses stay float32; the way taken is the same within its digits."""
     found = steps(settings, {"precision": "bfloat16"}, tx=optax.sgd(0.05))

@@ -34,6 +34,7 @@ def test_every_device_holds_the_same_state_after_fifty_steps_of_adam(tiny):
         assert len(others) == 7 and all(other == first for other in others)
 
 
+@pytest.mark.slow
 def test_the_program_does_not_grow_with_the_devices(tiny):
     """As traced, and as compiled for each device, with as many pairs for each."""
     objective, facesets = tiny

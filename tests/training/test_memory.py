@@ -87,6 +87,7 @@ def test_activations_grow_with_the_batch(needs):
     assert pictures < needs[8].activations - needs[4].activations < 50 * pictures
 
 
+@pytest.mark.slow
 def test_devices_share_the_batch(planner, needs):
     two = dataclasses.replace(planner, devices=jax.devices()[:2])
     need = two.need(planner.objective.make_step(two.devices), 8)
@@ -154,6 +155,7 @@ def test_auto_has_an_end(planner, straight):
     )
 
 
+@pytest.mark.slow
 def test_the_step_is_compiled_once(workspace, run_training, caplog):
     """What the planner compiles is what the loop runs."""
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
@@ -177,7 +179,10 @@ class Failing:
         return jax.block_until_ready(jax.jit(lambda: jnp.zeros((1 << 46,)))())
 
 
-@pytest.mark.parametrize(("lost", "saved_at"), [(False, "iteration 4 is"), (True, "nothing was")])
+@pytest.mark.parametrize(
+    ("lost", "saved_at"),
+    [pytest.param(False, "iteration 4 is", marks=pytest.mark.slow), (True, "nothing was")],
+)
 def test_out_of_memory_saves_what_there_is(
     workspace, run_training, read_checkpoint, lost, saved_at
 ):

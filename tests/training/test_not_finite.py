@@ -96,6 +96,7 @@ def test_rollback_goes_on_from_the_last_checkpoint_at_half_the_rate(
     assert ours[2] == theirs[2] and ours[1]["optimizer"]["learning_rate"] == 5e-4
 
 
+@pytest.mark.slow
 def test_rollback_gives_up_after_its_tries(healthy, run_training, caplog):
     attempts = []
 
@@ -111,7 +112,7 @@ def test_rollback_gives_up_after_its_tries(healthy, run_training, caplog):
         run_training(healthy, "iterations=42", "on_nan=ignore")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.inf, pytest.param(np.nan, marks=pytest.mark.slow)])
 def test_weights_that_are_not_finite_are_neither_converted_with_nor_trained_on(
     healthy, run_training, read_checkpoint, monkeypatch, value
 ):

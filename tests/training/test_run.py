@@ -89,6 +89,7 @@ def test_the_folder_keeps_its_settings_and_two_checkpoints(finished_run, configu
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["40"]
 
 
+@pytest.mark.slow
 def test_two_targets_one_after_the_other_are_one_run(
     finished_run, workspace, run_training, read_checkpoint, caplog
 ):

@@ -176,6 +176,7 @@ def test_stopped_and_resumed_is_unbroken(tiny, with_critic, save_state, tmp_path
     assert bits(resumed.nets) == bits(with_critic[0].nets)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_a_critic_gets_it_fresh(tiny, alone, save_state, tmp_path, caplog):
     """Switched on in the middle of a run, in one log line; the autoencoder goes on as it was."""
     config, facesets = tiny

@@ -39,9 +39,9 @@ def steps(tiny, devices):
 
 @pytest.fixture(scope="module")
 def trained(tiny):
-    """{devices: (params at first, params at last, metrics)} of SGD on 1, 2, 4 and 8 devices."""
+    """{devices: (params at first, params at last, metrics)} of SGD on 1, 2 and 4 devices."""
     found = {}
-    for count in (1, 2, 4, 8):
+    for count in (1, 2, 4):
         states = steps(tiny, jax.devices()[:count])
         first = jax.tree.map(np.array, next(states)[0].params)
         *_, (state, metrics) = states
@@ -53,7 +53,7 @@ def flat(tree):
     return np.concatenate([np.ravel(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)])
 
 
-@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize("count", [2, 4])
 def test_more_devices_give_the_same_parameters(trained, count):
     first, one, metrics = trained[1]
     _, many, metrics_of_many = trained[count]
@@ -68,7 +68,7 @@ def test_more_devices_give_the_same_parameters(trained, count):
         assert float(metrics_of_many[name]) == pytest.approx(float(value), rel=1e-5)
 
 
-@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize("count", [2, 4])
 def test_every_device_holds_the_same_state(trained, count):
     _, state, _ = trained[count]
     for leaf in jax.tree.leaves(state.params):

@@ -22,6 +22,7 @@ def test_points_follow_the_turned_picture(degrees):
             np.testing.assert_array_equal(turned[to_y, to_x], image[y, x])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_a_lying_face_is_found_with_its_points(frames, detector, landmarker, degrees):
     image = frames["ada_070.jpg"]

@@ -40,6 +40,7 @@ def detect(detector, images):
     return detector([Frame("x", i, None, image) for i, image in enumerate(images)])
 
 
+@pytest.mark.slow
 def test_boxes_and_scores_equal_face_alignments(weights):
     from face_alignment.detection.sfd.bbox import nms
     from face_alignment.detection.sfd.detect import detect as detect_all

@@ -62,7 +62,14 @@ def test_product_is_numpys():
 
 
 @pytest.mark.parametrize(
-    ("size", "stride", "features"), [(3, 1, 8), (5, 2, 8), (5, 2, 3), (5, 1, 3), (5, 1, 1)]
+    ("size", "stride", "features"),
+    [
+        (3, 1, 8),
+        (5, 2, 8),
+        (5, 1, 1),
+        pytest.param(5, 2, 3, marks=pytest.mark.slow),
+        pytest.param(5, 1, 3, marks=pytest.mark.slow),
+    ],
 )
 def test_layers_of_a_cpu_take_it_and_have_gradients(monkeypatch, size, stride, features):
     if jax.default_backend() != "cpu":
