@@ -105,6 +105,7 @@ class LossConfig:
     scaled_window: bool = False
     soft_mask: bool = False
     blur_outside: bool = False
+    extend_skin: bool = False
 
 
 @dataclass

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from odfs_jax.errors import UserError
-from odfs_jax.losses.terms import FACE_LOSSES, MASK_LOSSES, mae_inside, scaled_dssim, soft
+from odfs_jax.losses.terms import FACE_LOSSES, MASK_LOSSES, dilate, mae_inside, scaled_dssim, soft
 
 Output = tuple[jax.Array, jax.Array]  # (face [N,H,W,C], mask [N,H,W,1]) of the network
 # "face" [N,H,W,C] and masks [N,H,W,1]: "mask", of the whole face, and "eyes_mouth" where it is read
@@ -103,14 +103,6 @@ def make_loss(config: Mapping[str, Any]) -> SwapLoss:
             lambda target, output: mae_inside(target["face"], output["face"], target["eyes_mouth"]),
         )
     return SwapLoss(terms, masks, config["masked"], config["margin"], config["soft_mask"])
-
-
-def dilate(masks: jax.Array, margin: float) -> jax.Array:
-    """`masks` [N, H, W, 1], grown to all sides by `margin`, a share of the width."""
-    size = 2 * round(margin * masks.shape[2]) + 1
-    for window in ((1, size, 1, 1), (1, 1, size, 1)):
-        masks = jax.lax.reduce_window(masks, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), "SAME")
-    return masks
 
 
 def _face_terms(weights: Mapping[str, float], scaled: bool) -> dict[str, tuple[Weight, Term]]:

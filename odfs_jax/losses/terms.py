@@ -16,6 +16,9 @@ WINDOW = 11  # pixels
 SIGMA = 1.5  # pixels
 K1, K2 = 0.01, 0.03  # keep the quotients finite where a picture is dark or flat
 SCALED_WINDOWS, TWO_WINDOWS_FROM = (11.6, 23.2), 256  # parts of the width; pixels
+RIM = 0.03  # of the width
+# Gaussians whose sum carries colors outward, {share of the width: weight}: the nearest counts most.
+OUTWARD = {0.02: 1.0, 0.05: 1e-2, 0.12: 1e-4, 0.3: 1e-6}
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first
 MS_MIN_FACTOR = 1e-4  # a power of zero has no gradient, of less than zero no value
 
@@ -111,6 +114,14 @@ def gaussian_blur(x: jax.Array, sigma: float) -> jax.Array:
     return jnp.einsum("yh,nhwc,xw->nyxc", rows, x, cols, precision="highest")
 
 
+def dilate(masks: jax.Array, margin: float) -> jax.Array:
+    """`masks` [N, H, W, 1], grown to all sides by `margin`, a share of the width."""
+    size = 2 * round(margin * masks.shape[2]) + 1
+    for window in ((1, size, 1, 1), (1, 1, size, 1)):
+        masks = jax.lax.reduce_window(masks, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), "SAME")
+    return masks
+
+
 def soft(mask: jax.Array) -> jax.Array:
     """`mask` [N, R, R, 1] in [0, 1] with its edge faded inwards, over about R / 16 pixels."""
     blurred = gaussian_blur(mask, max(1, mask.shape[2] // 32))
@@ -123,6 +134,20 @@ def blur_outside(face: jax.Array, mask: jax.Array) -> jax.Array:
     around = gaussian_blur(face * (1 - mask), sigma)
     share = 1 - gaussian_blur(mask, sigma)  # of the blur that is outside
     return face * mask + (1 - mask) * around / jnp.where(share == 0, 1, share)
+
+
+def extend_inside(face: jax.Array, mask: jax.Array) -> jax.Array:
+    """`face` [N, R, R, C], whose colors inside `mask` [N, R, R, 1] go on outside of it.
+
+    What lies along the mask's edge, RIM wide, is not carried outward: shadows and hair.
+    """
+    inside = -dilate(-mask, RIM)
+    layers = jnp.concatenate([face * inside, inside], axis=-1)
+    carried = sum(
+        weight * gaussian_blur(layers, share * face.shape[2]) for share, weight in OUTWARD.items()
+    )
+    around = carried[..., :-1] / jnp.maximum(carried[..., -1:], 1e-9)
+    return face * mask + (1 - mask) * around
 
 
 def _window_matrix(size: int, window: int, sigma: float = SIGMA) -> np.ndarray:

@@ -13,6 +13,7 @@ from odfs_jax.losses import dssim, mae, make_loss, ms_dssim, mse
 from odfs_jax.losses.terms import (
     MS_WEIGHTS,
     blur_outside,
+    extend_inside,
     gaussian_blur,
     mae_inside,
     ms_ssim,
@@ -215,6 +216,23 @@ def test_the_loss_of_saehd_is_the_originals(original_case):
     assert 10 * float(metrics["src_face/mse"]) == pytest.approx(0.565994, abs=1e-5)
     assert 10 * float(metrics["src_mask"]) == pytest.approx(3.350845, abs=1e-5)
     assert float(loss) == pytest.approx(6.115129, abs=1e-4)
+
+
+def test_skin_goes_on_outside_of_the_mask():
+    """The inside stays bit for bit; outside, no color comes but those well inside."""
+    rows, cols = np.mgrid[:80, :80]
+    distance = np.hypot(rows - 40, cols - 40)
+    disc = (distance < 24).astype(np.float32)[None, ..., None]
+    skin = np.array([0.8, 0.6, 0.4], np.float32) + 0.1 * (cols[..., None] / 80 - 0.5)
+    hair = np.array([0.05, 0.02, 0.01])
+    face = np.where((distance < 22)[..., None], skin, hair).astype(np.float32)[None]
+    found = np.asarray(extend_inside(face, disc))
+    inside = disc[0, ..., 0] == 1
+    np.testing.assert_array_equal(found[0][inside], face[0][inside])
+    assert np.abs(found[0][~inside] - skin[~inside]).max() < 0.06
+    near = ~inside & (distance < 28)  # as it is at the nearest edge, not a mean of the face
+    assert np.abs(found[0][near] - skin[near]).max() < 0.02
+    assert np.isfinite(np.asarray(extend_inside(face, 0 * disc))).all()
 
 
 def test_what_lies_outside_is_blurred_as_in_the_original(original_case):

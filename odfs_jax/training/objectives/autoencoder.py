@@ -1,6 +1,6 @@
 """Both people's faces, warped and then rebuilt: the training of every swap network."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from odfs_jax.data.faceset import read_eyes
 from odfs_jax.errors import UserError
 from odfs_jax.losses import make_loss
 from odfs_jax.losses.swap import Target
-from odfs_jax.losses.terms import blur_outside
+from odfs_jax.losses.terms import blur_outside, extend_inside
 from odfs_jax.nets import build_net, with_precision
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.training.objectives.base import Objective
@@ -41,6 +41,7 @@ class Autoencoder(Objective):
         self.nets = {self.exported: net}
         self.optimizers = {self.exported: self.optimizer(self.exported, config["optimizer"])}
         self.loss = make_loss(config["loss"])
+        self.outside = _outside(config["loss"])
         self.input_specs = {side: net.input_specs[side] for side in ("src", "dst")}
         self.target_specs = net.target_specs
         self.masks = self.loss.masks
@@ -59,9 +60,9 @@ class Autoencoder(Objective):
         """The targets of a batch's samples by picture, and what the network returns for them."""
         samples = self.sample(batch, keys, step)
         targets = {name: t for _, side in samples.values() for name, t in side.items()}
-        if self.config["loss"]["blur_outside"]:
+        if outside := self.outside:
             for target in targets.values():
-                target["face"] = blur_outside(target["face"], target["mask"])
+                target["face"] = outside(target["face"], target["mask"])
         inputs = [samples[side][0] for side in self.sides]
         if self.net.draws:
             inputs.append(jax.vmap(jax.random.fold_in, (0, None))(keys["src"], NET_DRAWS))
@@ -90,3 +91,12 @@ class Autoencoder(Objective):
     def metadata(self) -> dict[str, Any]:
         folder = Path(self.config["data"]["src"]["aligned"])
         return {"src_eyes": read_eyes(folder, "src", self.net.output_spec.face_type).tolist()}
+
+
+def _outside(config: Mapping[str, Any]) -> Callable[[jax.Array, jax.Array], jax.Array] | None:
+    """What a `LossConfig` does to the faces to learn outside of their masks; None: nothing."""
+    if config["blur_outside"] and config["extend_skin"]:
+        raise UserError("loss.blur_outside and loss.extend_skin: only one of them can be true")
+    if config["extend_skin"]:
+        return extend_inside
+    return blur_outside if config["blur_outside"] else None
