@@ -105,6 +105,14 @@ def faceset(config: DictConfig) -> None:
 
 
 @command
+def masks(config: DictConfig) -> None:
+    """Writes, removes or exports masks of aligned faces."""
+    from odfs_jax.curation.masks import masks
+
+    masks(config)
+
+
+@command
 def import_dfl(config: DictConfig) -> None:
     """Takes over facesets and models of DeepFaceLab."""
     from odfs_jax.interop.import_dfl import import_dfl

@@ -22,7 +22,18 @@ from odfs_jax.errors import UserError
 T = TypeVar("T")
 
 # The last parts of keys whose values are paths or names that a user chose.
-PATHS = ("workspace", "name", "input", "aligned", "path", "file", "shots", "identity", "result")
+PATHS = (
+    "workspace",
+    "name",
+    "mask_model",
+    "input",
+    "aligned",
+    "path",
+    "file",
+    "shots",
+    "identity",
+    "result",
+)
 PATHS += (
     "truth",
     "key",
@@ -34,6 +45,7 @@ PATHS += (
     "token_file",
     "faces",
     "model_folder",
+    "folder",
 )
 
 
@@ -125,6 +137,8 @@ class OptimizerConfig:
 @dataclass
 class ObjectiveConfig:
     name: str = MISSING
+    objects: float = within(0, 1, 0.85)
+    held_out: float = within(0, 0.9, 0.1)
 
 
 @dataclass
@@ -308,6 +322,7 @@ class ConvertConfig:
     identity: str | None = None
     identity_distance: float = MISSING
     shots: str | None = None
+    mask_model: str | None = None
     merge: MergeConfig = field(default_factory=MergeConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     provenance: ProvenanceConfig = field(default_factory=ProvenanceConfig)
@@ -336,6 +351,19 @@ class FacesetConfig:
     file: str | None = None
     people: bool = MISSING
     data: DataConfig = field(default_factory=DataConfig)
+    debug: bool = False
+
+
+@dataclass
+class MasksConfig:
+    workspace: str = MISSING
+    action: str = MISSING
+    mask_model: str | None = None
+    batch_size: int = MISSING
+    precision: str = "float32"
+    folder: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
     debug: bool = False
 
 
@@ -387,6 +415,7 @@ SCHEMAS = {
     "convert": ConvertConfig,
     "sort": SortConfig,
     "faceset": FacesetConfig,
+    "masks": MasksConfig,
     "import_dfl": ImportDflConfig,
     "export_dfl": ExportDflConfig,
     "evaluate": EvaluateConfig,

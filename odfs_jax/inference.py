@@ -1,4 +1,4 @@
-"""A trained model in use: one pure function from dst's faces to src's."""
+"""A trained model in use: one pure function from dst's faces to src's, or from faces to masks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec, to_rgb
-from odfs_jax.nets import build_net, with_precision
+from odfs_jax.nets import build_mask_net, build_net, with_precision
 from odfs_jax.nets.layers import Swap
 
 Params = Any
@@ -76,6 +76,28 @@ def make_swapper(
         masked_hist_match=model["masked_hist_match"],
         has_dst_mask=net.has_dst_mask,
     )
+
+
+@dataclass(frozen=True)
+class Masker:
+    """A trained mask network: the function from faces to masks, and its parameters."""
+
+    # (params, faces [N, R, R, 3] in RGB) -> masks [N, R, R, 1]; pure, float32 in [0, 1]
+    predict: Callable[[Params, jax.Array], jax.Array]
+    params: Params
+    spec: FaceSpec  # of the faces, and of their masks
+
+
+def make_masker(
+    model: Mapping[str, Any], params: Params, precision: str = "float32", conv_impl: str = "auto"
+) -> Masker:
+    """The masker of a trained network; as `make_swapper`."""
+    net = with_precision(build_mask_net(model, conv_impl), precision)
+
+    def predict(params: Params, faces: jax.Array) -> jax.Array:
+        return jax.nn.sigmoid(net.apply({"params": params}, faces))
+
+    return Masker(predict, jax.tree.map(partial(_kernel_in, net.dtype), params), net.face_spec)
 
 
 def _kernel_in(dtype: jnp.dtype, param: jax.Array) -> jax.Array:

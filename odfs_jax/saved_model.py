@@ -18,6 +18,7 @@ import io
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ from omegaconf.errors import OmegaConfBaseException
 from odfs_jax.config import ModelConfig
 from odfs_jax.data import atomic, foreign
 from odfs_jax.errors import UserError
-from odfs_jax.nets import build_net
+from odfs_jax.nets import MASK_NETS, build_mask_net, build_net
 
+MASK_NET = "mask_net"  # the network of a mask network's checkpoint
 ONLY_NET = "autoencoder"  # the network of a checkpoint without names
 STEP = re.compile(r"[0-9]{1,12}")  # a finished checkpoint's folder
 LARGEST = {"config": 1 << 20, "metadata": 1 << 20, "history": 1 << 30}  # bytes of an item
@@ -47,10 +49,16 @@ MODEL_RANGES = {"erode_modifier": (-1e3, 1e3), "blur_modifier": (-1e3, 1e3), "bo
 class SavedModel:
     """The network that a model's folder is there for, and what was learned about src."""
 
-    config: dict[str, Any]  # a `ModelConfig`; `nets.build_net` takes it
+    config: dict[str, Any]  # a `ModelConfig`; `nets.build_net` or `build_mask_net` takes it
     params: dict  # on the first device; the running mean where the run kept one
-    src_eyes: np.ndarray  # float64 [12, 2]: `faces.align.frontal_eyes` of src's faces
+    # float64 [12, 2]: `faces.align.frontal_eyes` of src's faces; None: it is a mask network
+    src_eyes: np.ndarray | None
     step: int  # iterations that it was trained
+
+    @property
+    def makes_masks(self) -> bool:
+        """True for a mask network, which swaps no face."""
+        return self.config["net"] in MASK_NETS
 
 
 def load_model(folder: Path) -> SavedModel:
@@ -66,8 +74,10 @@ def load_model(folder: Path) -> SavedModel:
         raise UserError(f"{folder}: no finished checkpoint; train a while longer")
     checkpoint = folder / "checkpoints" / str(step)
     model = read_config(checkpoint)["model"]
-    eyes, exported = _read_metadata(checkpoint)
-    net = build_net(model)
+    if model["net"] in MASK_NETS:
+        (eyes, exported), net = (None, MASK_NET), build_mask_net(model)
+    else:
+        (eyes, exported), net = _read_metadata(checkpoint), build_net(model)
     like = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
     count = sum(leaf.size for leaf in jax.tree.leaves(like))
     if count > MOST_PARAMETERS:
@@ -77,6 +87,42 @@ def load_model(folder: Path) -> SavedModel:
     like = {"nets": {exported: {part: on(device, like)}}}
     params = restore_state(checkpoint, like)["nets"][exported][part]
     return SavedModel(model, params, eyes, step)
+
+
+def find_model(models: Path, name: str | None, *, masks: bool = False) -> Path:
+    """The folder of the model `name`, or of the only one in `models`. Raises UserError.
+
+    With `masks` it is a mask network, else one that swaps faces.
+    """
+    found = models_in(models, masks=masks)
+    key, kind = ("mask_model", "mask network") if masks else ("name", "model")
+    if not found:
+        how = "python train.py model=facemask" if masks else "python train.py"
+        raise UserError(f"{models}: no trained {kind} here; run: {how}")
+    if name is not None and name not in found:
+        raise UserError(f"{key}={name}: no such {kind} in {models}; there is: {', '.join(found)}")
+    if name is None and len(found) > 1:
+        raise UserError(f"several {kind}s in {models}; say which with {key}=: {', '.join(found)}")
+    return models / (name or found[0])
+
+
+def models_in(folder: Path, *, masks: bool) -> list[str]:
+    """The names of the trained models in `folder`, by name: swap networks, or with `masks` those.
+
+    One whose settings cannot be read counts as either.
+    """
+    names = []
+    for path in folder.glob("*"):
+        if not (path / "checkpoints").is_dir():
+            continue
+        step = latest_step(path)
+        with suppress(UserError):
+            if step is not None:
+                net = read_config(path / "checkpoints" / str(step))["model"]["net"]
+                if (net in MASK_NETS) != masks:
+                    continue
+        names.append(path.name)
+    return sorted(names)
 
 
 def parameter_name(path: Sequence[Any]) -> str:

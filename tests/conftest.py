@@ -45,6 +45,8 @@ QUICK = (  # programs that are run a few times only
     "tests/training/",
     "tests/nets/test_swap_nets.py",
     "tests/nets/test_saehd.py",
+    "tests/nets/test_mask_nets.py",
+    "tests/data/test_occluders.py",
     "tests/conversion/test_actors.py::test_every_merge_runs_on_the_actors",
 )
 

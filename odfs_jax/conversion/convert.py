@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import odfs_jax
 from odfs_jax.conversion.auto import AUTO, fitting_color
-from odfs_jax.conversion.merge import build_merge
+from odfs_jax.conversion.merge import build_merge, build_seeing
 from odfs_jax.conversion.pipeline import (
     Counts,
     FaceMerger,
@@ -31,11 +32,11 @@ from odfs_jax.data.parallel import prefetch
 from odfs_jax.data.workspace import find_input, image_files
 from odfs_jax.errors import UserError
 from odfs_jax.faces.align import anchor_matrix
-from odfs_jax.inference import Swapper, make_swapper
+from odfs_jax.inference import Swapper, make_masker, make_swapper
 from odfs_jax.provenance.signing import make_marking
 from odfs_jax.runtime import devices
 from odfs_jax.runtime.progress import progress
-from odfs_jax.saved_model import load_model
+from odfs_jax.saved_model import find_model, load_model
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,15 @@ def convert(config: DictConfig) -> None:
         swapper = make_swapper(model.config, model.params, config.precision, morph=config.morph)
         log.info("model: %s", model_dir)
 
+        # ---- What a mask network sees, where merge.mask asks for one ----
+
+        see, mask_params = None, None
+        if any(shot.merge.mask.startswith("network") for shot in shots):
+            found = load_model(find_model(workspace / "models", config.mask_model, masks=True))
+            masker = make_masker(found.config, found.params, config.precision)
+            see = partial(build_seeing(masker, swapper.output_spec), masker.params)
+            mask_params = found.params
+
         # ---- Colors that fit each shot's faces, where merge.color=auto ----
 
         shots, reasons = choose_colors(shots, swapper, clip, targets)
@@ -96,7 +106,10 @@ def convert(config: DictConfig) -> None:
                 where = f"the shot from {shot.start}: " if shot.start else ""
                 raise UserError(f"{where}{error}") from error
             sheets = sheets_folder(result) if config.debug else None
-            mergers[shot.settings] = FaceMerger(swapper, merge, config.batch_size, counts, sheets)
+            own = see if merge.sees == "network" else None
+            mergers[shot.settings] = FaceMerger(
+                swapper, merge, config.batch_size, counts, sheets, own
+            )
         shot_mergers = ShotMergers(
             [shot.start for shot in shots], [mergers[shot.settings] for shot in shots]
         )
@@ -107,7 +120,7 @@ def convert(config: DictConfig) -> None:
         settings = ""
         if not result.suffix:  # a folder of pictures; a clip always begins at its first frame
             weights = hashlib.sha256()
-            for leaf in jax.tree.leaves(model.params):
+            for leaf in jax.tree.leaves((model.params, mask_params)):
                 weights.update(np.asarray(leaf).tobytes())
             files = [clip] if clip.is_file() else image_files(clip)
             states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -157,18 +170,6 @@ def convert(config: DictConfig) -> None:
         f", {resumption.kept} frames kept of an earlier run" if resumption.kept else "",
         *(counts.frames / seconds, result),
     )
-
-
-def find_model(models: Path, name: str | None) -> Path:
-    """The folder of the model `name`, or of the only one in `models`. Raises UserError."""
-    found = sorted(p.name for p in models.glob("*") if (p / "checkpoints").is_dir())
-    if not found:
-        raise UserError(f"{models}: no trained model here; run: python train.py")
-    if name is not None and name not in found:
-        raise UserError(f"name={name}: no such model in {models}; there is: {', '.join(found)}")
-    if name is None and len(found) > 1:
-        raise UserError(f"several models in {models}; say which with name=: {', '.join(found)}")
-    return models / (name or found[0])
 
 
 def choose_colors(

@@ -27,6 +27,8 @@ class Region:
     model_from_region: np.ndarray  # float32 [2, 3]: region pixels to the model's face pixels
     face_side: float  # of the face square, in frame pixels
     points: np.ndarray  # float64 [68, 2]: the landmarks in the model's face pixels
+    # uint8 [R, R], the model's pixels: 255 where the face is seen; None: nobody has said
+    seen: np.ndarray | None = None
 
     def touches(self, height: int, width: int) -> bool:
         """True when some of a `height` x `width` frame lies in the region."""

@@ -31,7 +31,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.faces.affine import invert, jnp_compose
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.warp import crop_faces, paste_faces
-from odfs_jax.inference import Params, Swapper
+from odfs_jax.inference import Masker, Params, Swapper
 
 RANGES = {
     "scale": (-50, 50),  # per cent of the face
@@ -61,6 +61,7 @@ class Placement(NamedTuple):
     model_from_region: jax.Array  # [N, 2, 3]: region pixels to dst's face in the model's pixels
     motion: jax.Array | None  # [N, 2, 3]: its change in the time of a frame; None: at rest
     outlines: jax.Array | None  # uint8 [N, R, R, 2] of dst's points, see `masks.outline_masks`
+    seen: jax.Array | None = None  # uint8 [N, R, R]: 255 where dst's face is seen; None: everywhere
 
 
 class Prediction(NamedTuple):
@@ -97,6 +98,7 @@ class Merge:
     black_background: bool  # the rest of every frame is black, not dst's
     smoothing: int  # frames before and after over which `Prediction.stats` is averaged
     needs_outlines: bool  # `Placement.outlines` is used
+    sees: str | None  # where `Placement.seen` is from: "stored", "network"; None: it is not used
 
     @property
     def needs_motion(self) -> bool:
@@ -125,8 +127,10 @@ def build_merge(
     input_spec, output_spec = swapper.input_spec, swapper.output_spec
     resolution = output_spec.resolution
     masking = mask_settings(swapper, config)
+    # Without "stored" or "network": the mask that what is seen of dst's face is taken off.
+    sees, choice = _split_choice(config.mask)
     # A network without a mask of dst's own: the hull of dst's points stands for it.
-    choice = "product" if config.mask == "both" and not swapper.has_dst_mask else config.mask
+    choice = "product" if choice == "both" and not swapper.has_dst_mask else choice
     dst_from_src = scaled(dst_from_src, config.scale, resolution)
     src_from_dst = None if dst_from_src is None else invert(dst_from_src)
 
@@ -144,7 +148,12 @@ def build_merge(
         masks = jnp.where(masks < PREDICTED_FLOOR, 0.0, masks)
         stats: Stats = {}
         if transfer is not None:
-            stats["color"] = transfer.measure(faces, dst, masks > SOLID)
+            solid = masks > SOLID
+            if (
+                sees and placement.seen is not None
+            ):  # what lies before dst's face has its own colors
+                solid &= (placement.seen > 127)[..., None]
+            stats["color"] = transfer.measure(faces, dst, solid)
         if mode.measure is not None:
             recolored = apply_transfer(faces, stats)
             stats |= mode.measure(
@@ -184,9 +193,9 @@ def build_merge(
         new_faces = degrade(
             pasted[..., :3], percent.bicubic / 100, percent.denoise / 100, percent.jpeg / 100
         )
-        new_masks, unkept = choose_masks(pasted[..., 3], dst_masks, placement)
+        new_masks, shown = choose_masks(pasted[..., 3], dst_masks, placement)
         mask = blend_mask(new_masks, face_from_region, resolution, masking)
-        mask = mask._replace(alpha=mask.alpha * unkept)
+        mask = mask._replace(alpha=mask.alpha * shown)
         return BlendInputs(regions.astype(jnp.float32) / 255, new_faces, face_from_region, mask)
 
     def to_src(model_from_region: jax.Array) -> jax.Array:
@@ -198,8 +207,18 @@ def build_merge(
     def choose_masks(
         predicted: jax.Array, dst_masks: jax.Array | None, placement: Placement
     ) -> tuple[jax.Array, jax.Array | float]:
-        """(the masks that `merge.mask` asks for, the share that `merge.keep` leaves) [N, S, S]."""
-        side, hull, kept = predicted.shape[1], None, 0.0
+        """(the masks that `merge.mask` asks for, what may be shown of a new face), [N, S, S].
+
+        Not to be shown is what `merge.keep` keeps of dst, and what lies before dst's face: it has
+        an edge of its own, which neither erosion nor blur may move.
+        """
+        side, hull, kept, seen = predicted.shape[1], None, 0.0, 1.0
+        if sees and placement.seen is not None:
+            seen = placement.seen.astype(jnp.float32)[..., None] / 255
+            reads = math.ceil(2 * resolution / side)
+            # Bilinear: what rings beside an edge would paint over what lies before the face.
+            seen = paste_faces(seen, placement.model_from_region, side, side, supersample=reads)
+            seen = seen[..., 0]
         if placement.outlines is not None:
             outlines = placement.outlines.astype(jnp.float32) / 255
             outlines = _paste(outlines, placement.model_from_region, side)
@@ -214,9 +233,11 @@ def build_merge(
                 chosen = hull
             case "sum":
                 chosen = jnp.minimum(predicted + hull, 1.0)
+            case "seen":
+                chosen = seen
             case _:
                 chosen = predicted
-        return chosen, 1 - kept
+        return chosen, (1 - kept) * seen
 
     # ---- Second call: the regions with the new faces in them ----
 
@@ -268,8 +289,46 @@ def build_merge(
         region_scale=region_scale(dst_from_src, resolution),
         black_background=mode.black_background,
         smoothing=config.color_smoothing if transfer or mode.measure else 0,
-        needs_outlines=bool(config.keep) or choice in ("hull", "product", "sum"),
+        needs_outlines=bool(config.keep)
+        or choice in ("hull", "product", "sum")
+        or config.mask.startswith("stored"),  # the hull of faces that nothing is stored of
+        sees=sees,
     )
+
+
+def build_seeing(
+    masker: Masker, output_spec: FaceSpec
+) -> Callable[[Params, jax.Array, jax.Array], jax.Array]:
+    """see(params, regions, model_from_region) -> uint8 [N, R, R]: 255 where faces are seen.
+
+    It is what `masker` finds in regions [N, S, S, 3], in the pixels of a swapper's `output_spec`.
+    Raises UserError where the two networks cut faces in ways that have no fixed place in each
+    other.
+    """
+    spec = masker.spec
+    if spec.face_type.is_dfl != output_spec.face_type.is_dfl:
+        raise UserError(
+            f"merge.mask=network: the mask network takes {spec.face_type} faces, the model "
+            f"{output_spec.face_type} ones; apply it first: python scripts/masks.py action=apply"
+        )
+
+    @jax.jit
+    def see(params: Params, regions: jax.Array, model_from_region: jax.Array) -> jax.Array:
+        matrices = _compose(spec.matrix_from(output_spec), model_from_region)
+        found = masker.predict(params, _crop(regions, matrices, spec))
+        mask_from_model = jnp.asarray(spec.matrix_from(output_spec))
+        mask_from_model = jnp.broadcast_to(mask_from_model[None], (len(regions), 2, 3))
+        return _to_bytes(_paste(found, mask_from_model, output_spec.resolution)[..., 0])
+
+    return see
+
+
+def _split_choice(mask: str) -> tuple[str | None, str]:
+    """(where what is seen comes from, the other factor's name) of `merge.mask`."""
+    first, _, rest = mask.partition("_")
+    if first in ("stored", "network"):
+        return first, rest or "seen"
+    return ("stored" if mask == "both" else None), mask
 
 
 def check_merge(config: MergeConfig) -> None:

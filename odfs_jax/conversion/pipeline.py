@@ -7,7 +7,7 @@ as colors are averaged along a face's track; then its faces are composited, far 
 import dataclasses
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, islice, zip_longest
@@ -60,6 +60,8 @@ class FaceMerger:
     batch_size: int
     counts: Counts = dataclasses.field(default_factory=Counts)
     sheets: Path | None = None  # the folder for a contact sheet of each face; None: none are drawn
+    # (regions, model_from_region) -> uint8 [N, R, R], of merge.mask=network: see `build_seeing`
+    see: Callable[[np.ndarray, np.ndarray], jax.Array] | None = None
 
     def frames(self, frames: Generator[Frame], targets: TargetFaces) -> Generator[Frame]:
         """`frames` in their order, with the faces in `targets` swapped; the others unchanged.
@@ -92,6 +94,11 @@ class FaceMerger:
         running = []
         for side, batch in _batches(jobs, self.batch_size):
             pixels, placement = self._stack(side, batch, with_motion=False)
+            if self.see is not None:
+                seen = np.asarray(self.see(pixels, placement.model_from_region))
+                for (_, face), own in zip(batch, seen, strict=False):
+                    face.region = dataclasses.replace(face.region, seen=own)
+                placement = placement._replace(seen=seen)
             running.append((batch, self.merge.predict(self.swapper.params, pixels, placement)))
         for batch, predictions in running:
             predictions = jax.device_get(predictions)
@@ -172,12 +179,29 @@ class FaceMerger:
         if self.merge.needs_outlines:
             size, keep = self.swapper.output_spec.resolution, tuple(self.merge.config.keep)
             outlines = [outline_masks(region.points, size, keep) for region in regions]
+        seen = self._seen(regions, outlines)
         matrices = [region.model_from_region for region in regions]
         pixels, *placement = (
             None if values is None else np.stack(self._padded(side, values))
-            for values in (pixels, matrices, motion, outlines)
+            for values in (pixels, matrices, motion, outlines, seen)
         )
         return pixels, Placement(*placement)
+
+    def _seen(
+        self, regions: list[Region], outlines: list[np.ndarray] | None
+    ) -> list[np.ndarray] | None:
+        """What is seen of each face, uint8 [R, R]; None: nothing is known to be before any."""
+        if self.merge.sees is None:
+            return None
+        if self.merge.config.mask.startswith("stored"):
+            others = [outline[..., 0] for outline in outlines]  # the hull stands for it
+        elif any(region.seen is not None for region in regions):
+            size = self.swapper.output_spec.resolution
+            others = [np.full((size, size), 255, np.uint8)] * len(regions)
+        else:
+            return None
+        pairs = zip(regions, others, strict=True)
+        return [other if region.seen is None else region.seen for region, other in pairs]
 
     def _padded(self, side: int, values: list) -> list:
         """`values` with the last one repeated, so that batches have one shape a region size."""

@@ -6,20 +6,21 @@ These are the faces that still have an aligned PNG, as far as `frames=` and `ide
 import hashlib
 import logging
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from odfs_jax.conversion.face_region import Region, face_region
-from odfs_jax.data.aligned_png import Source, read_face, read_image_and_face
+from odfs_jax.data.aligned_png import FaceData, Source, read_face, read_image_and_face
 from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.data.media.frames import Frame, FrameSource
+from odfs_jax.data.stored_masks import stored_mask
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.align import alignment_matrix
-from odfs_jax.faces.crop import crop_face
+from odfs_jax.faces.crop import crop_face, crop_face_fast
 from odfs_jax.faces.identity import embedding
 from odfs_jax.faces.types import FaceType
 from odfs_jax.frame_ranges import FrameRanges, parse_frame_ranges
@@ -84,6 +85,7 @@ class TargetFaces:
     by_frame: dict[str | int, list[tuple[Path, Source]]]
     unselected: int = 0  # faces that the settings leave out
     skipped: list[BadFileError] = field(default_factory=list)  # files that could not be used
+    masked: dict[Path, FaceData] = field(default_factory=dict)  # those with a mask of their own
 
     @property
     def sources(self) -> list[Source]:
@@ -102,7 +104,11 @@ class TargetFaces:
         regions = []
         for path, source in self.by_frame.pop(_key(frame.file, frame.index, frame.pts), []):
             try:
-                regions.append(_region(path, source, frame, face_type, resolution, scale))
+                region = _region(path, source, frame, face_type, resolution, scale)
+                if path in self.masked:
+                    seen = _seen(path, self.masked.pop(path), face_type, resolution)
+                    region = replace(region, seen=seen)
+                regions.append(region)
             except BadFileError as error:
                 self.skip(error)
         return sorted(regions, key=lambda region: region.face_side)
@@ -112,12 +118,17 @@ class TargetFaces:
         self.by_frame.pop(_key(frame.file, frame.index, frame.pts), None)
 
     def digest(self) -> str:
-        """A checksum of all faces: their frames, files and landmarks."""
+        """A checksum of all faces: their frames, files, landmarks and masks."""
         total = hashlib.sha256()
         for key, faces in sorted(self.by_frame.items(), key=lambda item: str(item[0])):
             for path, source in faces:
                 total.update(f"{key} {path.name} {source.pts} ".encode())
                 total.update(source.landmarks.astype("<f8").tobytes())
+                if path in self.masked:
+                    face = self.masked[path]
+                    total.update(face.mask or b"")
+                    for area in face.polygons:
+                        total.update(f"{area.include} {area.points.tolist()}".encode())
         return total.hexdigest()
 
     def skip_rest(self, clip: Path) -> None:
@@ -165,7 +176,10 @@ def find_target_faces(
     files = aligned_files(aligned, "dst") if files is None else files
     for path in progress(files, len(files), "faces", "face"):
         try:
-            face = read_face(path).source
+            data = read_face(path)
+            face = data.source
+            if data.mask is not None or data.polygons:
+                targets.masked[path] = data
             if source.is_folder != (face.pts is None):
                 raise BadFileError(path, f"a face of {face.file}, not of {source.path}")
             if source.is_folder or face.file == source.path.name:
@@ -234,6 +248,15 @@ def _is_same(face: Source, other: Source) -> bool:
 def _key(file: str, index: int, pts: int | None) -> str | int:
     """Identifies a frame: a picture by its name, a frame of a clip by its number."""
     return file if pts is None else index
+
+
+def _seen(path: Path, face: FaceData, face_type: FaceType, resolution: int) -> np.ndarray:
+    """uint8 [R, R]: the mask that the aligned PNG at `path` holds, in the model's pixels."""
+    try:
+        model_from_image = alignment_matrix(face.landmarks, face_type, resolution)
+        return crop_face_fast(stored_mask(face), model_from_image, resolution)
+    except ValueError as error:
+        raise BadFileError(path, f"its mask cannot be used: {error}") from error
 
 
 def _region(

@@ -86,6 +86,7 @@ class FaceData:
     extra: dict[str, Any] = field(default_factory=dict)
     polygons: tuple[Polygon, ...] = ()
     mask: bytes | None = None
+    mask_maker: str | None = None  # which network found `mask`; None: it came from elsewhere
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -128,7 +129,7 @@ def _read(path: Path) -> bytes:
 
 
 def _to_json(face: FaceData) -> str:
-    optional = ("extra", "polygons", "mask")
+    optional = ("extra", "polygons", "mask", "mask_maker")
     names = (f.name for f in dataclasses.fields(face) if f.name not in optional)
     fields = {name: getattr(face, name) for name in names}
     source = dataclasses.asdict(face.source) | {"landmarks": _rounded(face.source.landmarks)}
@@ -145,6 +146,8 @@ def _to_json(face: FaceData) -> str:
         ]
     if face.mask is not None:
         fields["mask"] = base64.b64encode(face.mask).decode()
+    if face.mask_maker is not None:
+        fields["mask_maker"] = face.mask_maker
     return json.dumps(face.extra | fields, allow_nan=False)
 
 
@@ -184,6 +187,7 @@ def _face(data: dict[str, Any]) -> FaceData:
         extra={k: v for k, v in data.items() if k not in known},
         polygons=() if "polygons" not in data else _polygons(data["polygons"]),
         mask=None if "mask" not in data else _mask(data["mask"]),
+        mask_maker=foreign.text(data["mask_maker"], "mask_maker") if "mask_maker" in data else None,
     )
 
 

@@ -81,6 +81,34 @@ def sample(
     return input_spec.to_input(warped), targets
 
 
+def sample_with_mask(
+    key: jax.Array,
+    image: jax.Array,
+    store_from_model: jax.Array,
+    *,
+    spec: FaceSpec,
+    augment_cfg: Mapping,
+) -> tuple[jax.Array, jax.Array]:
+    """One training sample of a stored face for a mask network: (face [R,R,3], mask [R,R,1]).
+
+    Both are warped, and read once. `image` is uint8 [S, S, 4], RGB and mask; all else is as in
+    `sample`.
+    """
+    size = image.shape[0]
+    key_transform, key_warp, key_flip, key_light = jax.random.split(key, 4)
+    flip = jax.random.bernoulli(key_flip, augment_cfg["flip"])
+    mirrored = mirror(store_from_model, spec.resolution)
+    matrix = jnp.where(flip, mirrored, store_from_model)
+    matrix = jnp_compose(random_transform(key_transform, size, augment_cfg), matrix)
+    places = affine_coordinates(matrix, spec.resolution, spec.resolution)
+    places = warp_coordinates(random_grid(key_warp, augment_cfg["warp"]), *places, size)
+    layers = bilinear(image.astype(jnp.float32) / 255, *places)
+    face = layers[..., :3] * random_light(key_light, spec, augment_cfg)(spec)
+    if augment_cfg["hsv"]:
+        face = random_hsv(jax.random.fold_in(key, HSV_DRAWS), face, augment_cfg["hsv"])
+    return jnp.clip(face, 0, 1), layers[..., 3:]
+
+
 def at(augment_cfg: Mapping, step: jax.Array) -> dict:
     """An `AugmentConfig` as it is at iteration `step`: without a warp from `warp_until` on.
 

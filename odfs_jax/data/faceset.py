@@ -12,6 +12,7 @@ import numpy as np
 
 from odfs_jax.data.aligned_png import FaceData, read_face, read_image_and_face
 from odfs_jax.data.parallel import read_files
+from odfs_jax.data.stored_masks import stored_mask
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces import crop
@@ -36,6 +37,7 @@ class Faceset:
     yaws: np.ndarray  # float32 [N], degrees, > 0: towards the picture's right
     input_spec: FaceSpec  # how the network takes the faces in
     masks: tuple[str, ...] = ("mask",)  # the names of the M masks, keys of MASKS
+    ranks: np.ndarray | None = None  # int [N]: the place of each face in time; None: not known
 
     def __len__(self) -> int:
         return len(self.images)
@@ -53,8 +55,9 @@ def load_faceset(
     """Reads the aligned faces of `side` for a network that takes them in as `input_spec`.
 
     They are stored as finely as `input_spec` and `target_specs`, what the network gives back of
-    them, need. `masks` are keys of MASKS, each a channel after RGB. With `brows` the face reaches
-    over the brows (`hull.face_mask`).
+    them, need. `masks` are keys of MASKS, each a channel after RGB. "mask" is the mask that a file
+    holds, where it holds one, in place of the hull; with `brows` the hull reaches over the brows
+    (`hull.face_mask`).
 
     A file that cannot be used is named, skipped and counted. Raises UserError when none is left,
     or when the model needs a larger face type than the files show.
@@ -69,10 +72,12 @@ def load_faceset(
     if bad:
         log.warning("%s: %d of %d files skipped", folder, len(bad), len(files))
     faces = [face for _, face in read]
-    size = max(image.shape[0] for image, _, _ in faces)
+    size = max(image.shape[0] for image, *_ in faces)
     images, matrices = zip(*(_resized(*face[:2], size) for face in faces), strict=True)
-    yaws = np.array([yaw for _, _, yaw in faces], np.float32)
-    return Faceset(np.stack(images), np.stack(matrices), yaws, input_spec, tuple(masks))
+    yaws = np.array([face.pose.yaw for *_, face in faces], np.float32)
+    times = [(face.source.file, face.source.frame) for *_, face in faces]
+    ranks = np.argsort(sorted(range(len(times)), key=times.__getitem__))
+    return Faceset(np.stack(images), np.stack(matrices), yaws, input_spec, tuple(masks), ranks)
 
 
 def read_eyes(folder: Path, side: str, face_type: FaceType) -> np.ndarray:
@@ -103,8 +108,8 @@ def stored_size(face: FaceData, views: Collection[FaceSpec]) -> int:
 
 def _load(
     path: Path, views: tuple[FaceSpec, ...], masks: Sequence[str], brows: bool
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """(image uint8 [S, S, 3 + M], store_from_model [2, 3] of the first view, yaw) of one file."""
+) -> tuple[np.ndarray, np.ndarray, FaceData]:
+    """(image uint8 [S, S, 3 + M], store_from_model [2, 3] of the first view, data) of one file."""
     image, face = read_image_and_face(path)
     needed = max((view.face_type for view in views), key=lambda face_type: face_type.padding)
     if not face.face_type.contains(needed):
@@ -113,15 +118,20 @@ def _load(
             f"extract again with face_type={needed}, or train with model.face_type={face.face_type}"
         )
     try:
+        stored = stored_mask(face)
+        if stored is not None:
+            image = np.dstack([image, stored])
         if not face.face_type.turns:
             image, face = _turned(image, face, needed, views)
         model_from_image = alignment_matrix(face.landmarks, views[0].face_type, views[0].resolution)
     except ValueError as error:
         raise BadFileError(path, str(error)) from error
     draw = MASKS | {"mask": partial(face_mask, brows=brows)}
+    if stored is not None:
+        draw["mask"] = lambda *_: image[..., 3]
     areas = [draw[mask](face.landmarks, face.size, face.size) for mask in masks]
-    layers = np.concatenate([image, np.stack(areas, axis=-1)], axis=-1)
-    return *_resized(layers, invert(model_from_image), stored_size(face, views)), face.pose.yaw
+    layers = np.concatenate([image[..., :3], np.stack(areas, axis=-1)], axis=-1)
+    return *_resized(layers, invert(model_from_image), stored_size(face, views)), face
 
 
 def _turned(

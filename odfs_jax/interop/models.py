@@ -1,4 +1,4 @@
-"""Models of DeepFaceLab as ours, and ours as DeepFaceLab's: SAEHD, AMP and Quick96.
+"""Models of DeepFaceLab as ours, and ours as DeepFaceLab's: SAEHD, AMP, Quick96; XSeg as ours.
 
 Such a model is a few files in a folder: NAME_SAEHD_data.dat with its settings, and for each part of
 the network NAME_SAEHD_encoder.npy and so on with its tensors by name, all of them pickles.
@@ -65,7 +65,12 @@ QUICK96 = {
     "d_mask_dims": 16,
 }
 OLD_ARCHIS = {"dfuhd": "df-u", "liaeuhd": "liae-u"}  # names of 2020
-FIRST = ("encoder/down1/downs_0/conv1/kernel", "encoder/down1/conv1/kernel")  # read the picture
+XSEG, XSEG_PART = "XSeg", "256"  # its files have no name but this, and one part, "XSeg_256.npy"
+FIRST = (  # they read the picture
+    "encoder/down1/downs_0/conv1/kernel",
+    "encoder/down1/conv1/kernel",
+    f"{XSEG_PART}/conv01/conv/kernel",
+)
 LAST = {"out_conv", "out_conv1", "out_conv2", "out_conv3"}  # write it
 
 
@@ -75,23 +80,29 @@ class DflModel:
 
     folder: Path
     name: str
-    kind: str  # SAEHD, AMP or Quick96
+    kind: str  # SAEHD, AMP, Quick96 or XSeg
     iteration: int
     options: dict[str, Any]
 
     def path(self, part: str) -> Path:
         """The file of a part: "data.dat", "encoder.npy"."""
-        return self.folder / f"{self.name}_{self.kind}_{part}"
+        name = XSEG if self.kind == XSEG else f"{self.name}_{self.kind}"
+        return self.folder / f"{name}_{part}"
 
 
 def find_model(folder: Path, name: str | None) -> DflModel:
-    """The model called `name` in DeepFaceLab's `folder`; None: the only one. Raises UserError."""
+    """The model called `name` in DeepFaceLab's `folder`; None: the only one. Raises UserError.
+
+    XSeg is called "XSeg", and is meant without a name only where it is alone.
+    """
     if not folder.is_dir():
         raise UserError(f"model_folder={folder}: no such folder")
     found = {}
     for kind in ("SAEHD", "AMP", "Quick96"):
         for path in sorted(folder.glob(f"[!.]*_{kind}_data.dat")):
             found[path.name.removesuffix(f"_{kind}_data.dat"), kind] = path
+    if (path := folder / f"{XSEG}_data.dat").is_file() and (name == XSEG or not found):
+        found[XSEG, XSEG] = path
     chosen = {key: path for key, path in found.items() if name in (None, key[0])}
     if len(chosen) != 1:
         names = ", ".join(f"{own} ({kind})" for own, kind in found) or "none"
@@ -123,12 +134,18 @@ def import_model(dfl: DflModel, workspace: str, name: str) -> tuple[Path, list[s
     config = OmegaConf.to_container(compose("train", overrides), resolve=True)
     objective = make_objective(config)
     exported, step = objective.exported, jnp.int32(dfl.iteration)
-    params = read_params(dfl, jax.eval_shape(objective.init_state).params[exported])
+    like = jax.eval_shape(objective.init_state).params[exported]
+    if dfl.kind == XSEG:
+        params = read_params(dfl, {XSEG_PART: like})[XSEG_PART]
+    else:
+        params = read_params(dfl, like)
     state = jax.jit(objective.init_state)()
     own = state.nets[exported]
     own = own.replace(params=jax.device_put(params), opt=at_step(own.opt, step))
     state = state.replace(nets=state.nets | {exported: own}, step=step)
-    metadata = {"exported_net": exported, "src_eyes": _eyes(config, objective.net.output_spec)}
+    metadata = {"exported_net": exported}
+    if dfl.kind != XSEG:
+        metadata |= {"src_eyes": _eyes(config, objective.net.output_spec)}
     with atomic.replacing_folder(folder) as temporary:
         with closing(Checkpoints(temporary)) as checkpoints:
             checkpoints.save(dfl.iteration, state, config, metadata, History())
@@ -140,6 +157,8 @@ def import_model(dfl: DflModel, workspace: str, name: str) -> tuple[Path, list[s
 def settings_of(dfl: DflModel) -> list[str]:
     """The settings of `train.py` that make the network of `dfl`. Raises UserError."""
     try:
+        if dfl.kind == XSEG:
+            return ["model=xseg", f"model.face_type={_face_type(dfl.options)}"]
         return _settings(dfl.kind == "AMP", dfl.options)
     except ValueError as error:
         raise BadFileError(dfl.path("data.dat"), str(error)) from error
@@ -147,12 +166,9 @@ def settings_of(dfl: DflModel) -> list[str]:
 
 def _settings(is_amp: bool, options: Mapping[str, Any]) -> list[str]:
     """The settings for DeepFaceLab's `options`. Raises ValueError for what it does not have."""
-    face_type = options.get("face_type")
-    if not isinstance(face_type, str) or face_type not in FACE_TYPES:
-        known = ", ".join(FACE_TYPES)
-        raise ValueError(f"face_type {foreign.shown(face_type)} is not one of {known}")
+    face_type = _face_type(options)
     resolution = foreign.integer(options.get("resolution"), "resolution", 64, 640)
-    settings = [f"model.face_type={FACE_TYPES[face_type]}", f"model.resolution={resolution}"]
+    settings = [f"model.face_type={face_type}", f"model.resolution={resolution}"]
     for dim in DIMS["AMP" if is_amp else "SAEHD"]:
         value = options.get(dim)
         if value is None and dim == "d_mask_dims":  # models of before it could be chosen
@@ -166,6 +182,14 @@ def _settings(is_amp: bool, options: Mapping[str, Any]) -> list[str]:
     archi = OLD_ARCHIS.get(archi, archi)
     read_archi(archi)  # raises UserError, so that it needs no quotes
     return ["model=saehd", *settings, f"model.args.archi={archi}"]
+
+
+def _face_type(options: Mapping[str, Any]) -> FaceType:
+    face_type = options.get("face_type")
+    if not isinstance(face_type, str) or face_type not in FACE_TYPES:
+        known = ", ".join(FACE_TYPES)
+        raise ValueError(f"face_type {foreign.shown(face_type)} is not one of {known}")
+    return FACE_TYPES[face_type]
 
 
 def read_params(dfl: DflModel, like: Mapping[str, Any]) -> dict:
@@ -196,7 +220,7 @@ def read_params(dfl: DflModel, like: Mapping[str, Any]) -> dict:
 def _key(name: str) -> str:
     """The name in DeepFaceLab's file of the parameter `name` of a part of the network."""
     path, _, last = name.rpartition("/")
-    return f"{path}/{'weight' if last == 'kernel' else 'bias'}:0"
+    return f"{path}/{'weight' if last == 'kernel' else last}:0"
 
 
 def _tensor(value: Any, key: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,8 +1,11 @@
-"""Networks: flax.linen modules without I/O. `build_net` makes one of a model's settings."""
+"""Networks: flax.linen modules without I/O. `build_net` makes one of a model's settings.
+
+`build_mask_net` does for a network that makes masks.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,7 @@ from odfs_jax.nets.avatar import Avatar
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.nets.kernels.dispatch import CONV_IMPLS
 from odfs_jax.nets.liae import Liae
+from odfs_jax.nets.masks import MaskNet, MaskUnet, Xseg
 from odfs_jax.nets.miaef import Miaef
 from odfs_jax.nets.saehd import Saehd
 from odfs_jax.nets.shared_encoder import SharedEncoder
@@ -27,9 +31,12 @@ NETS: dict[str, type[SwapNet]] = {
     "saehd": Saehd,
     "amp": Amp,
 }
+MASK_NETS: dict[str, type[MaskNet]] = {"mask_unet": MaskUnet, "xseg": Xseg}
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of what is computed
 LARGEST, MOST_LAYERS, WIDEST = 8192, 16, 64.0  # of a setting; a model may be a stranger's
 SHARED = ("face_type", "resolution", "width")  # settings of every network
+
+Net = TypeVar("Net", SwapNet, MaskNet)
 
 
 def build_net(model: Mapping[str, Any], conv_impl: str = "auto") -> SwapNet:
@@ -43,13 +50,29 @@ def build_net(model: Mapping[str, Any], conv_impl: str = "auto") -> SwapNet:
 
     Raises UserError naming the setting that does not fit.
     """
+    built = _build(NETS, SwapNet, model, conv_impl)
+    _check_specs(built)
+    return built
+
+
+def build_mask_net(model: Mapping[str, Any], conv_impl: str = "auto") -> MaskNet:
+    """The mask network that a run's `model` settings describe, "net" a key of MASK_NETS.
+
+    All else is as in `build_net`.
+    """
+    return _build(MASK_NETS, MaskNet, model, conv_impl)
+
+
+def _build(
+    table: Mapping[str, type[Net]], base: type[Net], model: Mapping[str, Any], conv_impl: str
+) -> Net:
     if conv_impl not in CONV_IMPLS:
         raise UserError(f"conv_impl={conv_impl}: expected one of {', '.join(CONV_IMPLS)}")
-    if model["net"] not in NETS:
-        raise UserError(f"model.net={model['net']}: expected one of {', '.join(sorted(NETS))}")
-    net, args = NETS[model["net"]], model["args"]
+    if model["net"] not in table:
+        raise UserError(f"model.net={model['net']}: expected one of {', '.join(sorted(table))}")
+    net, args = table[model["net"]], model["args"]
     fields = {f.name: f for f in dataclasses.fields(net)}
-    own = fields.keys() - {f.name for f in dataclasses.fields(SwapNet)}
+    own = fields.keys() - {f.name for f in dataclasses.fields(base)}
     needed = {name for name in own if fields[name].default is dataclasses.MISSING}
     if unknown := sorted(args.keys() - own):
         raise UserError(f"model.args.{unknown[0]}: {model['net']} has no such setting")
@@ -61,11 +84,10 @@ def build_net(model: Mapping[str, Any], conv_impl: str = "auto") -> SwapNet:
         **{name: _setting(f"model.args.{name}", fields[name].type, args[name]) for name in args},
     )
     built.check_settings()
-    _check_specs(built)
     return built
 
 
-def with_precision(net: SwapNet, precision: str) -> SwapNet:
+def with_precision(net: Net, precision: str) -> Net:
     """`net` computing in `precision`. Raises UserError for one that is not in PRECISIONS."""
     if precision not in PRECISIONS:
         raise UserError(f"precision={precision}: expected one of {', '.join(PRECISIONS)}")

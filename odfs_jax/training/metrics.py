@@ -79,9 +79,9 @@ class MetricLogger:
         if len(self._waiting) >= WAITING:
             self._later(self._read, self._take_waiting())
 
-    def write(self, step: int) -> None:
-        """Means since the last line, to the log, TensorBoard and the history."""
-        self._later(self._write, step, self._take_waiting())
+    def write(self, step: int, measured: dict[str, jax.Array] | None = None) -> None:
+        """Means since the last line, and what was `measured` now, to the log and all records."""
+        self._later(self._write, step, self._take_waiting(), measured or {})
 
     def picture(self, step: int, image: jax.Array) -> None:
         """A preview, uint8 RGB [H, W, 3], to TensorBoard, `preview.png` and `previews/`."""
@@ -125,11 +125,14 @@ class MetricLogger:
         self._read_up_to += count
         self._steps_since += count
 
-    def _write(self, step: int, metrics: list[dict[str, jax.Array]]) -> None:
+    def _write(
+        self, step: int, metrics: list[dict[str, jax.Array]], measured: dict[str, jax.Array]
+    ) -> None:
         self._read(metrics)
         if not self._steps_since:
             return
         scalars = self.history.means()
+        scalars |= {name: float(value) for name, value in jax.device_get(measured).items()}
         means = {name: value for name, value in scalars.items() if "/" not in name}
         seconds = (time.monotonic() - self._since) / self._steps_since
         rate = self._batch_size / seconds

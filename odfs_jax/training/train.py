@@ -133,6 +133,7 @@ def _train(
             sampling=config["data"]["sampling"],
         )
         preview = make_preview(objective, facesets)
+        measure = objective.make_measure()
         del facesets  # now on the device, or held by `batches`
 
         # ---------------------------------------------------------------- who watches, who steers
@@ -198,7 +199,7 @@ def _train(
                     if len(in_flight) > IN_FLIGHT:
                         jax.block_until_ready(in_flight.popleft())
                     if _due(number, steps, config["log_every"]):
-                        logger.write(number)
+                        logger.write(number, measure and measure(state.eval_params))
                     if _due(number, steps, config["preview_every"]) or commands & PICTURES:
                         sample += "next" in commands
                         commands -= PICTURES
@@ -218,7 +219,7 @@ def _train(
                         saved_at = time.monotonic()
                     control.step = number
                 if not done:
-                    logger.write(number)
+                    logger.write(number, measure and measure(state.eval_params))
                     save()
                     logger.finish()  # the preview is there
                     back_up()

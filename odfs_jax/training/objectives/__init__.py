@@ -7,8 +7,9 @@ from odfs_jax.errors import UserError
 from odfs_jax.training.objectives.adversarial import Adversarial
 from odfs_jax.training.objectives.autoencoder import Autoencoder
 from odfs_jax.training.objectives.base import Objective
+from odfs_jax.training.objectives.segmentation import Segmentation
 
-OBJECTIVES: dict[str, type[Objective]] = {"autoencoder": Autoencoder}
+OBJECTIVES: dict[str, type[Objective]] = {"autoencoder": Autoencoder, "segmentation": Segmentation}
 
 
 def make_objective(config: Mapping[str, Any]) -> Objective:
@@ -16,6 +17,6 @@ def make_objective(config: Mapping[str, Any]) -> Objective:
     name = config["objective"]["name"]
     if name not in OBJECTIVES:
         raise UserError(f"objective.name={name}: expected one of {', '.join(sorted(OBJECTIVES))}")
-    if config["discriminator"]["name"] != "none":
+    if name == "autoencoder" and config["discriminator"]["name"] != "none":
         return Adversarial(config)  # an Autoencoder, and a discriminator
     return OBJECTIVES[name](config)

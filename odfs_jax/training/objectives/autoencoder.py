@@ -8,7 +8,6 @@ import jax
 
 from odfs_jax.data.batches import Batch
 from odfs_jax.data.faceset import read_eyes
-from odfs_jax.errors import UserError
 from odfs_jax.losses import make_loss
 from odfs_jax.losses.swap import Target
 from odfs_jax.losses.terms import blur_outside, extend_inside
@@ -17,7 +16,6 @@ from odfs_jax.nets.base import SwapNet
 from odfs_jax.training.objectives.base import Objective
 from odfs_jax.training.step import Metrics
 
-REMAT = ("none", "decoders")
 NET_DRAWS = 1  # folded into a sample's key, which its augmentation splits, for the network's draws
 
 
@@ -28,16 +26,10 @@ class Autoencoder(Objective):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         """Raises UserError naming the key that does not fit."""
-        if config["remat"] not in REMAT:
-            raise UserError(f"remat={config['remat']}: expected one of {', '.join(REMAT)}")
-        if config["steps_per_dispatch"] < 1:
-            steps = config["steps_per_dispatch"]
-            raise UserError(f"steps_per_dispatch={steps}: expected 1 or more")
-        if config["ema"] is not None and not 0 < config["ema"] < 1:
-            raise UserError(f"ema={config['ema']}: expected a decay between 0 and 1, or null")
+        self.config = dict(config)
+        self.check_run()
         net = with_precision(build_net(config["model"]), config["precision"])
         net = net.clone(remat=config["remat"] == "decoders")
-        self.config = dict(config)
         self.nets = {self.exported: net}
         self.optimizers = {self.exported: self.optimizer(self.exported, config["optimizer"])}
         self.loss = make_loss(config["loss"])

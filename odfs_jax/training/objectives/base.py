@@ -19,6 +19,8 @@ from odfs_jax.training.optimizers import make_optimizer, make_thin
 from odfs_jax.training.partial import freeze, patterns_of
 from odfs_jax.training.step import Losses, Metrics, Step, TrainState, init_state, make_step
 
+REMAT = ("none", "decoders")
+
 # side -> (the network's inputs [B,R,R,3], {name of an output: its targets}); see `augment.sample`
 Samples = dict[str, tuple[jax.Array, dict[str, dict[str, jax.Array]]]]
 
@@ -63,6 +65,24 @@ class Objective(ABC):
     @abstractmethod
     def preview(self, params: dict[str, dict], inputs: dict[str, jax.Array]) -> list[jax.Array]:
         """The columns of the preview, each [N, R, R, 1 or 3], for `inputs` [N, R, R, 3] by side."""
+
+    def make_measure(self) -> Callable[[dict[str, dict]], Metrics] | None:
+        """measure(params by network) -> metrics of faces that are never trained on, or None.
+
+        Each log line has them. `load_facesets` comes before it.
+        """
+        return None
+
+    def check_run(self) -> None:
+        """Raises UserError for a setting of the run that no objective can follow."""
+        config = self.config
+        if config["remat"] not in REMAT:
+            raise UserError(f"remat={config['remat']}: expected one of {', '.join(REMAT)}")
+        if config["steps_per_dispatch"] < 1:
+            steps = config["steps_per_dispatch"]
+            raise UserError(f"steps_per_dispatch={steps}: expected 1 or more")
+        if config["ema"] is not None and not 0 < config["ema"] < 1:
+            raise UserError(f"ema={config['ema']}: expected a decay between 0 and 1, or null")
 
     @abstractmethod
     def metadata(self) -> dict[str, Any]:
