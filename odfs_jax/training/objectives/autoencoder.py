@@ -8,6 +8,7 @@ import jax
 
 from odfs_jax.data.batches import Batch
 from odfs_jax.data.faceset import read_eyes
+from odfs_jax.errors import UserError
 from odfs_jax.losses import make_loss
 from odfs_jax.losses.swap import Target
 from odfs_jax.losses.terms import blur_outside, extend_inside
