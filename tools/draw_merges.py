@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from odfs_jax.config import compose
 from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.convert import convert
-from odfs_jax.conversion.masks import MASKS
+from odfs_jax.conversion.masks import OWN_MASKS
 from odfs_jax.conversion.modes import MODES
 from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import read_face
@@ -45,7 +45,7 @@ def main(workspace: Path, docs: Path) -> None:
     points = landmarks(workspace)
     modes = {name: (f"merge={name}",) for name in MODES}
     colors = {name: (f"merge.color={name}",) for name in TRANSFERS}
-    masks = {name: (f"merge.mask={name}", "merge.color=light") for name in MASKS}
+    masks = {name: (f"merge.mask={name}", "merge.color=light") for name in OWN_MASKS}
     finishes = {name: (*changes, "merge.color=light") for name, changes in FINISHES.items()}
     for title, choices in (("modes", modes), ("masks", masks), ("finishes", finishes)):
         cells = {"dst": dst[SHOWN]}

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from odfs_jax.data.parallel import prefetch
 from odfs_jax.data.workspace import find_input, image_files
 from odfs_jax.errors import UserError
 from odfs_jax.faces.align import anchor_matrix
+from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.inference import Swapper, make_masker, make_swapper
 from odfs_jax.provenance.signing import make_marking
 from odfs_jax.runtime import devices
@@ -79,12 +81,10 @@ def convert(config: DictConfig) -> None:
 
         # ---- What a mask network sees, where merge.mask asks for one ----
 
-        see, mask_params = None, None
+        see = None
         if any(shot.merge.mask.startswith("network") for shot in shots):
-            found = load_model(find_model(workspace / "models", config.mask_model, masks=True))
-            masker = make_masker(found.config, found.params, config.precision)
-            see = partial(build_seeing(masker, swapper.output_spec), masker.params)
-            mask_params = found.params
+            models = workspace / "models"
+            see = load_seeing(models, config.mask_model, config.precision, swapper.output_spec)
 
         # ---- Colors that fit each shot's faces, where merge.color=auto ----
 
@@ -120,7 +120,8 @@ def convert(config: DictConfig) -> None:
         settings = ""
         if not result.suffix:  # a folder of pictures; a clip always begins at its first frame
             weights = hashlib.sha256()
-            for leaf in jax.tree.leaves((model.params, mask_params)):
+            seeing = () if see is None else see.args
+            for leaf in jax.tree.leaves((model.params, seeing)):
                 weights.update(np.asarray(leaf).tobytes())
             files = [clip] if clip.is_file() else image_files(clip)
             states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -170,6 +171,18 @@ def convert(config: DictConfig) -> None:
         f", {resumption.kept} frames kept of an earlier run" if resumption.kept else "",
         *(counts.frames / seconds, result),
     )
+
+
+def load_seeing(
+    models: Path, name: str | None, precision: str, output_spec: FaceSpec
+) -> Callable[..., jax.Array]:
+    """`build_seeing` of the mask network `name`, or of the only one in `models`.
+
+    Its parameters are bound to it. Raises UserError.
+    """
+    model = load_model(find_model(models, name, masks=True))
+    masker = make_masker(model.config, model.params, precision)
+    return partial(build_seeing(masker, output_spec), masker.params)
 
 
 def choose_colors(

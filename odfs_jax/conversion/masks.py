@@ -17,8 +17,8 @@ import numpy as np
 from odfs_jax.faces.hull import face_mask, feature_mask
 from odfs_jax.faces.warp import affine_coordinates, map_in_groups
 
-MASKS = ("both", "predicted", "hull", "product", "sum")
-MASKS += ("stored", "stored_predicted", "network", "network_predicted", "network_both")
+OWN_MASKS = ("both", "predicted", "hull", "product", "sum")  # of the swap itself and dst's points
+MASKS = (*OWN_MASKS, "stored", "stored_predicted", "network", "network_predicted", "network_both")
 KEPT = ("eyes", "mouth")
 
 PREDICTED_FLOOR = 0.001  # of the network's mask, in face pixels

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.auto import AUTO, fitting_color
-from odfs_jax.conversion.convert import find_anchor
+from odfs_jax.conversion.convert import find_anchor, load_seeing
 from odfs_jax.conversion.merge import Merge, Placement, Prediction, build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.target_faces import TargetFaces, find_target_faces
@@ -43,7 +43,8 @@ class FramePreviewer:
             self._swapper, OmegaConf.structured(MergeConfig("overlay", mask="both"))
         )
         self._reader = FrameReader(clip)
-        self._aligned = aligned
+        self._aligned, self._models = aligned, model_dir.parent
+        self._see: Callable[..., jax.Array] | None = None  # of a mask network, once asked for
         self._color: tuple[int, str] | None = None  # (the folder's time, what auto means for it)
         self._merges: OrderedDict[str, Merge] = OrderedDict()
         self._outputs: OrderedDict[str, tuple[jax.Array | None, ...]] = OrderedDict()
@@ -63,7 +64,8 @@ class FramePreviewer:
         targets = TargetFaces({})
         if files:
             targets = find_target_faces(self._aligned, self._reader, files=files)
-        merger = FaceMerger(self._swapper, merge, batch_size=1)
+        see = self._seeing() if merge.sees == "network" else None
+        merger = FaceMerger(self._swapper, merge, batch_size=1, see=see)
         merged = list(merger.frames((frame for frame in frames), targets))
         return merged[numbers.index(number)].image
 
@@ -84,6 +86,12 @@ class FramePreviewer:
         swapper = replace(self._swapper, predict=lambda outputs, _faces: outputs)
         merge = build_merge(swapper, config, dst_from_src)
         return replace(merge, predict=self._with_kept_outputs(merge.predict), smoothing=0)
+
+    def _seeing(self) -> Callable[..., jax.Array]:
+        """What the only mask network beside the model sees. Raises UserError."""
+        if self._see is None:
+            self._see = load_seeing(self._models, None, "float32", self._swapper.output_spec)
+        return self._see
 
     def _fitting_color(self, changed: int) -> str:
         """The transfer that `merge.color=auto` stands for; measured again for a changed folder."""

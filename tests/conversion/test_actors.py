@@ -13,7 +13,7 @@ from skimage.exposure import match_histograms
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.face_region import SIDES, face_region, read_region
-from odfs_jax.conversion.masks import MASKS, box_blur, dilate, erode, outline_masks
+from odfs_jax.conversion.masks import OWN_MASKS, box_blur, dilate, erode, outline_masks
 from odfs_jax.conversion.merge import Placement, build_merge
 from odfs_jax.conversion.modes import MODES
 from odfs_jax.conversion.poisson import clone
@@ -40,7 +40,7 @@ SOME = [
     ("raw", "hist", "product"),
     ("raw_predict", "light", "sum"),
 ]
-ALL = sorted(set(product(MODES, TRANSFERS, MASKS)) - set(SOME))
+ALL = sorted(set(product(MODES, TRANSFERS, OWN_MASKS)) - set(SOME))
 
 
 class Scenes(NamedTuple):

@@ -13,13 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, Field
 
 from odfs_jax.config import MergeConfig, compose, config_dir
-from odfs_jax.conversion.convert import ANCHORS, find_model
+from odfs_jax.conversion.convert import ANCHORS
 from odfs_jax.conversion.masks import KEPT
 from odfs_jax.conversion.merge import CHOICES, RANGES
 from odfs_jax.conversion.modes import MODES
 from odfs_jax.conversion.shots import SUFFIX, parse_shots, read_entries, write_shots
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.saved_model import steps_in
+from odfs_jax.saved_model import find_model, steps_in
 from odfs_jax.studio.frame_cache import FrameCache, jpeg
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
