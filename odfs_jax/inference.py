@@ -13,6 +13,10 @@ from odfs_jax.faces.spec import FaceSpec, to_rgb
 from odfs_jax.nets import build_mask_net, build_net, with_precision
 from odfs_jax.nets.layers import Swap
 
+# A network's likelihoods below which a pixel is hidden, and above which it is seen. In doubt it is
+# hidden: a new face over a hand shows more than dst's own skin beside it.
+HIDDEN, SEEN = 0.4, 0.8
+
 Params = Any
 # (params, dst faces [N, R, R, 3] in RGB) -> (src faces [N, S, S, 3], their masks [N, S, S, 1], the
 # masks of dst's own faces, likewise, or None); pure, float32 in [0, 1].
@@ -95,7 +99,8 @@ def make_masker(
     net = with_precision(build_mask_net(model, conv_impl), precision)
 
     def predict(params: Params, faces: jax.Array) -> jax.Array:
-        return jax.nn.sigmoid(net.apply({"params": params}, faces))
+        likely = jax.nn.sigmoid(net.apply({"params": params}, faces))
+        return jnp.clip((likely - HIDDEN) / (SEEN - HIDDEN), 0, 1)
 
     return Masker(predict, jax.tree.map(partial(_kernel_in, net.dtype), params), net.face_spec)
 

@@ -11,8 +11,8 @@ from odfs_jax.config import compose
 from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec, to_gray
 from odfs_jax.faces.types import FaceType
-from odfs_jax.inference import make_swapper
-from odfs_jax.nets import build_net
+from odfs_jax.inference import make_masker, make_swapper
+from odfs_jax.nets import build_mask_net, build_net
 
 
 def pictures(count: int, height: int, width: int) -> np.ndarray:
@@ -82,3 +82,22 @@ def test_a_swap_with_xla_convolutions_can_be_exported_for_a_gpu_on_a_cpu():
     found = jax.jit(plain.predict)(params, pixels), jax.jit(swap.predict)(params, pixels)
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_mask_is_hidden_where_the_network_doubts():
+    model = {
+        "net": "mask_unet", "face_type": "full", "resolution": 32, "width": 1.0,
+        "args": {"levels": [4, 4]},
+    }  # fmt: skip
+    net = build_mask_net(model)
+    faces = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    params = jax.tree.map(lambda a: 3 * a, net.init(jax.random.key(0), *net.blank())["params"])
+    masker = make_masker(model, params)
+    found = masker.predict(masker.params, faces)
+    likely = jax.nn.sigmoid(net.apply({"params": params}, faces))
+    assert found.shape == (2, 32, 32, 1) and masker.spec == net.face_spec
+    np.testing.assert_array_equal(found[likely < 0.4], 0)
+    np.testing.assert_array_equal(found[likely > 0.81], 1)
+    np.testing.assert_allclose(
+        found[np.abs(likely - 0.6) < 0.15], (likely[np.abs(likely - 0.6) < 0.15] - 0.4) / 0.4, 1e-4
+    )
