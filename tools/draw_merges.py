@@ -16,7 +16,6 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from odfs_jax.config import compose
-from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.convert import convert
 from odfs_jax.conversion.masks import OWN_MASKS
 from odfs_jax.conversion.modes import MODES
@@ -24,6 +23,7 @@ from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import read_face
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.workspace import aligned_files
+from odfs_jax.faces.colors import TRANSFERS
 from odfs_jax.faces.hull import face_mask
 
 SHOWN, CELL, COLUMNS = 40, 220, 4

@@ -12,13 +12,13 @@ import cv2
 import jax
 import numpy as np
 
-from odfs_jax.conversion.colors import measure_bands
 from odfs_jax.conversion.masks import SOLID, outline_masks
 from odfs_jax.data.aligned_png import Source
 from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.errors import UserError
 from odfs_jax.faces.affine import transform
 from odfs_jax.faces.align import alignment_matrix
+from odfs_jax.faces.colors import measure_bands
 from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.spec import to_gray
 from odfs_jax.inference import Swapper

@@ -16,7 +16,6 @@ import numpy as np
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.auto import AUTO
-from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.finishing import SHARPENERS, degrade, sharpen
 from odfs_jax.conversion.masks import (
     KEPT,
@@ -29,6 +28,7 @@ from odfs_jax.conversion.masks import (
 from odfs_jax.conversion.modes import BlendInputs, Stats, build_mode
 from odfs_jax.errors import UserError
 from odfs_jax.faces.affine import invert, jnp_compose
+from odfs_jax.faces.colors import TRANSFERS
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.warp import crop_faces, paste_faces
 from odfs_jax.inference import Masker, Params, Swapper

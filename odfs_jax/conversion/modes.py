@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from odfs_jax.config import MergeConfig
-from odfs_jax.conversion.colors import TRANSFERS, ColorStats
 from odfs_jax.conversion.masks import SOLID, BlendMask
 from odfs_jax.conversion.poisson import clone
 from odfs_jax.errors import UserError
+from odfs_jax.faces.colors import TRANSFERS, ColorStats
 from odfs_jax.faces.spec import to_gray, to_rgb
 from odfs_jax.faces.warp import crop_faces
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from odfs_jax.conversion.colors import ColorStats
 from odfs_jax.conversion.face_region import Region
 from odfs_jax.conversion.merge import Prediction
 from odfs_jax.data.media.frames import is_scene_cut, subsampled
+from odfs_jax.faces.colors import ColorStats
 
 MAX_MOVE = 0.5  # of a face square's side: how far the same face may move in a frame
 MAX_SCALE = 1.5  # and how much larger or smaller it may become

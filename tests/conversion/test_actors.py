@@ -11,7 +11,6 @@ import pytest
 from skimage.exposure import match_histograms
 
 from odfs_jax.config import MergeConfig
-from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.face_region import SIDES, face_region, read_region
 from odfs_jax.conversion.masks import OWN_MASKS, box_blur, dilate, erode, outline_masks
 from odfs_jax.conversion.merge import Placement, build_merge
@@ -20,6 +19,7 @@ from odfs_jax.conversion.poisson import clone
 from odfs_jax.evaluation.truth import LUMA, Truth, frames_at, load_truth, ssim_map
 from odfs_jax.faces.affine import transform
 from odfs_jax.faces.align import alignment_matrix
+from odfs_jax.faces.colors import TRANSFERS
 from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.hull import face_mask
 from odfs_jax.faces.spec import FaceSpec

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from odfs_jax.conversion.colors import (
+from odfs_jax.faces.colors import (
     CONES,
     DETAIL_POWER,
     IDT,

@@ -11,10 +11,10 @@ from pages import assert_printed, steps
 
 from odfs_jax import cli
 from odfs_jax.config import compose
-from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.masks import MASKS
 from odfs_jax.conversion.modes import MODES
 from odfs_jax.conversion.shots import read_shots
+from odfs_jax.faces.colors import TRANSFERS
 
 ROOT = Path(cli.__file__).parents[1]
 DOC = (ROOT / "docs" / "conversion.md").read_text()

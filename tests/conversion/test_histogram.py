@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from skimage.exposure import match_histograms
 
-from odfs_jax.conversion.colors import TRANSFERS
+from odfs_jax.faces.colors import TRANSFERS
 
 
 @jax.jit

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from odfs_jax.config import DegradeConfig, MergeConfig
-from odfs_jax.conversion.colors import TRANSFERS
 from odfs_jax.conversion.face_region import face_region, read_region, write_region
 from odfs_jax.conversion.masks import outline_masks
 from odfs_jax.conversion.merge import Merged, Placement, build_merge, mask_settings
 from odfs_jax.conversion.modes import MODES, Mode, build_mode
 from odfs_jax.errors import UserError
+from odfs_jax.faces.colors import TRANSFERS
 from odfs_jax.faces.hull import face_mask
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType

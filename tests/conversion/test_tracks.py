@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from odfs_jax.conversion.colors import ColorStats
 from odfs_jax.conversion.face_region import face_region
 from odfs_jax.conversion.merge import Prediction
 from odfs_jax.conversion.tracks import MAX_GAP, Tracker
+from odfs_jax.faces.colors import ColorStats
 from odfs_jax.faces.types import FaceType
 
 PLAIN = np.full((200, 300, 3), 90, np.uint8)

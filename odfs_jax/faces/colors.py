@@ -1,4 +1,4 @@
-"""Color transfers by name: what `merge.color` does to the predicted face before the merge mode.
+"""Color transfers by name: what `merge.color` and `augment.color_transfer` do to a face.
 
 A transfer first measures a pair of faces and then applies the statistics to pixels. The two are
 separate because colors worked out frame by frame flicker with the mask and the network's noise: all
