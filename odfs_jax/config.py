@@ -118,6 +118,9 @@ class LossConfig:
     soft_mask: bool = False
     blur_outside: bool = False
     extend_skin: bool = False
+    true_face: float = within(0, 100, 0.0)
+    face_style: float = 0.0
+    background_style: float = 0.0
 
 
 @dataclass

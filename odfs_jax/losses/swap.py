@@ -11,9 +11,18 @@ import jax
 import jax.numpy as jnp
 
 from odfs_jax.errors import UserError
-from odfs_jax.losses.terms import FACE_LOSSES, MASK_LOSSES, dilate, mae_inside, scaled_dssim, soft
+from odfs_jax.losses.terms import (
+    FACE_LOSSES,
+    MASK_LOSSES,
+    dilate,
+    mae_inside,
+    mse,
+    scaled_dssim,
+    soft,
+    style_distance,
+)
 
-Output = tuple[jax.Array, jax.Array]  # (face [N,H,W,C], mask [N,H,W,1]) of the network
+Output = tuple[jax.Array, ...]  # (face [N,H,W,C], mask [N,H,W,1]) of the network
 # "face" [N,H,W,C] and masks [N,H,W,1]: "mask", of the whole face, and "eyes_mouth" where it is read
 Target = dict[str, jax.Array]
 # What is compared, of a target or of an output: "face", "mask", "eyes_mouth" (targets only), and
@@ -37,6 +46,13 @@ class SwapLoss:
     masked: bool
     margin: float
     soft: bool = False
+    face_style: float = 0.0
+    background_style: float = 0.0
+
+    @property
+    def of_swap(self) -> bool:
+        """True when the new face itself counts, and not only what is rebuilt."""
+        return bool(self.face_style or self.background_style)
 
     def area(self, mask: jax.Array) -> jax.Array:
         """Where the face counts, [N, H, W, 1] in [0, 1], of its true `mask`, likewise."""
@@ -54,13 +70,37 @@ class SwapLoss:
         "src" and "dst". Every term is a mean over the batch, so that the mean over devices is the
         loss of the whole batch. The metrics of the output "src" are "src_face", the weighted sum of
         its face terms, and unweighted every term: "src_mask", "src_eyes_mouth", "src_face/dssim".
+
+        Where `of_swap`, `outputs` also has "swap" and "decoded_swap", the new face (face, mask,
+        dst's mask), of which the second one moves decoders only; a metric is then "swap_style" and
+        another one "swap_background".
         """
         loss, metrics = 0.0, {}
         for name in sorted(targets):
             part, terms = self._of_picture(outputs[name], targets[name], step)
             loss += part
             metrics |= {f"{name}_{term}": value for term, value in terms.items()}
+        if self.face_style:
+            metrics["swap_style"] = self._style(outputs["decoded_swap"], outputs["dst"])
+            loss += self.face_style * metrics["swap_style"]
+        if self.background_style:
+            metrics["swap_background"] = self._background(outputs["swap"], targets["dst"])
+            loss += self.background_style * metrics["swap_background"]
         return loss, metrics
+
+    def _style(self, swap: Output, dst: Output) -> jax.Array:
+        """How far the new face's colors are from those of dst's own, as it is rebuilt."""
+        face, mask, _ = swap
+        wanted, wanted_mask = dst
+        wanted = jax.lax.stop_gradient(wanted * wanted_mask)
+        return style_distance(face * jax.lax.stop_gradient(mask), wanted).mean()
+
+    def _background(self, swap: Output, dst: Target) -> jax.Array:
+        """How far the new face is from dst's picture, outside what both masks say is face."""
+        face, mask, dst_mask = swap
+        outside = 1 - jax.lax.stop_gradient(soft(mask * dst_mask))
+        pair = dst["face"] * outside, face * outside
+        return (scaled_dssim(*pair) + mse(*pair)).mean()
 
     def _of_picture(
         self, output: Output, target: Target, step: jax.Array
@@ -87,7 +127,7 @@ def make_loss(config: Mapping[str, Any]) -> SwapLoss:
     if config["mask"] not in MASK_LOSSES:
         expected = ", ".join(MASK_LOSSES)
         raise UserError(f"loss.mask={config['mask']}: expected one of {expected}")
-    for name in ("mask_weight", "eyes_mouth"):
+    for name in ("mask_weight", "eyes_mouth", "face_style", "background_style"):
         _check_weight(name, config[name])
     if not 0 <= config["margin"] <= 0.5:
         raise UserError(f"loss.margin={config['margin']}: expected a share of the width, 0 .. 0.5")
@@ -102,7 +142,8 @@ def make_loss(config: Mapping[str, Any]) -> SwapLoss:
             config["eyes_mouth"],
             lambda target, output: mae_inside(target["face"], output["face"], target["eyes_mouth"]),
         )
-    return SwapLoss(terms, masks, config["masked"], config["margin"], config["soft_mask"])
+    area = config["masked"], config["margin"], config["soft_mask"]
+    return SwapLoss(terms, masks, *area, config["face_style"], config["background_style"])
 
 
 def _face_terms(weights: Mapping[str, float], scaled: bool) -> dict[str, tuple[Weight, Term]]:

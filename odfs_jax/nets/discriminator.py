@@ -1,6 +1,7 @@
-"""Discriminators: true faces told from made ones, by patches. Training only; no swap needs them.
+"""Discriminators: true faces told from made ones, codes of one person from those of another.
 
-The parameters lie as those of DeepFaceLab 2.0's "GAN" file: see `saehd.py` for the rule. Kernels of
+For training only; no swap needs them. The parameters lie as those of DeepFaceLab 2.0's "GAN" and
+"code_discriminator" files: see `saehd.py` for the rule. Kernels of
 the transposed convolutions, "upconvs_0" the deepest, are [k,k,features,channels].
 """
 
@@ -16,7 +17,8 @@ from odfs_jax.nets.kernels.dispatch import add_bias
 from odfs_jax.nets.kernels.gradients import conv_transposed, conv_xla
 from odfs_jax.nets.layers import INIT
 
-SLOPE = 0.2  # of the leaky ReLUs below zero
+SLOPE, CODE_SLOPE = 0.2, 0.1  # of the leaky ReLUs below zero
+CODE_FEATURES = 256  # of the first convolution over a code
 WIDEST = 512  # channels
 MOST_LAYERS = 9
 
@@ -101,3 +103,21 @@ class Discriminator(nn.Module):
                 x = jnp.concatenate([skips[level], up], axis=-1)
             logits.append(Convolution(1, 1, name="out_conv")(x))
         return [of_patch.astype(jnp.float32) for of_patch in logits]
+
+
+class CodeDiscriminator(nn.Module):
+    """Codes [N,h,w,C] or [N,C] to logits [N,h',w',1], above 0 where a code looks like dst's.
+
+    A larger code is halved more often: once, and once more for each 8 of its width.
+    """
+
+    dtype: jnp.dtype = jnp.float32  # of what is computed; parameters and logits are float32
+
+    @nn.compact
+    def __call__(self, codes: jax.Array) -> jax.Array:
+        x = codes.astype(self.dtype)
+        x = x if x.ndim == 4 else x[:, None, None]
+        for i in range(1 + x.shape[2] // 8):
+            features, size = CODE_FEATURES * min(1 << i, 8), 3 if i else 4
+            x = nn.leaky_relu(Convolution(features, size, 2, name=f"convs_{i}")(x), CODE_SLOPE)
+        return Convolution(1, 1, name="out_conv")(x).astype(jnp.float32)

@@ -17,6 +17,7 @@ def make_objective(config: Mapping[str, Any]) -> Objective:
     name = config["objective"]["name"]
     if name not in OBJECTIVES:
         raise UserError(f"objective.name={name}: expected one of {', '.join(sorted(OBJECTIVES))}")
-    if name == "autoencoder" and config["discriminator"]["name"] != "none":
-        return Adversarial(config)  # an Autoencoder, and a discriminator
+    judged = config["discriminator"]["name"] != "none" or config["loss"]["true_face"]
+    if name == "autoencoder" and judged:
+        return Adversarial(config)  # an Autoencoder, and discriminators
     return OBJECTIVES[name](config)

@@ -17,6 +17,8 @@ from odfs_jax.nets.base import SwapNet
 from odfs_jax.training.objectives.base import Objective
 from odfs_jax.training.step import Metrics
 
+# Parts of a network that make a code of a face; the others make a face of a code.
+CODERS = ("encoder", "shared", "large_shared", "inter")
 NET_DRAWS = 1  # folded into a sample's key, which its augmentation splits, for the network's draws
 
 
@@ -38,6 +40,9 @@ class Autoencoder(Objective):
         self.input_specs = {side: net.input_specs[side] for side in ("src", "dst")}
         self.target_specs = net.target_specs
         self.masks = self.loss.masks
+        own = (net.target_specs["dst"].get("dst"), True)
+        if self.loss.of_swap and own != (net.output_spec, net.has_dst_mask):
+            raise UserError("loss.face_style, loss.background_style: not with this network's faces")
 
     @property
     def net(self) -> SwapNet:
@@ -59,7 +64,12 @@ class Autoencoder(Objective):
         inputs = [samples[side][0] for side in self.sides]
         if self.net.draws:
             inputs.append(jax.vmap(jax.random.fold_in, (0, None))(keys["src"], NET_DRAWS))
-        return targets, self.net.apply({"params": params[self.exported]}, *inputs)
+        weights = params[self.exported]
+        outputs = self.net.apply({"params": weights}, *inputs)
+        if self.loss.of_swap:
+            for name, own in (("swap", weights), ("decoded_swap", decoders_only(weights))):
+                outputs[name] = self.net.apply({"params": own}, inputs[1], method="swap")
+        return targets, outputs
 
     def losses(
         self, params: dict[str, dict], batch: Batch, keys: dict[str, jax.Array], step: jax.Array
@@ -93,3 +103,11 @@ def _outside(config: Mapping[str, Any]) -> Callable[[jax.Array, jax.Array], jax.
     if config["extend_skin"]:
         return extend_inside
     return blur_outside if config["blur_outside"] else None
+
+
+def decoders_only(params: dict) -> dict:
+    """`params` of a swap network, of which only those that make a face of a code can be moved."""
+    return {
+        name: jax.lax.stop_gradient(part) if name.startswith(CODERS) else part
+        for name, part in params.items()
+    }
