@@ -167,6 +167,11 @@ class AugmentConfig:
     color: float = MISSING
     light: float = MISSING
     hsv: float = within(0, 1, MISSING)
+    color_transfer: str = "none"
+    blur: float = within(0, 100, 0.0)
+    shrink: float = within(0, 0.95, 0.0)
+    noise: float = within(0, 1, 0.0)
+    jpeg: float = within(0, 0.99, 0.0)
 
 
 @dataclass

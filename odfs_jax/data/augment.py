@@ -13,15 +13,41 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from odfs_jax.errors import UserError
 from odfs_jax.faces.affine import jnp_compose
-from odfs_jax.faces.spec import FaceSpec
-from odfs_jax.faces.warp import affine_coordinates, bilinear, pixel_means
+from odfs_jax.faces.colors import TRANSFERS
+from odfs_jax.faces.spec import LUMA, FaceSpec
+from odfs_jax.faces.warp import affine_coordinates, bilinear, pixel_means, warp_affine
 
 CELLS = (2, 4, 8)  # the warp grid has cells of width/2, /4 or /8, one at random
 NODES = CELLS[-1] + 1
 TRUNCATE = 2.5  # sigmas
-HSV_DRAWS = 4  # folded into a sample's key; 0 to 3 are what it is split into
+HSV_DRAWS, LOSS_DRAWS = 4, 5  # folded into a sample's key; 0 to 3 are what it is split into
+COLOR_TRANSFERS = ("none", "rct", "lct", "mkl", "idt", "sot")
+MEASURED_AT = 64  # pixels of a face whose colors are measured
+LOSSES = ("blur", "shrink", "noise", "jpeg")  # settings by which an input gets worse, in this order
+# Of 8x8 pixels of luma and of chroma, at quality 50: ITU T.81, tables K.1 and K.2.
+JPEG_LUMA = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    np.float32,
+)
+JPEG_CHROMA = np.full((8, 8), 99, np.float32)
+JPEG_CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
+BLUE, RED = 0.564, 0.713  # chroma of a difference to luma: ITU T.871
+
+# (the stored face, its store_from_model, how the network takes it in), as in `sample`
+Stored = tuple[jax.Array, jax.Array, FaceSpec]
 
 
 def sample(
@@ -33,6 +59,7 @@ def sample(
     target_specs: Mapping[str, FaceSpec],
     masks: Sequence[str],
     augment_cfg: Mapping,
+    lender: Stored | None = None,
 ) -> tuple[jax.Array, dict[str, dict[str, jax.Array]]]:
     """One training sample of a stored face: the network's input, and what it must give back.
 
@@ -44,11 +71,14 @@ def sample(
         target_specs: the pictures that it must give back, by name.
         masks: the names of the M masks, "mask" and "eyes_mouth" say.
         augment_cfg: an `AugmentConfig` as `at` and `of_side` give it.
+        lender: another face, with masks likewise, whose colors this one takes on.
 
     Returns the warped face [R, R, 3], and for each name of `target_specs` the face that was not
     warped, {"face": [R, R, 1 or 3], and each of `masks`: [R, R, 1]}; float32 in [0, 1].
     """
     size = image.shape[0]
+    own = image, store_from_model, input_spec
+    recolor = None if lender is None else recoloring(augment_cfg, own, lender, masks.index("mask"))
     key_transform, key_warp, key_flip, key_light = jax.random.split(key, 4)
     flip = jax.random.bernoulli(key_flip, augment_cfg["flip"])
     mirrored = mirror(store_from_model, input_spec.resolution)
@@ -68,11 +98,14 @@ def sample(
         if warp:
             places = warp_coordinates(grid, *places, size)
         layers = pixel_means(bilinear(picture[..., :3] if warp else picture, *places), reads)
-        return jnp.minimum(layers[..., :3] * light(spec), 1), layers[..., 3:]
+        face = layers[..., :3] if recolor is None else recolor(layers[..., :3])
+        return jnp.minimum(face * light(spec), 1), layers[..., 3:]
 
     warped, _ = read(input_spec, warp=True)
     if augment_cfg["hsv"]:  # a key of its own, so that all else is drawn as without it
         warped = random_hsv(jax.random.fold_in(key, HSV_DRAWS), warped, augment_cfg["hsv"])
+    if any(augment_cfg[name] for name in LOSSES):
+        warped = degraded(jax.random.fold_in(key, LOSS_DRAWS), warped, augment_cfg)
     targets = {}
     for name, spec in target_specs.items():
         face, areas = read(spec, warp=False)
@@ -129,7 +162,109 @@ def of_side(augment_cfg: Mapping, side: str) -> dict:
         **augment_cfg,
         "flip": augment_cfg["flip"] if flip is None else flip,
         "hsv": augment_cfg["hsv"] if side == "src" else 0.0,
+        "color_transfer": augment_cfg["color_transfer"] if side == "src" else "none",
     }
+
+
+def check_colors(augment_cfg: Mapping) -> None:
+    """Raises UserError when `color_transfer` of an `AugmentConfig` names none."""
+    if (name := augment_cfg["color_transfer"]) not in COLOR_TRANSFERS:
+        expected = ", ".join(COLOR_TRANSFERS)
+        raise UserError(f"augment.color_transfer={name}: expected one of {expected}")
+
+
+def recoloring(
+    augment_cfg: Mapping, own: Stored, lender: Stored, mask: int
+) -> Callable[[jax.Array], jax.Array]:
+    """move(picture [H, W, 3]): `picture`, a part of `own`, in the colors of the face `lender`.
+
+    Measured where both are face; their masks are channel 3 + `mask`. So the network learns src's
+    face in dst's light and skin, and the swap needs less of a color transfer.
+    """
+    transfer = TRANSFERS[augment_cfg["color_transfer"]]
+    faces = []
+    for image, store_from_model, spec in (own, lender):
+        model_from_small = spec.matrix_from(FaceSpec(spec.face_type, MEASURED_AT))
+        matrix = jnp_compose(store_from_model, jnp.asarray(model_from_small))
+        picture = image.astype(jnp.float32) / 255
+        faces.append(warp_affine(picture, matrix, MEASURED_AT, MEASURED_AT)[None])
+    where = (faces[0] * faces[1])[..., 3 + mask : 4 + mask] > 0.5
+    stats = transfer.measure(faces[0][..., :3], faces[1][..., :3], where)
+    return lambda picture: transfer.apply(picture[None], stats)[0]
+
+
+def degraded(key: jax.Array, picture: jax.Array, augment_cfg: Mapping) -> jax.Array:
+    """RGB `picture` [R, R, 3] in [0, 1], made as bad as an old or compressed clip is; in [0, 1].
+
+    Of each of LOSSES that is above 0 a random share is taken, from nothing to all of it.
+    """
+    shares = jax.random.uniform(key, (len(LOSSES),))
+    blur, shrink, noise, jpeg = (
+        augment_cfg[name] * share for name, share in zip(LOSSES, shares, strict=True)
+    )
+    if augment_cfg["blur"]:
+        picture = along_both(blurring(picture.shape[0], blur), picture)
+    if augment_cfg["shrink"]:
+        picture = along_both(shrinking(picture.shape[0], shrink), picture)
+    if augment_cfg["noise"]:
+        draws = jax.random.normal(jax.random.fold_in(key, 1), picture.shape)
+        picture = jnp.clip(picture + noise * draws, 0, 1)
+    return compressed(picture, 100 * (1 - jpeg)) if augment_cfg["jpeg"] else picture
+
+
+def along_both(matrix: jax.Array, picture: jax.Array) -> jax.Array:
+    """The columns and the rows of `picture` [R, R, C], each multiplied by `matrix` [R, R]."""
+    return jnp.einsum("yh,hwc,xw->yxc", matrix, picture, matrix, precision="highest")
+
+
+def blurring(size: int, sigma: jax.Array) -> jax.Array:
+    """The matrix [size, size] of a gaussian blur by `sigma` pixels; beyond the ends is nothing."""
+    pixel = jnp.arange(float(size))
+    apart = pixel[:, None] - pixel[None, :]
+    weights = jnp.exp(-0.5 * (apart / jnp.maximum(sigma, 1e-3)) ** 2)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def shrinking(size: int, share: jax.Array) -> jax.Array:
+    """The matrix [size, size] that makes a line shorter by `share` of it, and long again.
+
+    Shorter by means of the pixels that one stands for, longer linearly, as OpenCV's INTER_AREA and
+    INTER_LINEAR do.
+    """
+    count = jnp.maximum(1.0, jnp.round(size * (1 - share)))
+    factor, pixel = size / count, jnp.arange(float(size))
+    first = pixel[:, None] * factor  # where each of the few pixels begins; those from `count` on
+    ends = jnp.minimum(first + factor, pixel[None, :] + 1)  # are beyond the line, and empty
+    down = jnp.maximum(0, ends - jnp.maximum(first, pixel[None, :])) / factor
+    place = jnp.clip((pixel + 0.5) / factor - 0.5, 0, count - 1)
+    up = jnp.maximum(0, 1 - jnp.abs(place[:, None] - pixel[None, :]))
+    return jnp.matmul(up, down, precision="highest")
+
+
+def compressed(picture: jax.Array, quality: jax.Array) -> jax.Array:
+    """RGB `picture` [R, R, 3] in [0, 1] after JPEG of `quality` 1 to 100, R a multiple of 8.
+
+    The quantization of ITU T.81's tables, scaled as libjpeg does; chroma is not halved.
+    """
+    size = picture.shape[0]
+    luma = sum(weight * picture[..., i] for i, weight in enumerate(LUMA))
+    planes = jnp.stack([luma, (picture[..., 2] - luma) * BLUE, (picture[..., 0] - luma) * RED])
+    quality = jnp.clip(quality, 1, 100)
+    scale = jnp.where(quality < 50, 50 / quality, 2 - quality / 50)
+    tables = np.stack([JPEG_LUMA, JPEG_CHROMA, JPEG_CHROMA])
+    tables = jnp.clip(jnp.round(jnp.asarray(tables) * scale), 1, 255)[:, None, None]
+    wave = np.cos(np.pi / 16 * np.outer(np.arange(8), 2 * np.arange(8) + 1)) / 2
+    wave[0] /= np.sqrt(2)
+    dct = jnp.asarray(wave, jnp.float32)
+    level = jnp.array([128.0, 0, 0]).reshape(3, 1, 1, 1, 1)
+    blocks = (255 * planes).reshape(3, size // 8, 8, size // 8, 8).swapaxes(2, 3) - level
+    waves = jnp.einsum("uy,pabyx,vx->pabuv", dct, blocks, dct, precision="highest")
+    waves = jnp.round(waves / tables) * tables
+    blocks = jnp.einsum("uy,pabuv,vx->pabyx", dct, waves, dct, precision="highest") + level
+    luma, blue, red = blocks.swapaxes(2, 3).reshape(3, size, size) / 255
+    r, b = luma + red / RED, luma + blue / BLUE
+    g = (luma - LUMA[0] * r - LUMA[2] * b) / LUMA[1]
+    return jnp.clip(jnp.stack([r, g, b], axis=-1), 0, 1)
 
 
 def random_hsv(key: jax.Array, picture: jax.Array, strength: float) -> jax.Array:

@@ -15,7 +15,8 @@ from odfs_jax.faces.warp import warp_affine
 
 STORED, RESOLUTION = 40, 16
 SEEN = FaceSpec(FaceType.HALF, RESOLUTION)
-NONE = dict.fromkeys(("rotation", "scale", "shift", "flip", "warp", "color", "light", "hsv"), 0.0)
+KEYS = ("rotation", "scale", "shift", "flip", "warp", "color", "light", "hsv", *augment.LOSSES)
+NONE = dict.fromkeys(KEYS, 0.0) | {"color_transfer": "none"}
 USUAL = NONE | {"rotation": 10.0, "scale": 0.05, "shift": 0.05, "flip": 0.4, "warp": 0.24}
 # Model pixels to stored ones. No place is a whole number: there XLA:CPU may round a place apart for
 # its index and for its weight, and then reads the neighbouring pixel.
@@ -291,9 +292,10 @@ def test_the_warp_ends_where_it_is_told_to(image):
 
 
 def test_each_side_may_have_its_own_flips_and_only_src_changes_hue():
-    settings = USUAL | {"flip_src": None, "flip_dst": 1.0, "hsv": 0.1}
+    settings = USUAL | {"flip_src": None, "flip_dst": 1.0, "hsv": 0.1, "color_transfer": "rct"}
     src, dst = (augment.of_side(settings, side) for side in ("src", "dst"))
-    assert (src["flip"], src["hsv"]) == (0.4, 0.1) and (dst["flip"], dst["hsv"]) == (1.0, 0.0)
+    assert (src["flip"], src["hsv"], src["color_transfer"]) == (0.4, 0.1, "rct")
+    assert (dst["flip"], dst["hsv"], dst["color_transfer"]) == (1.0, 0.0, "none")
     off = augment.of_side(settings | {"flip_src": 0.0}, "src")
     assert off["flip"] == 0.0
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from odfs_jax.data.augment import check_colors
 from odfs_jax.data.batches import Batch
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.errors import UserError
@@ -31,6 +32,7 @@ class Autoencoder(Objective):
         """Raises UserError naming the key that does not fit."""
         self.config = dict(config)
         self.check_run()
+        check_colors(config["augment"])
         net = with_precision(build_net(config["model"]), config["precision"])
         net = net.clone(remat=config["remat"] == "decoders")
         self.nets = {self.exported: net}

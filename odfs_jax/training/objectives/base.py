@@ -143,8 +143,10 @@ class Objective(ABC):
         """Inputs and targets of a batch, drawn from its stored faces as iteration `step` does."""
         augment_cfg = augment.at(self.config["augment"], step)
 
-        def draw(side: str) -> Callable:
-            def one(key: jax.Array, image: jax.Array, store_from_model: jax.Array):
+        def draw(side: str) -> tuple:
+            own = augment.of_side(augment_cfg, side)
+
+            def one(key: jax.Array, image: jax.Array, store_from_model: jax.Array, *other):
                 return augment.sample(
                     key,
                     image,
@@ -152,9 +154,11 @@ class Objective(ABC):
                     input_spec=self.input_specs[side],
                     target_specs=self.target_specs[side],
                     masks=self.masks,
-                    augment_cfg=augment.of_side(augment_cfg, side),
+                    augment_cfg=own,
+                    lender=(*other, self.input_specs["dst"]) if other else None,
                 )
 
-            return jax.vmap(one)
+            others = () if own["color_transfer"] == "none" else batch["dst"]
+            return jax.vmap(one)(keys[side], *batch[side], *others)
 
-        return {side: draw(side)(keys[side], *batch[side]) for side in batch}
+        return {side: draw(side) for side in batch}
