@@ -71,6 +71,7 @@ class DataConfig:
 class TrainDataConfig(DataConfig):
     sampling: str = MISSING
     brows: bool = True
+    memory_gb: float | None = within(0, default=None)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from odfs_jax.data.augment import mirror
-from odfs_jax.data.faceset import Faceset
+from odfs_jax.data.faceset import Faceset, OnDisk
 from odfs_jax.data.sampling import SAMPLINGS, Draw, Faces
 
 log = logging.getLogger(__name__)
@@ -48,21 +48,27 @@ def make_batches(
     of this process; D counts those of all processes. `sampling` is a key of SAMPLINGS.
 
     The facesets live on the devices when they fit into DEVICE_SHARE of the memory, else on the
-    host, from where a thread sends batches ahead of time; the log says which.
+    host or the disk, from where a thread sends batches ahead of time; the log says which.
     """
     draw = SAMPLINGS[sampling](facesets, batch_size)
     size, fits = stored_bytes(facesets, next(iter(sharding.device_set)))
     counts = ", ".join(f"{len(f)} {side}" for side, f in facesets.items())
     where = "on the device" if fits else "on the host, batches are prefetched"
+    if any(isinstance(f.images, OnDisk) for f in facesets.values()):
+        where = "on the disk, batches are read ahead"
     log.info("facesets: %s faces, %.0f MB, %s", counts, size / 1e6, where)
-    stores = {side: (f.images, _with_mirrored(f)) for side, f in facesets.items()}
+    by_faceset = {id(f): (f.images, _with_mirrored(f)) for f in facesets.values()}
+    stores = {side: by_faceset[id(f)] for side, f in facesets.items()}
     make = _from_device if fits else _from_host
     return make(stores, draw, key, sharding, steps)
 
 
 def stored_bytes(facesets: dict[str, Faceset], device: jax.Device) -> tuple[int, bool]:
     """(bytes of the facesets, True when they are to lie on `device`)."""
-    size = sum(f.images.nbytes + f.store_from_model.nbytes for f in facesets.values())
+    different = {id(f): f for f in facesets.values()}.values()  # one may be that of both sides
+    size = sum(f.images.nbytes + f.store_from_model.nbytes for f in different)
+    if any(isinstance(f.images, OnDisk) for f in different):
+        return size, False
     limit = (device.memory_stats() or {}).get("bytes_limit")
     return size, limit is None or size <= DEVICE_SHARE * limit  # a CPU has no limit of its own
 
@@ -98,7 +104,8 @@ def _take(store: tuple, faces: Faces) -> tuple:
 def _from_device(stores, draw, key, sharding, steps=1) -> Callable[[int], Batch]:
     draw_own = _draw_own(draw, sharding.mesh.devices.size, steps)
     copies = NamedSharding(sharding.mesh, PartitionSpec())
-    stores = {side: jax.device_put(store, copies) for side, store in stores.items()}
+    sent = {id(store): jax.device_put(store, copies) for store in stores.values()}
+    stores = {side: sent[id(store)] for side, store in stores.items()}
     key = jax.device_put(key, copies)
 
     @partial(jax.jit, out_shardings=sharding)

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 
 from odfs_jax.data.aligned_png import FaceData, read_face, read_image_and_face
-from odfs_jax.data.parallel import read_files
+from odfs_jax.data.parallel import READING, read_files
 from odfs_jax.data.stored_masks import stored_mask
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
@@ -28,11 +29,39 @@ OVERSAMPLING = 2  # stored pixels for a model pixel: fine enough to resample, co
 MASKS = {"mask": face_mask, "eyes_mouth": eyes_mouth_mask}  # (landmarks, height, width) -> uint8
 
 
+class OnDisk:
+    """Stored faces as `Faceset.images`, each read from its file whenever it is taken."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self, files: Sequence[Path], load: Callable[[Path], np.ndarray], shape: tuple[int, int, int]
+    ) -> None:
+        """`load` reads a face of `shape` [S, S, 3 + M]. It may raise what reading a file does."""
+        self.shape = (len(files), *shape)
+        self.nbytes = math.prod(self.shape)
+        self._files, self._load = files, load
+        self._pool = ThreadPoolExecutor(thread_name_prefix="faces")
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, chosen: np.ndarray) -> np.ndarray:
+        """The faces of the numbers `chosen` [...], which are read at once: [..., S, S, 3 + M]."""
+        files = [self._files[number] for number in np.ravel(chosen)]
+        faces = np.stack(list(self._pool.map(self._read, files)))
+        return faces.reshape(*np.shape(chosen), *self.shape[1:])
+
+    def _read(self, path: Path) -> np.ndarray:
+        with READING.scope():
+            return self._load(path)
+
+
 @dataclass(frozen=True)
 class Faceset:
     """Faces on the host."""
 
-    images: np.ndarray  # uint8 [N, S, S, 3 + M]: RGB, then `masks`, 0 to 255
+    images: np.ndarray | OnDisk  # uint8 [N, S, S, 3 + M]: RGB, then `masks`, 0 to 255
     store_from_model: np.ndarray  # float32 [N, 2, 3]: pixels of `input_spec` to those of `images`
     yaws: np.ndarray  # float32 [N], degrees, > 0: towards the picture's right
     input_spec: FaceSpec  # how the network takes the faces in
@@ -51,6 +80,7 @@ def load_faceset(
     masks: Sequence[str] = ("mask",),
     *,
     brows: bool = False,
+    limit: float = math.inf,
 ) -> Faceset:
     """Reads the aligned faces of `side` for a network that takes them in as `input_spec`.
 
@@ -59,25 +89,42 @@ def load_faceset(
     holds, where it holds one, in place of the hull; with `brows` the hull reaches over the brows
     (`hull.face_mask`).
 
+    Faces of more than `limit` bytes are not kept: see `OnDisk`.
+
     A file that cannot be used is named, skipped and counted. Raises UserError when none is left,
     or when the model needs a larger face type than the files show.
     """
     files = aligned_files(folder, side)
     load = partial(_load, views=(input_spec, *target_specs), masks=masks, brows=brows)
-    read, bad = read_files(files, load, f"reading {side} faces")
+    kept = 0
+
+    def load_within(path: Path) -> tuple[np.ndarray | None, tuple, np.ndarray, FaceData]:
+        nonlocal kept
+        image, matrix, face = load(path)
+        kept += image.nbytes  # threads may miss each other's: it need not be exact
+        return image if kept <= limit else None, image.shape, matrix, face
+
+    read, bad = read_files(files, load_within, f"reading {side} faces")
     for error in bad:
         log.warning("skipped %s", error)
     if not read:
         raise UserError(f"{folder}: none of the {len(bad)} PNG files is a usable aligned face")
     if bad:
         log.warning("%s: %d of %d files skipped", folder, len(bad), len(files))
-    faces = [face for _, face in read]
-    size = max(image.shape[0] for image, *_ in faces)
-    images, matrices = zip(*(_resized(*face[:2], size) for face in faces), strict=True)
-    yaws = np.array([face.pose.yaw for *_, face in faces], np.float32)
-    times = [(face.source.file, face.source.frame) for *_, face in faces]
+    usable, loaded = zip(*read, strict=True)
+    pictures, shapes, matrices, faces = zip(*loaded, strict=True)
+    size = max(shape[0] for shape in shapes)
+    pairs = zip(matrices, shapes, strict=True)
+    matrices = np.stack([_rescaled(matrix, shape[0], size) for matrix, shape in pairs])
+    if len(read) * size**2 * shapes[0][2] > limit or any(p is None for p in pictures):
+        shape = (size, size, shapes[0][2])
+        images = OnDisk(usable, lambda path: _resized(load(path)[0], size), shape)
+    else:
+        images = np.stack([_resized(picture, size) for picture in pictures])
+    yaws = np.array([face.pose.yaw for face in faces], np.float32)
+    times = [(face.source.file, face.source.frame) for face in faces]
     ranks = np.argsort(sorted(range(len(times)), key=times.__getitem__))
-    return Faceset(np.stack(images), np.stack(matrices), yaws, input_spec, tuple(masks), ranks)
+    return Faceset(images, matrices, yaws, input_spec, tuple(masks), ranks)
 
 
 def read_eyes(folder: Path, side: str, face_type: FaceType) -> np.ndarray:
@@ -131,7 +178,9 @@ def _load(
         draw["mask"] = lambda *_: image[..., 3]
     areas = [draw[mask](face.landmarks, face.size, face.size) for mask in masks]
     layers = np.concatenate([image[..., :3], np.stack(areas, axis=-1)], axis=-1)
-    return *_resized(layers, invert(model_from_image), stored_size(face, views)), face
+    size = stored_size(face, views)
+    matrix = _rescaled(invert(model_from_image), layers.shape[0], size)
+    return _resized(layers, size), matrix, face
 
 
 def _turned(
@@ -147,18 +196,23 @@ def _turned(
     return crop.crop_face(image, matrix, size), changed
 
 
-def _resized(
-    image: np.ndarray, store_from_model: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The picture at `size` pixels, and the matrix to its pixels."""
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    """The picture [S, S, C] at `size` pixels."""
     old = image.shape[0]
     if old == size:
-        return image, store_from_model.astype(np.float32)
+        return image
     method = cv2.INTER_AREA if size < old else cv2.INTER_LINEAR
-    factor = size / old
-    matrix = store_from_model * factor
-    matrix[:, 2] += (factor - 1) / 2  # resizing keeps the picture's edges, not its pixel centers
     layers = [  # one by one, for OpenCV averages four channels at the most
         cv2.resize(layer, (size, size), interpolation=method) for layer in np.moveaxis(image, -1, 0)
     ]
-    return np.stack(layers, axis=-1), matrix.astype(np.float32)
+    return np.stack(layers, axis=-1)
+
+
+def _rescaled(store_from_model: np.ndarray, old: int, size: int) -> np.ndarray:
+    """The matrix to the pixels of a picture that was resized from `old` to `size` pixels."""
+    if old == size:
+        return store_from_model.astype(np.float32)
+    factor = size / old
+    matrix = store_from_model * factor
+    matrix[:, 2] += (factor - 1) / 2  # resizing keeps the picture's edges, not its pixel centers
+    return matrix.astype(np.float32)

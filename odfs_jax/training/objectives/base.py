@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
 
 from odfs_jax.data import augment
@@ -15,6 +16,7 @@ from odfs_jax.data.faceset import Faceset, load_faceset
 from odfs_jax.data.sampling import SAMPLINGS
 from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec
+from odfs_jax.runtime.devices import free_memory
 from odfs_jax.training.optimizers import make_optimizer, make_thin
 from odfs_jax.training.partial import freeze, patterns_of
 from odfs_jax.training.step import Losses, Metrics, Step, TrainState, init_state, make_step
@@ -23,6 +25,8 @@ REMAT = ("none", "decoders")
 
 # side -> (the network's inputs [B,R,R,3], {name of an output: its targets}); see `augment.sample`
 Samples = dict[str, tuple[jax.Array, dict[str, dict[str, jax.Array]]]]
+
+HOST_SHARE = 0.4  # of the free memory that facesets may take; twice that while they are read
 
 
 class Objective(ABC):
@@ -131,12 +135,20 @@ class Objective(ABC):
             raise UserError(f"data.sides={data['sides']}: training needs data=src_dst")
         if (sampling := data["sampling"]) not in SAMPLINGS:
             raise UserError(f"data.sampling={sampling}: expected one of {', '.join(SAMPLINGS)}")
-        facesets = {}
+        limit = data["memory_gb"]
+        room = HOST_SHARE * free_memory(jax.local_devices(backend="cpu")[:1])
+        room = room if limit is None else limit * 1e9
+        facesets, read = {}, {}
         for side, spec in self.input_specs.items():
-            folder, targets = Path(data[side]["aligned"]), self.target_specs[side].values()
-            facesets[side] = load_faceset(
-                folder, side, spec, targets, self.masks, brows=data["brows"]
-            )
+            folder = Path(data[side]["aligned"])
+            targets = tuple(self.target_specs[side].values())
+            if (folder, spec, targets) not in read:  # the same people for both sides: once
+                faceset = load_faceset(
+                    folder, side, spec, targets, self.masks, brows=data["brows"], limit=room
+                )
+                room -= faceset.images.nbytes if isinstance(faceset.images, np.ndarray) else 0
+                read[folder, spec, targets] = faceset
+            facesets[side] = read[folder, spec, targets]
         return facesets
 
     def sample(self, batch: Batch, keys: dict[str, jax.Array], step: jax.Array) -> Samples:
