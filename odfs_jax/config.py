@@ -284,6 +284,7 @@ class TrainConfig:
     accumulate: int = 1
     ema: float | None = None
     init_from: str | None = None
+    pretrain: bool = False
     freeze: list[str] = field(default_factory=list)
     reset: list[str] = field(default_factory=list)
     stages: list[Any] = field(default_factory=list)

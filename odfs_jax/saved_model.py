@@ -165,6 +165,14 @@ def load_weights(source: str) -> dict:
     return {parameter: values.astype(np.float32) for parameter, values in weights.items()}
 
 
+def is_pretrained(source: str) -> bool:
+    """True when `source`, which `load_weights` takes, is the folder of a run with `pretrain`."""
+    step = latest_step(Path(source))
+    if step is None:
+        return False
+    return read_config(Path(source) / "checkpoints" / str(step)).get("pretrain") is True
+
+
 def save_weights(path: Path, params: Any) -> None:
     """Writes `params` to the .npz at `path` as float16, half of their size. See `load_weights`."""
     content = io.BytesIO()

@@ -35,6 +35,33 @@ def uniform(facesets: Mapping[str, Faceset], batch_size: int) -> Draw:
     return draw
 
 
+def uniform_yaw(facesets: Mapping[str, Faceset], batch_size: int) -> Draw:
+    """Every yaw that a side has as often as any other, so that profiles are not rare.
+
+    A yaw bin that the side has is drawn first, then a face of it; src and dst independently.
+    """
+    tables = {}
+    for side, faceset in facesets.items():
+        bins = yaw_bins(faceset.yaws)
+        count = np.bincount(bins, minlength=BINS)
+        filled = np.flatnonzero(count)
+        firsts = (np.cumsum(count) - count)[filled]
+        tables[side] = np.argsort(bins, kind="stable"), firsts, count[filled]
+
+    def draw(key: jax.Array, step: jax.Array) -> dict[str, Faces]:
+        drawn = {}
+        for i, side in enumerate(sorted(tables)):
+            own = jax.random.fold_in(jax.random.fold_in(key, i), step)
+            key_bin, key_face = jax.random.split(own)
+            order, firsts, counts = (jnp.asarray(table, jnp.int32) for table in tables[side])
+            chosen = jax.random.randint(key_bin, (batch_size,), 0, len(firsts))
+            within = jax.random.randint(key_face, (batch_size,), 0, counts[chosen])
+            drawn[side] = order[firsts[chosen] + within], jnp.zeros(batch_size, jnp.int32)
+        return drawn
+
+    return draw
+
+
 def yaw_matched(facesets: Mapping[str, Faceset], batch_size: int) -> Draw:
     """src's head turned as dst's is: LIAEF128YAW of docs/reference_2018.md section 6.
 
@@ -67,6 +94,7 @@ def yaw_matched(facesets: Mapping[str, Faceset], batch_size: int) -> Draw:
 
 SAMPLINGS: dict[str, Callable[[Mapping[str, Faceset], int], Draw]] = {
     "uniform": uniform,
+    "uniform_yaw": uniform_yaw,
     "yaw_matched": yaw_matched,
 }
 

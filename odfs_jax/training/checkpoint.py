@@ -17,13 +17,21 @@ from odfs_jax.runtime import distributed
 from odfs_jax.training.history import History
 from odfs_jax.training.not_finite import NotFiniteError
 from odfs_jax.training.objectives.base import Objective
-from odfs_jax.training.partial import at_step, check_patterns, merge, patterns_of, reset
+from odfs_jax.training.partial import (
+    at_step,
+    check_patterns,
+    matches,
+    merge,
+    patterns_of,
+    reset,
+)
 from odfs_jax.training.step import NetState, TrainState
 
 log = logging.getLogger(__name__)
 
 KEEP = 2  # the last one, and the one before it
 # What makes a network's parameters what they are; all else may change between two starts.
+INTERS = ("inter*", "*/inter*")  # what a pretrained model has learned of people, not of faces
 IDENTITY = ("net", "face_type", "resolution", "width", "args")
 
 
@@ -139,8 +147,13 @@ def check_start(checkpoints: Checkpoints, objective: Objective) -> None:
             patterns = patterns_of(name, objective.config[key], objective.nets, objective.exported)
             check_patterns(key, patterns, params)
     if checkpoints.latest() is not None:
-        saved = checkpoints.config()["model"]
-        check_same_model(checkpoints.folder, saved, objective.config["model"])
+        saved, folder = checkpoints.config(), checkpoints.folder
+        check_same_model(folder, saved["model"], objective.config["model"])
+        before, now = saved.get("pretrain", False), objective.config["pretrain"]
+        if before and not now:
+            raise UserError(f"{folder} is pretrained; give another name= and init_from={folder}")
+        if now and not before:
+            raise UserError(f"{folder} knows two people; give pretrain=true another name=")
 
 
 def check_same_model(folder: Path, saved: dict, settings: dict) -> None:
@@ -188,9 +201,16 @@ def _begin(
         return state
     other = objective.config["init_from"]
     net = state.nets[objective.exported]
-    params, lines = merge(net.params, saved_model.load_weights(other))
+    weights, again = saved_model.named(saved_model.load_weights(other)), []
+    if saved_model.is_pretrained(other):
+        again = [name for name in weights if matches(name, INTERS)]
+        weights = {name: value for name, value in weights.items() if name not in again}
+        inters = sorted({name.split("/")[0] for name in again})
+        log.info("%s: pretrained; begin anew: %s", other, ", ".join(inters))
+    params, lines = merge(net.params, weights)
     total = len(jax.tree.leaves(params))
     taken = total - sum(line.startswith("+") for line in lines)
+    lines = [line for line in lines if line.split()[1] not in again]
     rest = "".join(f"\n    {line}" for line in lines)
     log.info("%s: %d of %d parameters taken over%s", other, taken, total, rest)
     params = jax.device_put(params, copies)

@@ -25,6 +25,18 @@ from odfs_jax.training.objectives import make_objective
 START = "from"
 # What a stage may change: groups, and settings beside them.
 GROUPS = ("optimizer", "augment", "loss", "discriminator")
+# What pretraining is: faces of many people, unwarped, and nothing that is about two of them.
+PRETRAINING = {
+    "augment.warp": 0.0,
+    "augment.hsv": 0.0,
+    "augment.color_transfer": "none",
+    "data.sampling": "uniform_yaw",
+    "discriminator.name": "none",
+    "loss.true_face": 0.0,
+    "loss.face_style": 0.0,
+    "loss.background_style": 0.0,
+    "optimizer.dropout": None,
+}
 SETTINGS = ("batch_size", "precision", "remat", "accumulate", "ema", "freeze")
 
 
@@ -43,6 +55,8 @@ def read_stages(config: DictConfig) -> list[Stage]:
 
     Raises UserError naming the entry and the key that does not fit, before anything is trained.
     """
+    if config.pretrain:
+        return [_pretraining(config)]
     stages, changes, start = [], {}, 0
     for entry in [*config.stages, None]:
         end = None if entry is None else _start_of(entry, start)
@@ -55,6 +69,18 @@ def read_stages(config: DictConfig) -> list[Stage]:
         for stage in stages:
             make_objective(stage.config)
     return stages
+
+
+def _pretraining(config: DictConfig) -> Stage:
+    """The only stage of a run with `pretrain`. Raises UserError."""
+    if config.stages:
+        raise UserError("pretrain=true: there are no stages in it; leave out stages= and recipe=")
+    config, changes = config.copy(), {}
+    for key, value in PRETRAINING.items():
+        if OmegaConf.select(config, key) != value:
+            changes[key] = value
+            OmegaConf.update(config, key, value)
+    return Stage(0, None, changes, OmegaConf.to_container(config, resolve=True))
 
 
 def _start_of(entry: Any, before: int) -> int:

@@ -130,8 +130,8 @@ class Objective(ABC):
 
     def load_facesets(self) -> dict[str, Faceset]:
         """The aligned faces of all sides, as the networks take them. Raises UserError."""
-        data = self.config["data"]
-        if sorted(data["sides"]) != sorted(self.sides):
+        data, pretrain = self.config["data"], self.config["pretrain"]
+        if not pretrain and sorted(data["sides"]) != sorted(self.sides):
             raise UserError(f"data.sides={data['sides']}: training needs data=src_dst")
         if (sampling := data["sampling"]) not in SAMPLINGS:
             raise UserError(f"data.sampling={sampling}: expected one of {', '.join(SAMPLINGS)}")
@@ -140,11 +140,12 @@ class Objective(ABC):
         room = room if limit is None else limit * 1e9
         facesets, read = {}, {}
         for side, spec in self.input_specs.items():
-            folder = Path(data[side]["aligned"])
+            people = "pretrain" if pretrain else side
+            folder = Path(data["src" if pretrain else side]["aligned"])
             targets = tuple(self.target_specs[side].values())
             if (folder, spec, targets) not in read:  # the same people for both sides: once
                 faceset = load_faceset(
-                    folder, side, spec, targets, self.masks, brows=data["brows"], limit=room
+                    folder, people, spec, targets, self.masks, brows=data["brows"], limit=room
                 )
                 room -= faceset.images.nbytes if isinstance(faceset.images, np.ndarray) else 0
                 read[folder, spec, targets] = faceset
