@@ -2,8 +2,9 @@
 
 Such a model is a few files in a folder: NAME_SAEHD_data.dat with its settings, and for each part of
 the network NAME_SAEHD_encoder.npy and so on with its tensors by name, all of them pickles.
-`nets/saehd.py` says how the tensors lie in our networks. Optimizers, discriminators, histories and
-pictures are not read; merger_session.dat is never opened. Source: docs/from_deepfacelab.md.
+`nets/saehd.py` says how the tensors lie in our networks. The optimizer's moments are in a file of
+their own. Discriminators, histories and pictures are not read; merger_session.dat is never opened.
+Source: docs/from_deepfacelab.md.
 """
 
 import logging
@@ -16,10 +17,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from odfs_jax import saved_model
-from odfs_jax.config import compose, quoted
+from odfs_jax.config import OptimizerConfig, compose, quoted
 from odfs_jax.data import atomic, foreign
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.errors import BadFileError, UserError
@@ -31,11 +34,13 @@ from odfs_jax.nets.saehd import read_archi
 from odfs_jax.training.checkpoint import Checkpoints
 from odfs_jax.training.history import History
 from odfs_jax.training.objectives import make_objective
+from odfs_jax.training.optimizers import BeliefState, make_optimizer
 from odfs_jax.training.partial import at_step
 
 log = logging.getLogger(__name__)
 
 MAX_DATA = 1 << 32  # bytes of a data.dat: a long history and preview pictures
+MAX_BATCH = 1 << 16
 MAX_ITERATION = (1 << 31) - 1
 FACE_TYPES = {
     "h": FaceType.DFL_HALF,
@@ -72,6 +77,14 @@ FIRST = (  # they read the picture
     f"{XSEG_PART}/conv01/conv/kernel",
 )
 LAST = {"out_conv", "out_conv1", "out_conv2", "out_conv3"}  # write it
+
+# Optimizers that both programs have: what their file calls the moments, in the order of the state's
+# fields, and the state. A gradient there is a sum over the batch, and here the mean.
+OPTIMIZERS: dict[str, tuple[dict[str, int], type]] = {  # moment -> the gradient's power in it
+    "adabelief_2020": ({"ms": 1, "vs": 2}, BeliefState),
+    "rmsprop": ({"acc": 2}, optax.ScaleByRmsState),
+}
+OPT_FILE = "src_dst_opt.npy"
 
 
 @dataclass(frozen=True)
@@ -123,13 +136,15 @@ def find_model(folder: Path, name: str | None) -> DflModel:
 def import_model(dfl: DflModel, workspace: str, name: str) -> tuple[Path, list[str]]:
     """Writes the model to <workspace>/models/<name>, ready to go on training and to convert.
 
-    The optimizer begins afresh. Returns (the folder, the settings that make the network, as on the
-    command line of train.py). Raises UserError, and then leaves no folder.
+    The optimizer goes on, where its file is there. Returns (the folder, the settings that make the
+    network and the optimizer, as on the command line of train.py). Raises UserError, and then
+    leaves no folder.
     """
     folder = Path(workspace) / "models" / name
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists already; give another name=")
-    settings = settings_of(dfl)
+    optimizer, slots = read_slots(dfl)
+    settings = settings_of(dfl) + ([f"optimizer={optimizer}"] if optimizer else [])
     overrides = [f"workspace={quoted(workspace)}", f"name={quoted(name)}", *settings]
     config = OmegaConf.to_container(compose("train", overrides), resolve=True)
     objective = make_objective(config)
@@ -141,7 +156,12 @@ def import_model(dfl: DflModel, workspace: str, name: str) -> tuple[Path, list[s
         params = read_params(dfl, like)
     state = jax.jit(objective.init_state)()
     own = state.nets[exported]
-    own = own.replace(params=jax.device_put(params), opt=at_step(own.opt, step))
+    opt = own.opt
+    if optimizer is None:
+        log.info("%s: no file of an optimizer that is known here; it begins afresh", dfl.folder)
+    else:
+        opt = with_moments(opt, optimizer, moments_of(dfl, like, optimizer, slots))
+    own = own.replace(params=jax.device_put(params), opt=at_step(opt, step))
     state = state.replace(nets=state.nets | {exported: own}, step=step)
     metadata = {"exported_net": exported}
     if dfl.kind != XSEG:
@@ -217,6 +237,72 @@ def read_params(dfl: DflModel, like: Mapping[str, Any]) -> dict:
     return params
 
 
+def read_slots(dfl: DflModel) -> tuple[str | None, Mapping[str, Any]]:
+    """(the name here of the optimizer whose file `dfl` has, or None, what is in it). BadFileError.
+
+    Files without a slot of a known kind, as those of an optimizer that has not begun, are as none.
+    """
+    path = dfl.path(OPT_FILE)
+    if not path.exists():
+        return None, {}
+    try:
+        slots = foreign.mapping(pickles.read(path, MAX_DATA), "it")
+    except ValueError as error:
+        raise BadFileError(path, str(error)) from error
+    for name, (moments, _) in OPTIMIZERS.items():
+        if any(key.startswith(f"{moment}_") for key in slots for moment in moments):
+            return name, slots
+    return None, {}
+
+
+def moments_of(
+    dfl: DflModel, like: Mapping[str, Any], optimizer: str, slots: Mapping[str, Any]
+) -> list[dict]:
+    """The moments in `slots` as trees like the parameters, in the optimizer's order. BadFileError.
+
+    A part without any slot, as AMP's inters are, has zeros.
+    """
+    batch = _batch_size(dfl.options)
+    found = []
+    try:
+        for moment, power in OPTIMIZERS[optimizer][0].items():
+            tree: dict[str, Any] = {}
+            for name, shape in saved_model.shapes(like).items():
+                part, _, rest = name.partition("/")
+                key = _slot(moment, name)
+                trained = any(other.startswith(f"{moment}_{part}/") for other in slots)
+                value = _tensor(slots.get(key), key, shape) if trained else np.zeros(shape)
+                *outer, last = rest.split("/")
+                inner = tree.setdefault(part, {})
+                for step in outer:
+                    inner = inner.setdefault(step, {})
+                inner[last] = _turned(name, np.float32(value / batch**power))
+            found.append(tree)
+    except ValueError as error:
+        raise BadFileError(dfl.path(OPT_FILE), str(error)) from error
+    return found
+
+
+def with_moments(opt: optax.OptState, optimizer: str, moments: list[dict]) -> optax.OptState:
+    """The state `opt` of the optimizer of that name, with `moments`."""
+    kind = OPTIMIZERS[optimizer][1]
+
+    def filled(node: Any) -> Any:
+        return kind(*jax.device_put(moments)) if isinstance(node, kind) else node
+
+    return jax.tree.map(filled, opt, is_leaf=lambda node: isinstance(node, kind))
+
+
+def _slot(moment: str, name: str) -> str:
+    """The name in DeepFaceLab's file of a moment of the parameter `name`, its part included."""
+    return f"{moment}_{_key(name).removesuffix(':0')}_0:0"
+
+
+def _batch_size(options: Mapping[str, Any]) -> int:
+    size = options.get("batch_size")
+    return size if type(size) is int and 1 <= size <= MAX_BATCH else 1
+
+
 def _key(name: str) -> str:
     """The name in DeepFaceLab's file of the parameter `name` of a part of the network."""
     path, _, last = name.rpartition("/")
@@ -264,8 +350,8 @@ def _eyes(config: Mapping[str, Any], spec: Any) -> list[list[float]]:
 def export_model(model: Path, folder: Path, name: str) -> list[Path]:
     """Writes our model at `model` into `folder` as DeepFaceLab reads it; returns the files.
 
-    `name` is NAME of NAME_SAEHD_encoder.npy. DeepFaceLab begins its optimizer afresh. Raises
-    UserError for a model that it does not have, and for files that exist.
+    `name` is NAME of NAME_SAEHD_encoder.npy. The optimizer goes along where DeepFaceLab has it.
+    Raises UserError for a model that it does not have, and for files that exist.
     """
     saved = saved_model.load_model(model)
     kind = {"saehd": "SAEHD", "amp": "AMP"}.get(saved.config["net"])
@@ -294,6 +380,11 @@ def export_model(model: Path, folder: Path, name: str) -> list[Path]:
         "choosed_gpu_indexes": None,
     }
     files = {f"{part}.npy": tensors(part, own) for part, own in saved.params.items()}
+    slots, config = _slots_of(model, saved)
+    if slots:
+        files |= {OPT_FILE: slots}
+        options |= {"adabelief": "ms" in OPTIMIZERS[config["optimizer"]["name"]][0]}
+        options |= {"batch_size": config["batch_size"]}
     files = files | {"data.dat": data}  # the last: without it there is no model
     paths = {part: folder / f"{name}_{kind}_{part}" for part in files}
     for path in paths.values():
@@ -312,3 +403,36 @@ def tensors(part: str, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
         _key(name): _turned(f"{part}/{name}", np.asarray(leaf, np.float32))
         for name, leaf in saved_model.named(params).items()
     }
+
+
+def _slots_of(model: Path, saved: saved_model.SavedModel) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what DeepFaceLab's optimizer file has, the run's settings); nothing where it has none such.
+
+    Nothing, too, where not every parameter was trained, or moments were kept in half the memory.
+    """
+    checkpoint = model / "checkpoints" / str(saved.step)
+    config = saved_model.read_config(checkpoint)
+    name, batch = config["optimizer"].get("name"), _batch_size(config)
+    if name not in OPTIMIZERS or config["optimizer"].get("moments") != "float32":
+        return {}, config
+    try:
+        own = OmegaConf.merge(OmegaConf.structured(OptimizerConfig), config["optimizer"])
+        own = OmegaConf.to_container(own, throw_on_missing=True)
+        like = jax.eval_shape(make_optimizer(own, 0).init, saved.params)
+    except (OmegaConfBaseException, UserError):
+        return {}, config
+    exported = saved_model.ONLY_NET
+    if not saved_model.has_part(checkpoint, exported, "opt", like):
+        return {}, config
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = {"nets": {exported: {"opt": saved_model.on(device, like)}}}
+    opt = saved_model.restore_state(checkpoint, like)["nets"][exported]["opt"]
+    moments, kind = OPTIMIZERS[name]
+    nodes = jax.tree.leaves(opt, is_leaf=lambda node: isinstance(node, kind))
+    (state,) = (node for node in nodes if isinstance(node, kind))
+    slots: dict[str, Any] = {"iters:0": np.array(saved.step, np.int64)}
+    for (moment, power), tree in zip(moments.items(), state, strict=True):
+        for parameter, value in saved_model.named(tree).items():
+            value = np.asarray(value, np.float32) * np.float32(batch**power)
+            slots[_slot(moment, parameter)] = _turned(parameter, value)
+    return slots, config | {"batch_size": batch}
