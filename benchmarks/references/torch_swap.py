@@ -1,5 +1,6 @@
-"""Two swap networks in plain PyTorch, the yardstick of `bench_train.py`. Never used by odfs_jax."""
+"""Swap networks in plain PyTorch, the yardstick of `bench_train.py`. Never used by odfs_jax."""
 
+import itertools
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
@@ -93,7 +94,59 @@ class LiaeTorch(nn.Module):
         return {"src": [face[:n], mask[:n]], "dst": [face[n:], mask[n:]]}
 
 
-NETS = {"shared_encoder": SharedEncoderTorch, "liae": LiaeTorch}
+class Residual(nn.Module):
+    """Two convolutions and what went in."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(channels, channels, 3, 1, 1) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.leaky_relu(x + self.second(F.leaky_relu(self.first(x), 0.2)), 0.2)
+
+
+class SaehdTorch(nn.Module):
+    """Same layers and sizes as `odfs_jax.nets.Saehd` at width 1, as liae-ud only."""
+
+    def __init__(self, resolution: int, args: dict) -> None:
+        super().__init__()
+        if args["archi"] != "liae-ud":
+            raise ValueError(f"archi={args['archi']}: PyTorch's has liae-ud only")
+        self.side, self.code = resolution // 32, 2 * args["ae_dims"]
+        e, d, m = args["e_dims"], args["d_dims"], args["d_mask_dims"]
+        self.encoder = encoder({"encoder": [e, 2 * e, 4 * e, 8 * e]})
+        features = (resolution // 16) ** 2 * 8 * e
+        self.inter_ab, self.inter_b = (
+            nn.Sequential(
+                nn.Linear(features, args["ae_dims"]),
+                nn.Linear(args["ae_dims"], self.side**2 * self.code),
+                nn.Unflatten(1, (self.code, self.side, self.side)),
+                up(self.code, self.code),
+            )
+            for _ in range(2)
+        )
+        widths = [2 * self.code, 8 * d, 4 * d, 2 * d]
+        pairs = itertools.pairwise(widths)
+        self.face = nn.Sequential(*(nn.Sequential(up(a, b), Residual(b)) for a, b in pairs))
+        self.outs = nn.ModuleList([nn.Conv2d(2 * d, 3, k, 1, k // 2) for k in (1, 3, 3, 3)])
+        widths = [2 * self.code, 8 * m, 4 * m, 2 * m, m]
+        masks = [up(a, b) for a, b in itertools.pairwise(widths)]
+        self.mask = nn.Sequential(*masks, nn.Conv2d(m, 1, 1), nn.Sigmoid())
+
+    def forward(self, src: torch.Tensor, dst: torch.Tensor) -> dict:
+        features, n = self.encoder(torch.cat([src, dst])), len(src)
+        features = features * torch.rsqrt((features**2).mean(1, keepdim=True) + 1e-6)
+        ab = self.inter_ab(features)
+        own = torch.cat([ab[:n], self.inter_b(features[n:])])
+        code = torch.cat([own, ab], dim=1)
+        x = self.face(code)
+        # The order of the four does not change what it costs.
+        face = torch.sigmoid(F.pixel_shuffle(torch.cat([out(x) for out in self.outs], 1), 2))
+        mask = self.mask(code)
+        return {"src": [face[:n], mask[:n]], "dst": [face[n:], mask[n:]]}
+
+
+NETS = {"shared_encoder": SharedEncoderTorch, "liae": LiaeTorch, "saehd": SaehdTorch}
 MASK_LOSSES = {"mae": F.l1_loss, "mse": F.mse_loss}
 
 
