@@ -12,8 +12,11 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -36,18 +39,29 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
     def main() -> None:
         use_huge_pages()
         keep_current_folder_out()
-        if not {"-m", "--multirun"} & set(sys.argv):  # there, commas separate values
+        sweeps = bool({"-m", "--multirun"} & set(sys.argv))
+        if not sweeps:  # there, commas separate values
             sys.argv[1:] = with_plain_paths(sys.argv[1:])
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own printer
         register_schemas()
         configs: list[DictConfig] = []  # run below, for Hydra prints a line of its own on errors
         compose = hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)
+
+        def run(config: DictConfig) -> None:
+            start_logging()
+            require_complete(config)
+            work(config)
+
+        def job(config: DictConfig) -> None:  # where the launcher wants it: maybe another machine
+            register_schemas()
+            if name == "train":
+                claim_name(config)
+            run(config)
+
         try:
-            compose(configs.append)()
+            compose(job if sweeps else configs.append)()
             for config in configs:
-                start_logging()
-                require_complete(config)
-                work(config)
+                run(config)
             sys.stdout.flush()
         except BrokenPipeError:  # the reader of our output, `head` say, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -142,6 +156,27 @@ def studio(config: DictConfig) -> None:
     from odfs_jax.studio.server import studio
 
     studio(config)
+
+
+def claim_name(config: DictConfig) -> None:
+    """Keeps a job of a sweep (`--multirun`) from going on with the run of another one.
+
+    The names that are taken lie in the sweep's folder, which all its jobs see; a job that is
+    started again finds its own. Raises UserError when another job trains under `config.name`.
+    """
+    settings = HydraConfig.get()
+    taken = Path(settings.runtime.cwd, settings.sweep.dir, "names", quote(config.name, safe=""))
+    taken.parent.mkdir(parents=True, exist_ok=True)
+    number = str(settings.job.num)
+    try:
+        with taken.open("x") as file:
+            file.write(number)
+    except FileExistsError:
+        if taken.read_text() != number:
+            raise UserError(
+                f"name={config.name}: another job of this sweep trains under this name; "
+                "give each its own, such as name='run_${hydra:job.num}'"
+            ) from None
 
 
 def use_huge_pages() -> None:

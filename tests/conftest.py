@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("GLIBC_TUNABLES", "")  # else a command called in this process starts it anew
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of commands that tests start, too
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8"
@@ -40,22 +41,13 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 10, 10)
 
 
-QUICK = (  # programs that are run a few times only
-    "tests/interop/test_dfl_models.py",
-    "tests/training/",
-    "tests/nets/test_swap_nets.py",
-    "tests/nets/test_saehd.py",
-    "tests/nets/test_mask_nets.py",
-    "tests/data/test_occluders.py",
-    "tests/conversion/test_actors.py::test_every_merge_runs_on_the_actors",
-)
+OPTIMIZED = ("tests/nets/kernels/", "tests/extraction/")  # long loops, or what compilers do to them
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Programs of QUICK are not worth most of what makes them fast."""
-    quick = item.nodeid.startswith(QUICK)
-    jax.config.update("jax_disable_most_optimizations", quick)
+    """Programs that are run a few times only are not worth most of what makes them fast."""
+    jax.config.update("jax_disable_most_optimizations", not item.nodeid.startswith(OPTIMIZED))
 
 
 @pytest.fixture(autouse=True, scope="module")
