@@ -64,7 +64,7 @@ def test_it_is_gone_on_with(old_model, old_state, run_training, read_checkpoint,
     assert [step for step, _ in history.rows] == [5, 10, 15, 20, 21]
     losses = [sum(means.values()) for _, means in history.rows]
     assert losses[-1] < 1.05 * losses[-2] < losses[0]
-    assert "src_eyes" not in config and config["objective"] == {"name": "autoencoder"}
+    assert "src_eyes" not in config and config["objective"]["name"] == "autoencoder"
 
     net = state.nets["autoencoder"]
     now = {part: flat(getattr(net, part)) for part in ("params", "opt", "ema")}
