@@ -70,8 +70,6 @@ def test_a_failed_job_reaches_the_exit_code(sweep, capsys):
 )
 def test_launchers_train(tmp_path, write_faceset, launcher):
     """Their workers leave trained models behind, and nothing outside the workspace."""
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     for seed, side in enumerate(("src", "dst")):
         write_faceset(tmp_path / side / "aligned", 2, seed=seed)
     tiny = ("model.width=0.01", "model.resolution=32", "batch_size=2", "iterations=2")
