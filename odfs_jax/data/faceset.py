@@ -52,6 +52,10 @@ class OnDisk:
         faces = np.stack(list(self._pool.map(self._read, files)))
         return faces.reshape(*np.shape(chosen), *self.shape[1:])
 
+    def part(self, chosen: np.ndarray) -> "OnDisk":
+        """The faces of the numbers `chosen` [n]; none is read."""
+        return OnDisk([self._files[number] for number in chosen], self._load, self.shape[1:])
+
     def _read(self, path: Path) -> np.ndarray:
         with READING.scope():
             return self._load(path)
@@ -70,6 +74,15 @@ class Faceset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def part(self, chosen: np.ndarray) -> "Faceset":
+        """The faces of the numbers `chosen` [n], in that order."""
+        images = (
+            self.images.part(chosen) if isinstance(self.images, OnDisk) else self.images[chosen]
+        )
+        ranks = None if self.ranks is None else self.ranks[chosen]
+        matrices, yaws = self.store_from_model[chosen], self.yaws[chosen]
+        return replace(self, images=images, store_from_model=matrices, yaws=yaws, ranks=ranks)
 
 
 def load_faceset(

@@ -43,6 +43,16 @@ def test_on_disk_they_are_the_same(folder, limit):
         np.testing.assert_array_equal(getattr(read, name), getattr(kept, name))
 
 
+def test_a_part_is_read_from_the_disk_too(folder):
+    kept, read = (load(folder, **limit).part(np.array([7, 2])) for limit in ({}, {"limit": 0}))
+    assert isinstance(read.images, OnDisk) and len(read) == len(kept) == 2
+    every = np.arange(2)
+    np.testing.assert_array_equal(read.images[every], kept.images[every])
+    for name in ("store_from_model", "yaws", "ranks"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(kept, name))
+        np.testing.assert_array_equal(getattr(kept, name), getattr(load(folder), name)[[7, 2]])
+
+
 def test_a_step_gets_the_same_batch(folder):
     found = []
     for limit in (0, 10**9):

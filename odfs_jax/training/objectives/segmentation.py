@@ -6,7 +6,6 @@ counts in place of the hull.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -66,8 +65,8 @@ class Segmentation(Objective):
         for side, faceset in facesets.items():
             order = np.argsort(faceset.ranks)
             kept = len(order) - min(round(share * len(order)), len(order) - 1)
-            facesets[side] = _chosen(faceset, np.sort(order[:kept]))
-            self.held_out[side] = _chosen(faceset, np.sort(order[kept:]))
+            facesets[side] = faceset.part(np.sort(order[:kept]))
+            self.held_out[side] = faceset.part(np.sort(order[kept:]))
         return facesets
 
     def sample(self, batch: Batch, keys: dict[str, jax.Array], step: jax.Array) -> Samples:
@@ -143,11 +142,6 @@ class Segmentation(Objective):
 
     def metadata(self) -> dict[str, Any]:
         return {}
-
-
-def _chosen(faceset: Faceset, index: np.ndarray) -> Faceset:
-    arrays = ("images", "store_from_model", "yaws", "ranks")
-    return replace(faceset, **{name: getattr(faceset, name)[index] for name in arrays})
 
 
 def _spread(faceset: Faceset, most: int) -> tuple[np.ndarray, np.ndarray]:
