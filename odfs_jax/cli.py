@@ -11,7 +11,9 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,7 +23,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from odfs_jax.config import config_dir, register_schemas, require_complete, with_plain_paths
+from odfs_jax.config import (
+    SCHEMAS,
+    config_dir,
+    register_schemas,
+    require_complete,
+    setting_names,
+    with_plain_paths,
+)
 from odfs_jax.errors import UserError, printable
 from odfs_jax.runtime.output import start_logging
 from odfs_jax.runtime.processes import keep_current_folder_out
@@ -37,6 +46,9 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
     shown = f"odfs-{name.replace('_', '-')}"
 
     def main() -> None:
+        if sys.argv[1:] == ["--version"]:
+            print(version())
+            return
         use_huge_pages()
         keep_current_folder_out()
         sweeps = bool({"-m", "--multirun"} & set(sys.argv))
@@ -59,6 +71,7 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
             run(config)
 
         try:
+            refuse_dashes(name, sys.argv[1:])
             compose(job if sweeps else configs.append)()
             for config in configs:
                 run(config)
@@ -68,7 +81,8 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
         except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
             if "debug=true" in sys.argv or not _is_users(error):
                 raise
-            print(f"{shown}: {printable(_one_line(error))}", file=sys.stderr)
+            line = misspelt(name, error) or _one_line(error)
+            print(f"{shown}: {printable(line)}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print(f"{shown}: stopped; what was finished before is whole", file=sys.stderr)
@@ -156,6 +170,48 @@ def studio(config: DictConfig) -> None:
     from odfs_jax.studio.server import studio
 
     studio(config)
+
+
+def version() -> str:
+    """Our version, those of what computes, and the devices that there are."""
+    import jax
+
+    devices = jax.devices()
+    kind = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    python = ".".join(map(str, sys.version_info[:3]))
+    return (
+        f"odfs-jax {metadata.version('odfs-jax')}, jax {jax.__version__}, Python {python}, {kind}"
+    )
+
+
+def refuse_dashes(name: str, arguments: Sequence[str]) -> None:
+    """Raises UserError for `--batch_size 4` and the like: settings are written without dashes."""
+    known = set(setting_names(SCHEMAS[name]))
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        key, sign, value = argument.lstrip("-").partition("=")
+        key = key.replace("-", "_")
+        if argument.startswith("-") and key in known:
+            value = value if sign else following
+            value = "..." if not value or value.startswith("-") else value
+            raise UserError(f"{argument}: settings have no dashes; write {key}={value}")
+
+
+def misspelt(name: str, error: Exception) -> str | None:
+    """What to say of a key that the command `name` does not have; None where that is not it.
+
+    Names the settings that are spelled alike, those of that name elsewhere, or those of its group.
+    """
+    found = re.match(r"Could not override '([^']+)'", str(error))
+    if not isinstance(error, HydraException) or not found or "not in '" not in str(error.__cause__):
+        return None
+    key, known = found[1], list(setting_names(SCHEMAS[name]))
+    group, _, last = key.rpartition(".")
+    elsewhere = [other for other in known if other.rpartition(".")[2] == last]
+    own = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == group}
+    line = f"{key}: no such setting"
+    if alike := elsewhere or [own[n] for n in get_close_matches(last, own, 3, cutoff=0.7)]:
+        return f"{line}; did you mean {' or '.join(alike[:3])}?"
+    return f"{line}; there are {', '.join(own.values())}" if group and own else line
 
 
 def claim_name(config: DictConfig) -> None:

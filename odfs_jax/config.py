@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -431,6 +431,15 @@ SCHEMAS = {
     "evaluate": EvaluateConfig,
     "studio": StudioConfig,
 }
+
+
+def setting_names(schema: type, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of all settings of a command's `schema`, those that hold others too."""
+    types = get_type_hints(schema)
+    for each in fields(schema):
+        yield f"{prefix}{each.name}"
+        if is_dataclass(types[each.name]):
+            yield from setting_names(types[each.name], f"{prefix}{each.name}.")
 
 
 def register_schemas() -> None:

@@ -8,7 +8,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from odfs_jax import cli
-from odfs_jax.config import compose, quoted, require_complete, with_plain_paths
+from odfs_jax.config import (
+    SCHEMAS,
+    compose,
+    quoted,
+    require_complete,
+    setting_names,
+    with_plain_paths,
+)
 from odfs_jax.errors import UserError
 from odfs_jax.runtime.output import say
 
@@ -147,3 +154,35 @@ def test_no_new_process_under_a_debugger_or_where_the_user_forbids_it(started, m
         patch.setenv("GLIBC_TUNABLES", "")
         cli.use_huge_pages()
     assert started == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("batchsize=4", "batchsize: no such setting; did you mean batch_size"),
+        ("learning_rate=1", "no such setting; did you mean optimizer.learning_rate"),
+        ("loss.mae=1", "did you mean loss.face.mae?"),
+        ("optimizer.lr=1", "no such setting; there are optimizer.name, optimizer.learning_rate, "),
+        ("qqqq=1", "odfs-train: qqqq: no such setting\n"),
+        ("--batch_size=4", "--batch_size=4: settings have no dashes; write batch_size=4\n"),
+        ("--batch-size", "--batch-size: settings have no dashes; write batch_size=...\n"),
+    ],
+)
+def test_a_misspelt_setting_is_told_how_it_is_written(argument, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", argument])
+    with pytest.raises(SystemExit) as ended:
+        cli.train()
+    lines = capsys.readouterr().err
+    assert ended.value.code == 2 and said in lines and lines.count("\n") == 1
+
+
+def test_the_version_names_what_computes(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--version"])
+    cli.train()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("odfs-jax 0.") and ", jax " in line and "cpu" in line
+
+
+def test_every_setting_of_a_command_is_known_by_its_dotted_name():
+    found = set(setting_names(SCHEMAS["train"]))
+    assert {"batch_size", "optimizer", "optimizer.learning_rate", "loss.face.mae"} <= found
