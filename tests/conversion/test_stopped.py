@@ -94,6 +94,7 @@ def test_batches_are_those_of_an_unbroken_run(lead, there):
     assert sorted(targets.by_frame) == given
 
 
+@pytest.mark.slow
 def test_other_settings_start_again(workspace, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     result = workspace / "result"

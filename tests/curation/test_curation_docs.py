@@ -37,6 +37,7 @@ def workspace(tmp_path, write_random, actor_faces, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_every_command_prints_what_the_page_says(workspace, monkeypatch, capsys, caplog):
     caplog.set_level("INFO", "odfs_jax")
     assert len(steps(DOC)) > 12

@@ -39,6 +39,7 @@ def workspace(tmp_path, detector, landmarker, monkeypatch):
     return tmp_path / "workspace"
 
 
+@pytest.mark.slow
 def test_every_command_prints_what_the_page_says(workspace, monkeypatch, capsys, caplog):
     caplog.set_level("INFO", "odfs_jax")
     assert len(steps(DOC)) >= 7

@@ -109,7 +109,7 @@ def test_blur_pools_and_the_norm_are_the_originals():
     np.testing.assert_allclose(np.ravel(found), [0.365148, 0.730297, 1.095445, 1.460593], atol=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_a_unet_sees_every_pixel(precision):
     """The logits have the picture's size, and each depends on the pixel that it stands for."""
     net = with_precision(build_mask_net(UNET | {"args": {"levels": [8, 8]}}), precision)

@@ -215,6 +215,7 @@ def tiny(request):
     return net, params, *faces
 
 
+@pytest.mark.slow
 def test_plain_convolutions_recomputed_maps_and_gradients_are_the_same(tiny):
     net, params, src, dst = tiny
 

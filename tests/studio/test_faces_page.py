@@ -45,6 +45,7 @@ def converted(workspace) -> list[bool]:
     return changed
 
 
+@pytest.mark.slow
 def test_a_trashed_face_does_not_convert_and_comes_back(studio, visit):
     """By a real conversion each time."""
     folder = studio.workspace / "dst" / "aligned"

@@ -120,6 +120,7 @@ def test_two_devices_learn_the_same(tiny, run_steps, begun):
     assert copies[0] == copies[1]
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_is_unbroken(tiny, run_steps, begun, save_state, tmp_path):
     _, config, _ = tiny
     state, _ = run_steps(config, 2)
@@ -130,6 +131,7 @@ def test_stopped_and_resumed_is_unbroken(tiny, run_steps, begun, save_state, tmp
     assert bits(resumed.nets) == bits(begun[0].nets)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_one_begins_it_fresh(tiny, run_steps, save_state, tmp_path, caplog):
     plain, config, _ = tiny
     state, _ = run_steps(plain, 1)

@@ -19,6 +19,7 @@ def tiny(make_workspace, configure):
     return objective, objective.load_facesets()
 
 
+@pytest.mark.slow
 def test_every_device_holds_the_same_state_after_fifty_steps_of_adam(tiny):
     """Bit for bit: parameters, moments, key and counters."""
     objective, facesets = tiny

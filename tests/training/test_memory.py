@@ -135,6 +135,7 @@ def test_a_batch_that_cannot_fit_is_refused_before_anything_is_made(
     assert not (folder / "config.yaml").exists() and not list(folder.glob("checkpoints/*"))
 
 
+@pytest.mark.slow
 def test_auto_takes_the_largest(workspace, run_training, straight, caplog):
     with caplog.at_level("INFO", logger="odfs_jax"):
         folder = run_training(

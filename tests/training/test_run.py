@@ -104,9 +104,8 @@ def test_two_targets_one_after_the_other_are_one_run(
     assert history == all_history
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_in_the_middle_changes_nothing(
     finished_run, workspace, run_training, read_checkpoint, monkeypatch, caplog, number
 ):

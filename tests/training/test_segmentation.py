@@ -59,6 +59,7 @@ def test_log_lines_have_scores_of_held_out_faces(run):
     assert (run[1] / "previews/000000010.jpg").is_file()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_an_unbroken_one(run, make_workspace, run_training, read_checkpoint):
     workspace = make_workspace()
     run_training(workspace, *TINY, "iterations=10")
@@ -67,6 +68,7 @@ def test_a_resumed_run_is_an_unbroken_one(run, make_workspace, run_training, rea
     jax.tree.map(np.testing.assert_array_equal, resumed, unbroken)
 
 
+@pytest.mark.slow
 def test_two_devices_learn_what_one_does(configure, make_workspace):
     objective = objective_of(configure, make_workspace())
     facesets, parameters = objective.load_facesets(), []

@@ -96,6 +96,7 @@ def test_a_checkpoint_is_written_behind_the_loops_back(tmp_path):
     checkpoints.close()
 
 
+@pytest.mark.slow
 def test_several_steps_a_dispatch_are_those_steps(
     workspace, make_workspace, run_training, read_checkpoint
 ):
