@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from odfs_jax.faces.jpeg import BLOCK, LUMA_QUANTA, cosines
 from odfs_jax.faces.spec import to_gray
 
 GAUSSIAN_SIGMA = 1.0  # model pixels
@@ -16,21 +17,6 @@ UNSHARP_SIGMA = 2.5
 UNSHARP_THRESHOLD = 3 / 255  # of brightness: less is noise
 SMALLEST = 0.2  # of its size, at degrade.bicubic=100
 MOST_MEDIANS = 5  # one after the other, at degrade.denoise=100
-BLOCK = 8  # pixels
-# ITU-T T.81 (JPEG), table K.1: the luminance quantization at quality 50.
-QUANTA = np.array(
-    [
-        [16, 11, 10, 16, 24, 40, 51, 61],
-        [12, 12, 14, 19, 26, 58, 60, 55],
-        [14, 13, 16, 24, 40, 57, 69, 56],
-        [14, 17, 22, 29, 51, 87, 80, 62],
-        [18, 22, 37, 56, 68, 109, 103, 77],
-        [24, 35, 55, 64, 81, 104, 113, 92],
-        [49, 64, 78, 87, 103, 121, 120, 101],
-        [72, 92, 95, 98, 112, 100, 103, 99],
-    ],
-    np.float32,
-)
 # BT.601 full range, as in JFIF: RGB to Y, Cb, Cr.
 YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
@@ -125,13 +111,10 @@ def _quantize(pictures: jax.Array, share: float) -> jax.Array:
     """`pictures` as JPEG of quality 100 - 95 `share` shows them, colors at full resolution."""
     quality = 100 - 95 * share
     scale = 50 / quality if quality < 50 else 2 - quality / 50
-    quanta = np.maximum(np.floor(QUANTA * scale + 0.5), 1) / 255  # whole numbers, as in a file
+    quanta = np.maximum(np.floor(LUMA_QUANTA * scale + 0.5), 1) / 255  # whole numbers, as in a file
     quanta = jnp.asarray(quanta, jnp.float32).reshape(1, 1, BLOCK, 1, BLOCK, 1)
     middle = jnp.asarray([128 / 255, 0, 0], jnp.float32).reshape(1, 1, 1, 3)  # T.81, A.3.1
-    index = np.arange(BLOCK)
-    cosines = np.cos(np.pi * (2 * index[None, :] + 1) * index[:, None] / (2 * BLOCK)) / 2
-    cosines[0] /= np.sqrt(2)
-    transform = jnp.asarray(cosines, jnp.float32)
+    transform = jnp.asarray(cosines())
     count, height, width, _ = pictures.shape
     padding = [(0, 0), (0, -height % BLOCK), (0, -width % BLOCK), (0, 0)]
     ycc = jnp.einsum("dc,nyxc->nyxd", jnp.asarray(YCC, jnp.float32), pictures, precision="highest")

@@ -18,6 +18,7 @@ import numpy as np
 from odfs_jax.errors import UserError
 from odfs_jax.faces.affine import jnp_compose
 from odfs_jax.faces.colors import TRANSFERS
+from odfs_jax.faces.jpeg import BLOCK, LUMA_QUANTA, cosines
 from odfs_jax.faces.spec import LUMA, FaceSpec
 from odfs_jax.faces.warp import affine_coordinates, bilinear, pixel_means, warp_affine
 
@@ -28,22 +29,9 @@ HSV_DRAWS, LOSS_DRAWS = 4, 5  # folded into a sample's key; 0 to 3 are what it i
 COLOR_TRANSFERS = ("none", "rct", "lct", "mkl", "idt", "sot")
 MEASURED_AT = 64  # pixels of a face whose colors are measured
 LOSSES = ("blur", "shrink", "noise", "jpeg")  # settings by which an input gets worse, in this order
-# Of 8x8 pixels of luma and of chroma, at quality 50: ITU T.81, tables K.1 and K.2.
-JPEG_LUMA = np.array(
-    [
-        [16, 11, 10, 16, 24, 40, 51, 61],
-        [12, 12, 14, 19, 26, 58, 60, 55],
-        [14, 13, 16, 24, 40, 57, 69, 56],
-        [14, 17, 22, 29, 51, 87, 80, 62],
-        [18, 22, 37, 56, 68, 109, 103, 77],
-        [24, 35, 55, 64, 81, 104, 113, 92],
-        [49, 64, 78, 87, 103, 121, 120, 101],
-        [72, 92, 95, 98, 112, 100, 103, 99],
-    ],
-    np.float32,
-)
-JPEG_CHROMA = np.full((8, 8), 99, np.float32)
-JPEG_CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
+# Of chroma at quality 50: ITU T.81, table K.2.
+CHROMA_QUANTA = np.full((BLOCK, BLOCK), 99, np.float32)
+CHROMA_QUANTA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 BLUE, RED = 0.564, 0.713  # chroma of a difference to luma: ITU T.871
 
 # (the stored face, its store_from_model, how the network takes it in), as in `sample`
@@ -79,14 +67,7 @@ def sample(
     size = image.shape[0]
     own = image, store_from_model, input_spec
     recolor = None if lender is None else recoloring(augment_cfg, own, lender, masks.index("mask"))
-    key_transform, key_warp, key_flip, key_light = jax.random.split(key, 4)
-    flip = jax.random.bernoulli(key_flip, augment_cfg["flip"])
-    mirrored = mirror(store_from_model, input_spec.resolution)
-    store_from_model = jnp.where(flip, mirrored, store_from_model)
-    transform = random_transform(key_transform, size, augment_cfg)
-    store_from_model = jnp_compose(transform, store_from_model)
-    grid = random_grid(key_warp, augment_cfg["warp"])
-    light = random_light(key_light, input_spec, augment_cfg)
+    store_from_model, grid, light = draw(key, store_from_model, size, input_spec, augment_cfg)
     picture = image.astype(jnp.float32) / 255
     finest = max(spec.face_side for spec in (input_spec, *target_specs.values()))
 
@@ -128,18 +109,29 @@ def sample_with_mask(
     `sample`.
     """
     size = image.shape[0]
-    key_transform, key_warp, key_flip, key_light = jax.random.split(key, 4)
-    flip = jax.random.bernoulli(key_flip, augment_cfg["flip"])
-    mirrored = mirror(store_from_model, spec.resolution)
-    matrix = jnp.where(flip, mirrored, store_from_model)
-    matrix = jnp_compose(random_transform(key_transform, size, augment_cfg), matrix)
+    matrix, grid, light = draw(key, store_from_model, size, spec, augment_cfg)
     places = affine_coordinates(matrix, spec.resolution, spec.resolution)
-    places = warp_coordinates(random_grid(key_warp, augment_cfg["warp"]), *places, size)
-    layers = bilinear(image.astype(jnp.float32) / 255, *places)
-    face = layers[..., :3] * random_light(key_light, spec, augment_cfg)(spec)
+    layers = bilinear(image.astype(jnp.float32) / 255, *warp_coordinates(grid, *places, size))
+    face = layers[..., :3] * light(spec)
     if augment_cfg["hsv"]:
         face = random_hsv(jax.random.fold_in(key, HSV_DRAWS), face, augment_cfg["hsv"])
     return jnp.clip(face, 0, 1), layers[..., 3:]
+
+
+def draw(
+    key: jax.Array, store_from_model: jax.Array, size: int, spec: FaceSpec, augment_cfg: Mapping
+) -> tuple[jax.Array, jax.Array, Callable[[FaceSpec], jax.Array]]:
+    """What is random about where a stored face of `size` pixels is read, and about its light.
+
+    Returns (the matrix [2, 3] from pixels of `spec` to stored ones, mirrored or not and moved, the
+    warp as `random_grid`, the light as `random_light`).
+    """
+    key_transform, key_warp, key_flip, key_light = jax.random.split(key, 4)
+    flip = jax.random.bernoulli(key_flip, augment_cfg["flip"])
+    turned = jnp.where(flip, mirror(store_from_model, spec.resolution), store_from_model)
+    matrix = jnp_compose(random_transform(key_transform, size, augment_cfg), turned)
+    grid = random_grid(key_warp, augment_cfg["warp"])
+    return matrix, grid, random_light(key_light, spec, augment_cfg)
 
 
 def at(augment_cfg: Mapping, step: jax.Array) -> dict:
@@ -251,13 +243,13 @@ def compressed(picture: jax.Array, quality: jax.Array) -> jax.Array:
     planes = jnp.stack([luma, (picture[..., 2] - luma) * BLUE, (picture[..., 0] - luma) * RED])
     quality = jnp.clip(quality, 1, 100)
     scale = jnp.where(quality < 50, 50 / quality, 2 - quality / 50)
-    tables = np.stack([JPEG_LUMA, JPEG_CHROMA, JPEG_CHROMA])
+    tables = np.stack([LUMA_QUANTA, CHROMA_QUANTA, CHROMA_QUANTA])
     tables = jnp.clip(jnp.round(jnp.asarray(tables) * scale), 1, 255)[:, None, None]
-    wave = np.cos(np.pi / 16 * np.outer(np.arange(8), 2 * np.arange(8) + 1)) / 2
-    wave[0] /= np.sqrt(2)
-    dct = jnp.asarray(wave, jnp.float32)
+    dct = jnp.asarray(cosines())
     level = jnp.array([128.0, 0, 0]).reshape(3, 1, 1, 1, 1)
-    blocks = (255 * planes).reshape(3, size // 8, 8, size // 8, 8).swapaxes(2, 3) - level
+    blocks = (255 * planes).reshape(3, size // BLOCK, BLOCK, size // BLOCK, BLOCK).swapaxes(
+        2, 3
+    ) - level
     waves = jnp.einsum("uy,pabyx,vx->pabuv", dct, blocks, dct, precision="highest")
     waves = jnp.round(waves / tables) * tables
     blocks = jnp.einsum("uy,pabuv,vx->pabyx", dct, waves, dct, precision="highest") + level
