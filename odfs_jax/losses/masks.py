@@ -6,6 +6,8 @@ Masks are float32 [N, H, W, 1] in [0, 1], 1 on the face.
 import jax
 import jax.numpy as jnp
 
+from odfs_jax.losses.terms import largest
+
 TOLERANCE = 0.008  # of a picture's diagonal: how far off an outline may be (Perazzi et al. 2016)
 
 
@@ -33,7 +35,7 @@ def boundary_score(found: jax.Array, masks: jax.Array) -> jax.Array:
     edges = [_outline((area > 0.5).astype(jnp.float32)) for area in (found, masks)]
     shares = []
     for own, other in (edges, edges[::-1]):
-        hit = (own * _largest(other, 2 * reach + 1)).sum((1, 2, 3))
+        hit = (own * largest(other, 2 * reach + 1)).sum((1, 2, 3))
         count = own.sum((1, 2, 3))
         shares.append(jnp.where(count > 0, hit / jnp.maximum(count, 1), 0.0))
     empty = (edges[0] + edges[1]).sum((1, 2, 3)) == 0
@@ -44,10 +46,4 @@ def boundary_score(found: jax.Array, masks: jax.Array) -> jax.Array:
 
 def _outline(area: jax.Array) -> jax.Array:
     """The pixels of `area` that have one beside them which is not of it."""
-    return area * (1 - jnp.minimum(area, 1 - _largest(1 - area, 3)))
-
-
-def _largest(area: jax.Array, side: int) -> jax.Array:
-    """The largest value in a square of `side` pixels around each one."""
-    window = (1, side, side, 1)
-    return jax.lax.reduce_window(area, 0.0, jax.lax.max, window, (1, 1, 1, 1), "SAME")
+    return area * (1 - jnp.minimum(area, 1 - largest(1 - area, 3)))

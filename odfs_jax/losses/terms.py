@@ -117,10 +117,14 @@ def gaussian_blur(x: jax.Array, sigma: float) -> jax.Array:
 
 def dilate(masks: jax.Array, margin: float) -> jax.Array:
     """`masks` [N, H, W, 1], grown to all sides by `margin`, a share of the width."""
-    size = 2 * round(margin * masks.shape[2]) + 1
+    return largest(masks, 2 * round(margin * masks.shape[2]) + 1)
+
+
+def largest(x: jax.Array, size: int) -> jax.Array:
+    """The largest value in a square of `size` pixels around each one of `x` [N, H, W, C]."""
     for window in ((1, size, 1, 1), (1, 1, size, 1)):
-        masks = jax.lax.reduce_window(masks, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), "SAME")
-    return masks
+        x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), "SAME")
+    return x
 
 
 def soft(mask: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ from skimage.metrics import structural_similarity
 from odfs_jax.config import LossConfig, compose, config_dir
 from odfs_jax.errors import UserError
 from odfs_jax.losses import make_loss, ms_dssim
-from odfs_jax.losses.swap import dilate
+from odfs_jax.losses.terms import dilate
 
 SIDES = ("src", "dst")
 PARTS = ("face", "mask")
