@@ -149,9 +149,8 @@ def build_merge(
         stats: Stats = {}
         if transfer is not None:
             solid = masks > SOLID
-            if (
-                sees and placement.seen is not None
-            ):  # what lies before dst's face has its own colors
+            # What lies before dst's face has colors of its own.
+            if sees and placement.seen is not None:
                 solid &= (placement.seen > 127)[..., None]
             stats["color"] = transfer.measure(faces, dst, solid)
         if mode.measure is not None:
@@ -312,13 +311,14 @@ def build_seeing(
             f"{output_spec.face_type} ones; apply it first: python scripts/masks.py action=apply"
         )
 
+    mask_from_model = spec.matrix_from(output_spec)
+
     @jax.jit
     def see(params: Params, regions: jax.Array, model_from_region: jax.Array) -> jax.Array:
-        matrices = _compose(spec.matrix_from(output_spec), model_from_region)
+        matrices = _compose(mask_from_model, model_from_region)
         found = masker.predict(params, _crop(regions, matrices, spec))
-        mask_from_model = jnp.asarray(spec.matrix_from(output_spec))
-        mask_from_model = jnp.broadcast_to(mask_from_model[None], (len(regions), 2, 3))
-        return _to_bytes(_paste(found, mask_from_model, output_spec.resolution)[..., 0])
+        matrices = jnp.broadcast_to(jnp.asarray(mask_from_model), (len(regions), 2, 3))
+        return _to_bytes(_paste(found, matrices, output_spec.resolution)[..., 0])
 
     return see
 

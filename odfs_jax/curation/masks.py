@@ -58,13 +58,13 @@ def masks(config: DictConfig) -> None:
         raise UserError(f"folder={config.folder}: one folder for one side; choose data=src or dst")
     for side in config.data.sides:
         folder = Path(config.data[side].aligned)
-        ACTIONS[config.action](folder, aligned_files(folder, side), side, config)
+        ACTIONS[config.action](folder, aligned_files(folder, side), config)
 
 
 # ---- apply ----
 
 
-def _apply(folder: Path, files: list[Path], side: str, config: DictConfig) -> None:
+def _apply(folder: Path, files: list[Path], config: DictConfig) -> None:
     devices.prepare(config.hardware)
     model_dir = find_model(Path(config.workspace) / "models", config.mask_model, masks=True)
     model = load_model(model_dir)
@@ -109,7 +109,7 @@ def apply(
         for own in block:
             if own in known:
                 area = np.median([known[p] for p in near[own] if p in known], axis=0)
-                mask = _on_picture(area, faces[own], masker)
+                mask = _on_picture(area, own, faces[own], masker)
                 changed = replace(faces[own], mask=encode_mask(mask), mask_maker=maker)
                 rewrite_data(own, changed)
                 written += 1
@@ -162,18 +162,15 @@ def _find(
     return found
 
 
-def _on_picture(area: np.ndarray, face: FaceData, masker: Masker) -> np.ndarray:
+def _on_picture(area: np.ndarray, path: Path, face: FaceData, masker: Masker) -> np.ndarray:
     """uint8 [S, S]: the mask float [R, R] of the network's view as it lies on the aligned picture.
 
     It is 0 beyond the view.
     """
     size = min(SIZE, face.size)
-    model_from_image = alignment_matrix(
-        face.landmarks, masker.spec.face_type, masker.spec.resolution
-    )
     factor, edge = face.size / size, (face.size / size - 1) / 2
     image_from_mask = np.array([[factor, 0, edge], [0, factor, edge], [0, 0, 1]])
-    model_from_mask = model_from_image @ image_from_mask
+    model_from_mask = _model_from_image(path, face, masker) @ image_from_mask
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     mask = cv2.warpAffine(area, model_from_mask, (size, size), flags=flags)
     mask = np.rint(mask * 255).astype(np.uint8)
@@ -193,7 +190,7 @@ def _model_from_image(path: Path, face: FaceData, masker: Masker) -> np.ndarray:
 # ---- remove, fetch ----
 
 
-def _remove(folder: Path, files: list[Path], side: str, config: DictConfig) -> None:
+def _remove(folder: Path, files: list[Path], config: DictConfig) -> None:
     """Takes the masks out of the PNGs; what somebody drew stays."""
     removed = 0
     with locked(folder, "removing masks"):
@@ -207,7 +204,7 @@ def _remove(folder: Path, files: list[Path], side: str, config: DictConfig) -> N
     say(f"{folder}: {removed} masks removed, {len(bad)} files skipped")
 
 
-def _fetch(folder: Path, files: list[Path], side: str, config: DictConfig) -> None:
+def _fetch(folder: Path, files: list[Path], config: DictConfig) -> None:
     """Copies the faces that somebody drew on; all of them, or none."""
     target = _target(folder, "labelled", config)
     require_empty(target)
@@ -226,7 +223,7 @@ def _fetch(folder: Path, files: list[Path], side: str, config: DictConfig) -> No
 # ---- export ----
 
 
-def _export(folder: Path, files: list[Path], side: str, config: DictConfig) -> None:
+def _export(folder: Path, files: list[Path], config: DictConfig) -> None:
     """A gray picture for each frame that has faces, their masks where they lie in it."""
     target = _target(folder, "masks", config)
     require_empty(target)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.traverse_util import unflatten_dict
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -266,18 +267,13 @@ def moments_of(
     found = []
     try:
         for moment, power in OPTIMIZERS[optimizer][0].items():
-            tree: dict[str, Any] = {}
+            leaves: dict[str, np.ndarray] = {}
             for name, shape in saved_model.shapes(like).items():
-                part, _, rest = name.partition("/")
-                key = _slot(moment, name)
+                part, key = name.partition("/")[0], _slot(moment, name)
                 trained = any(other.startswith(f"{moment}_{part}/") for other in slots)
                 value = _tensor(slots.get(key), key, shape) if trained else np.zeros(shape)
-                *outer, last = rest.split("/")
-                inner = tree.setdefault(part, {})
-                for step in outer:
-                    inner = inner.setdefault(step, {})
-                inner[last] = _turned(name, np.float32(value / batch**power))
-            found.append(tree)
+                leaves[name] = _turned(name, np.float32(value / batch**power))
+            found.append(unflatten_dict(leaves, sep="/"))
     except ValueError as error:
         raise BadFileError(dfl.path(OPT_FILE), str(error)) from error
     return found
