@@ -186,11 +186,10 @@ def version() -> str:
 
 def refuse_dashes(name: str, arguments: Sequence[str]) -> None:
     """Raises UserError for `--batch_size 4` and the like: settings are written without dashes."""
-    known = set(setting_names(SCHEMAS[name]))
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         key, sign, value = argument.lstrip("-").partition("=")
         key = key.replace("-", "_")
-        if argument.startswith("-") and key in known:
+        if argument.startswith("-") and key in setting_names(SCHEMAS[name]):
             value = value if sign else following
             value = "..." if not value or value.startswith("-") else value
             raise UserError(f"{argument}: settings have no dashes; write {key}={value}")

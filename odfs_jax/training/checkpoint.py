@@ -30,8 +30,8 @@ from odfs_jax.training.step import NetState, TrainState
 log = logging.getLogger(__name__)
 
 KEEP = 2  # the last one, and the one before it
-# What makes a network's parameters what they are; all else may change between two starts.
 INTERS = ("inter*", "*/inter*")  # what a pretrained model has learned of people, not of faces
+# What makes a network's parameters what they are; all else may change between two starts.
 IDENTITY = ("net", "face_type", "resolution", "width", "args")
 
 
