@@ -7,7 +7,9 @@ On Linux a command first replaces its process by one with huge pages: see `use_h
 to prevent it.
 """
 
+import argparse
 import errno
+import inspect
 import os
 import re
 import sys
@@ -32,7 +34,7 @@ from odfs_jax.config import (
     with_plain_paths,
 )
 from odfs_jax.errors import UserError, printable
-from odfs_jax.runtime.output import start_logging
+from odfs_jax.runtime.output import say, start_logging
 from odfs_jax.runtime.processes import keep_current_folder_out
 
 
@@ -170,6 +172,46 @@ def studio(config: DictConfig) -> None:
     from odfs_jax.studio.server import studio
 
     studio(config)
+
+
+def window() -> int:
+    """Shows the preview and the losses of a run that trains, in a window."""
+    parser = argparse.ArgumentParser(prog="odfs-window", description=window.__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the model's, models/h64 say")
+    from odfs_jax.training.control import show_window
+
+    show_window(parser.parse_args().folder)
+    return 0
+
+
+def verify() -> int:
+    """Checks what files say of their origin.
+
+    Exit code 0: all are signed and unaltered; 1: one was altered; 3: one is not signed; 2: a
+    mistake.
+    """
+    parser = argparse.ArgumentParser(
+        prog="odfs-verify",
+        description=inspect.getdoc(verify),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", type=Path, nargs="*", metavar="FILE_OR_FOLDER")
+    paths = parser.parse_args().paths
+    if not paths:
+        print("odfs-verify: which file? Give its path", file=sys.stderr)
+        return 2
+    from odfs_jax.provenance.verify import ALTERED
+    from odfs_jax.provenance.verify import verify as read_marks
+
+    try:
+        verdicts = [read_marks(path) for path in paths]
+    except UserError as error:
+        print(f"odfs-verify: {printable(str(error))}", file=sys.stderr)
+        return 2
+    for verdict in verdicts:
+        say(*verdict.lines())
+    codes = {verdict.code for verdict in verdicts}
+    return ALTERED if ALTERED in codes else max(codes)
 
 
 def version() -> str:

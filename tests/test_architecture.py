@@ -7,6 +7,7 @@ import odfs_jax
 
 PACKAGE = Path(odfs_jax.__file__).parent
 LAYERS = (  # a part imports from the rows below its own, and from itself
+    {"__main__"},
     {"cli"},
     {"studio"},
     {"evaluation", "interop"},

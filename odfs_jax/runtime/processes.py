@@ -1,4 +1,4 @@
-"""Python processes that the program starts. None of them imports from the current folder.
+"""Processes that the program starts of itself. None of them imports from the current folder.
 
 `python -c`, `python -m` and the processes of `multiprocessing` look for modules in the current
 folder first. That may be a stranger's workspace, and a `yaml.py` in it would be run.
@@ -10,9 +10,11 @@ from multiprocessing import get_context
 from multiprocessing.context import SpawnContext
 
 
-def python_command(*arguments: str) -> list[str]:
-    """The command line of this Python with `arguments`, such as "-c" and a program."""
-    return [sys.executable, "-P", *arguments]
+def own_command(*arguments: str) -> list[str]:
+    """The command line of this program with `arguments`: a command of `odfs` and its settings."""
+    if getattr(sys, "frozen", False):  # the prebuilt program, which is no Python
+        return [sys.executable, *arguments]
+    return [sys.executable, "-P", "-m", "odfs_jax", *arguments]
 
 
 def spawn_context() -> SpawnContext:

@@ -13,7 +13,7 @@ import psutil
 from odfs_jax.config import quoted
 from odfs_jax.data import atomic, foreign
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.runtime.processes import python_command
+from odfs_jax.runtime.processes import own_command
 from odfs_jax.studio.workspace import StudioWorkspace
 
 TAIL = 8192  # bytes of a log that are shown
@@ -44,21 +44,20 @@ class Jobs:
         self._children: dict[str, subprocess.Popen] = {}
 
     def start(self, kind: str, command: str, settings: dict[str, str]) -> None:
-        """Starts `odfs_jax.cli.<command>` in the workspace; `settings` are plain texts by key.
+        """Starts `odfs <command>` in the workspace; `settings` are plain texts by key.
 
         Raises UserError when one runs.
         """
         if self.find(kind).running:
             raise UserError(f"{kind}: one is running already")
         self._folder.mkdir(parents=True, exist_ok=True)
-        code = f"from odfs_jax.cli import {command}; {command}()"
         settings = {"workspace": str(self._root)} | settings
         overrides = [f"{key}={quoted(value)}" for key, value in settings.items()]
         path = self._folder / f"{kind}.log"
         path.unlink(missing_ok=True)  # a link in a stranger's workspace may lead to another file
         with path.open("xb") as log:
             process = subprocess.Popen(
-                python_command("-c", code, *overrides),
+                own_command(command, *overrides),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -94,7 +93,7 @@ class Jobs:
             process = psutil.Process(foreign.integer(identity["pid"], "pid", 1, 1 << 31))
             created = foreign.number(identity["created"], "created", 0, 1 << 40)
             is_same = abs(process.create_time() - created) < 1
-            is_ours = any("odfs_jax.cli" in argument for argument in process.cmdline())
+            is_ours = {*own_command()} <= {*process.cmdline()}
             is_dead = process.status() == psutil.STATUS_ZOMBIE
             return process if is_same and is_ours and not is_dead else None
         except (BadFileError, ValueError, psutil.Error):

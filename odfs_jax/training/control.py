@@ -40,7 +40,7 @@ from odfs_jax.data import atomic, foreign
 from odfs_jax.data.lock import holder, locked
 from odfs_jax.data.media.picture_folder import read_picture
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.runtime.processes import python_command
+from odfs_jax.runtime.processes import own_command
 from odfs_jax.training.metrics import PREVIEW, loss_curves, read_losses
 
 log = logging.getLogger(__name__)
@@ -241,7 +241,7 @@ def preview_window(folder: Path, preview: str) -> Iterator[None]:
     if preview != "window":
         yield
         return
-    process = subprocess.Popen(python_command("-m", "odfs_jax.training.control", str(folder)))
+    process = subprocess.Popen(own_command("window", str(folder)))
     try:
         yield
     finally:
@@ -272,16 +272,11 @@ def window_picture(folder: Path) -> np.ndarray:
     return np.vstack([curves, shown])
 
 
-def main() -> None:
-    """Shows the run in the folder that the command line names, until it ends or Esc."""
-    folder = Path(sys.argv[1])
+def show_window(folder: Path) -> None:
+    """Shows the run in `folder` in a window of its own, until it ends or Esc."""
     title = f"odfs-jax: {folder.name}"
     cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE)
     while is_running(folder):
         cv2.imshow(title, window_picture(folder))
         if not press(folder, cv2.waitKey(REDRAW)):
             break
-
-
-if __name__ == "__main__":
-    main()

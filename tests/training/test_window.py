@@ -67,7 +67,7 @@ def test_keys_pressed_in_the_window_reach_the_run(screen, tmp_path):
     metrics.add_preview(folder, 5, np.full((64, 80, 3), 200, np.uint8))
     with Control(folder) as run:
         run.begin(FACTS, lambda: 7)
-        command = [sys.executable, "-m", "odfs_jax.training.control", str(folder)]
+        command = [sys.executable, "-m", "odfs_jax", "window", str(folder)]
         process = subprocess.Popen(command, env=screen.environment, cwd=ROOT)
         for key, name in KEYS.items():
             screen.press("odfs-jax: h64", key)
