@@ -142,7 +142,7 @@ class OptimizerConfig:
 class ObjectiveConfig:
     name: str = MISSING
     objects: float = within(0, 1, 0.85)
-    held_out: float = within(0, 0.9, 0.1)
+    held_out: float | None = within(0, 0.9, None)
 
 
 @dataclass
@@ -276,6 +276,7 @@ class TrainConfig:
     on_nan: str = MISSING
     nan_tries: int = within(1, 100, MISSING)
     log_every: int = MISSING
+    evaluate_every: int = within(0, default=0)
     preview_every: int = MISSING
     preview: str = MISSING
     seed: int = MISSING

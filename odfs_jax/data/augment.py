@@ -147,6 +147,12 @@ def at(augment_cfg: Mapping, step: jax.Array) -> dict:
     return {**augment_cfg, "warp": warp}
 
 
+def unchanged(augment_cfg: Mapping) -> dict:
+    """An `AugmentConfig` that leaves faces as they are stored."""
+    amounts = dict.fromkeys(augment_cfg, 0.0)
+    return amounts | {"warp_until": None, "color_transfer": "none"}
+
+
 def of_side(augment_cfg: Mapping, side: str) -> dict:
     """An `AugmentConfig` as it is for the faces of "src" or "dst"."""
     flip = augment_cfg[f"flip_{side}"]

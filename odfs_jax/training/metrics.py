@@ -13,7 +13,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +42,8 @@ LARGEST_RECORD, MOST_ROWS = (
     1 << 28,
     1_000_000,
 )  # bytes and last rows of `losses.jsonl` that are read
+PATIENCE = 8  # figures of held-out faces, one after the other, that are not better than one before
+GAIN = 0.001  # by which a figure must grow to count as better
 QUALITY = 92  # of a preview's JPEG, per cent
 COLORS = ((80, 176, 255), (160, 220, 120), (230, 150, 90), (200, 120, 230))  # of curves, BGR
 
@@ -132,12 +134,20 @@ class MetricLogger:
         if not self._steps_since:
             return
         scalars = self.history.means()
-        scalars |= {name: float(value) for name, value in jax.device_get(measured).items()}
+        figures = {name: float(value) for name, value in jax.device_get(measured).items()}
+        scalars |= figures
         means = {name: value for name, value in scalars.items() if "/" not in name}
         seconds = (time.monotonic() - self._since) / self._steps_since
         rate = self._batch_size / seconds
         self.history.end_row(step, means)
         log.info("%s", _line(step, means, seconds, rate))
+        best = stalled_since(self.history.rows, figures.keys() & means.keys())
+        if best is not None:
+            log.info(
+                "held-out faces are no better than at iteration %d: more of the same gains little; "
+                "next: augment.warp=0 if faces are still warped, else convert",
+                best,
+            )
         # Where a number is none the run ends: no file is to have it.
         if self._events and self.not_finite is None:
             for name, value in scalars.items():
@@ -156,6 +166,24 @@ class MetricLogger:
     def _keep(self, step: int, image: jax.Array) -> None:
         if distributed.is_main_process():
             add_preview(self._folder, step, np.asarray(image))
+
+
+def stalled_since(rows: list, names: Set[str]) -> int | None:
+    """The iteration of the best row, when the last row is the PATIENCE-th after it; else None.
+
+    `rows` are a history's, [step, {name: value}]. Better is the mean of `names`, which grow with
+    likeness; rows without them do not count.
+    """
+    scored = [
+        (step, np.mean([values[name] for name in names]))
+        for step, values in rows
+        if names and names <= values.keys()
+    ]
+    best_at, best = 0, -np.inf
+    for place, (_, value) in enumerate(scored):
+        if value > best + GAIN:
+            best_at, best = place, value
+    return scored[best_at][0] if len(scored) - 1 - best_at == PATIENCE else None
 
 
 def _first_not_finite(columns: dict[str, np.ndarray], step: int) -> tuple[int, str] | None:

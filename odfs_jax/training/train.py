@@ -134,6 +134,7 @@ def _train(
         )
         preview = make_preview(objective, facesets)
         measure = objective.make_measure()
+        evaluate_every = config["evaluate_every"] or config["log_every"]
         del facesets  # now on the device, or held by `batches`
 
         # ---------------------------------------------------------------- who watches, who steers
@@ -198,8 +199,9 @@ def _train(
                     in_flight.append(metrics)
                     if len(in_flight) > IN_FLIGHT:
                         jax.block_until_ready(in_flight.popleft())
-                    if _due(number, steps, config["log_every"]):
-                        logger.write(number, measure and measure(state.eval_params))
+                    evaluate_due = measure and _due(number, steps, evaluate_every)
+                    if _due(number, steps, config["log_every"]) or evaluate_due:
+                        logger.write(number, measure(state.eval_params) if evaluate_due else None)
                     if _due(number, steps, config["preview_every"]) or commands & PICTURES:
                         sample += "next" in commands
                         commands -= PICTURES

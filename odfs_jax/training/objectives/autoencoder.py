@@ -1,16 +1,19 @@
 """Both people's faces, warped and then rebuilt: the training of every swap network."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from odfs_jax.data.augment import check_colors
+from odfs_jax.data.augment import check_colors, unchanged
 from odfs_jax.data.batches import Batch
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.errors import UserError
 from odfs_jax.losses import make_loss
+from odfs_jax.losses.likeness import likeness
 from odfs_jax.losses.swap import Target
 from odfs_jax.losses.terms import blur_outside, extend_inside
 from odfs_jax.nets import build_net, with_precision
@@ -20,6 +23,8 @@ from odfs_jax.training.step import Metrics
 
 # Parts of a network that make a code of a face; the others make a face of a code.
 CODERS = ("encoder", "shared", "large_shared", "inter")
+EYES_MOUTH = "eyes_mouth"
+AT_ONCE = 8  # measured faces, through the network
 NET_DRAWS = 1  # folded into a sample's key, which its augmentation splits, for the network's draws
 
 
@@ -42,6 +47,8 @@ class Autoencoder(Objective):
         self.input_specs = {side: net.input_specs[side] for side in ("src", "dst")}
         self.target_specs = net.target_specs
         self.masks = self.loss.masks
+        if self.held_out_share:  # `likeness` looks at eyes and mouth, whatever the loss does
+            self.masks = tuple(dict.fromkeys((*self.masks, EYES_MOUTH)))
         own = (net.target_specs["dst"].get("dst"), True)
         if self.loss.of_swap and own != (net.output_spec, net.has_dst_mask):
             raise UserError("loss.face_style, loss.background_style: not with this network's faces")
@@ -79,6 +86,43 @@ class Autoencoder(Objective):
         targets, outputs = self.rebuild(params, batch, keys, step)
         loss, metrics = self.loss(outputs, targets, step)
         return {self.exported: loss}, metrics
+
+    def make_measure(self) -> Callable[[dict[str, dict]], Metrics] | None:
+        """How like themselves held-out faces are rebuilt; "src_held_out" is SSIM, 1: equal.
+
+        See `losses.likeness`. They are not warped. None where no face is held out.
+        """
+        batch = self.measured_batch()
+        if batch is None:
+            return None
+        device = jax.local_devices()[0]
+        key = jax.random.key(self.config["seed"])
+        keys = {side: jax.random.split(key, len(images)) for side, (images, _) in batch.items()}
+        draw = jax.jit(partial(self.draw, augment_cfg=unchanged(self.config["augment"])))
+        samples = draw(*jax.device_put((batch, keys), device))
+        # A network takes src and dst at once, whose numbers of faces may differ.
+        count = max(len(faces) for faces, _ in samples.values())
+        inputs = [jnp.resize(faces, (count, *faces.shape[1:])) for faces, _ in samples.values()]
+        targets = {name: t for _, side in samples.values() for name, t in side.items()}
+
+        @jax.jit
+        def measure(params: dict, inputs: list[jax.Array], targets: dict[str, Target]) -> Metrics:
+            def rebuild(faces: list[jax.Array]) -> dict[str, jax.Array]:
+                outputs = self.net.apply({"params": params}, *(face[None] for face in faces))
+                return {name: outputs[name][0][0] for name in targets}
+
+            rebuilt = jax.lax.map(rebuild, inputs, batch_size=min(AT_ONCE, count))
+            metrics = {}
+            for name, target in targets.items():
+                face = rebuilt[name][: len(target["face"])]
+                found = likeness(face, target["face"], target["mask"], target[EYES_MOUTH])
+                metrics |= {k.replace("ssim", f"{name}_held_out"): v for k, v in found.items()}
+            return metrics
+
+        def of(params: dict[str, dict]) -> Metrics:
+            return measure(jax.device_put(params[self.exported], device), inputs, targets)
+
+        return of
 
     def preview(self, params: dict[str, dict], inputs: dict[str, jax.Array]) -> list[jax.Array]:
         """For each person the input and what is rebuilt of it; last, src's face swapped onto dst.

@@ -26,6 +26,8 @@ REMAT = ("none", "decoders")
 # side -> (the network's inputs [B,R,R,3], {name of an output: its targets}); see `augment.sample`
 Samples = dict[str, tuple[jax.Array, dict[str, dict[str, jax.Array]]]]
 
+HELD_OUT = 0.05  # share of each side's faces, where `evaluate_every` is given and no share
+MEASURED = 32  # faces of each side that a network is measured on, at most
 HOST_SHARE = 0.4  # of the free memory that facesets may take; twice that while they are read
 
 
@@ -43,6 +45,7 @@ class Objective(ABC):
     input_specs: dict[str, FaceSpec]  # side -> what is drawn of its faces as input, warped
     target_specs: dict[str, dict[str, FaceSpec]]  # side -> output's name -> what it must give back
     masks: tuple[str, ...]  # that come with every target; keys of `faceset.MASKS`
+    held_out: dict[str, Faceset]  # after `load_facesets`: never trained on, to measure networks on
 
     @abstractmethod
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -73,7 +76,7 @@ class Objective(ABC):
     def make_measure(self) -> Callable[[dict[str, dict]], Metrics] | None:
         """measure(params by network) -> metrics of faces that are never trained on, or None.
 
-        Each log line has them. `load_facesets` comes before it.
+        Log lines have them, as often as `evaluate_every` says. `load_facesets` comes before it.
         """
         return None
 
@@ -128,8 +131,20 @@ class Objective(ABC):
             thin=make_thin(self.config["optimizer"]),
         )
 
+    @property
+    def held_out_share(self) -> float:
+        """The share of each side's faces that is never trained on."""
+        share = self.config["objective"]["held_out"]
+        if share is None:
+            return HELD_OUT if self.config["evaluate_every"] else 0.0
+        return share
+
     def load_facesets(self) -> dict[str, Faceset]:
-        """The aligned faces of all sides, as the networks take them. Raises UserError."""
+        """The aligned faces of all sides to train on, as the networks take them.
+
+        The last ones in time of each side are `held_out` instead: their neighbours in a clip would
+        be nearly the same pictures. Raises UserError.
+        """
         data, pretrain = self.config["data"], self.config["pretrain"]
         if not pretrain and sorted(data["sides"]) != sorted(self.sides):
             raise UserError(f"data.sides={data['sides']}: training needs data=src_dst")
@@ -150,11 +165,37 @@ class Objective(ABC):
                 room -= faceset.images.nbytes if isinstance(faceset.images, np.ndarray) else 0
                 read[folder, spec, targets] = faceset
             facesets[side] = read[folder, spec, targets]
+        self.held_out = {}
+        if not (share := self.held_out_share):
+            return facesets
+        parts = {}  # one faceset may be that of both sides
+        for side, faceset in facesets.items():
+            order = np.argsort(faceset.ranks)
+            kept = len(order) - min(round(share * len(order)), len(order) - 1)
+            if id(faceset) not in parts:
+                parts[id(faceset)] = [
+                    faceset.part(np.sort(part)) for part in (order[:kept], order[kept:])
+                ]
+            facesets[side], self.held_out[side] = parts[id(faceset)]
         return facesets
+
+    def measured_batch(self) -> Batch | None:
+        """At most MEASURED faces of each side's `held_out`, evenly spread; None without any."""
+        batch = {}
+        for side, faceset in self.held_out.items():
+            count = len(faceset)
+            chosen = np.unique(np.linspace(0, count - 1, min(MEASURED, count)).round().astype(int))
+            batch[side] = faceset.images[chosen], faceset.store_from_model[chosen]
+        return batch if batch and all(len(images) for images, _ in batch.values()) else None
 
     def sample(self, batch: Batch, keys: dict[str, jax.Array], step: jax.Array) -> Samples:
         """Inputs and targets of a batch, drawn from its stored faces as iteration `step` does."""
-        augment_cfg = augment.at(self.config["augment"], step)
+        return self.draw(batch, keys, augment.at(self.config["augment"], step))
+
+    def draw(
+        self, batch: Batch, keys: dict[str, jax.Array], augment_cfg: Mapping[str, Any]
+    ) -> Samples:
+        """Inputs and targets of a batch, drawn from its stored faces as `augment_cfg` says."""
 
         def draw(side: str) -> tuple:
             own = augment.of_side(augment_cfg, side)

@@ -14,7 +14,6 @@ import numpy as np
 
 from odfs_jax.data import augment
 from odfs_jax.data.batches import Batch
-from odfs_jax.data.faceset import Faceset
 from odfs_jax.data.occluders import lay_over
 from odfs_jax.errors import UserError
 from odfs_jax.faces.warp import map_in_groups
@@ -26,8 +25,7 @@ from odfs_jax.training.objectives.base import Objective, Samples
 from odfs_jax.training.step import Metrics
 
 OBJECT_DRAWS = 5  # folded into a sample's key, which its augmentation splits, for the objects
-MEASURED = 32  # faces of each side that IoU and F-score are measured on
-AT_ONCE = 8  # of them, through the network
+AT_ONCE = 8  # measured faces, through the network
 MASK = "mask"
 
 
@@ -48,7 +46,6 @@ class Segmentation(Objective):
         self.input_specs = {side: net.face_spec for side in config["data"]["sides"]}
         self.target_specs = {side: {side: net.face_spec} for side in self.input_specs}
         self.masks = (MASK,)
-        self.held_out: dict[str, Faceset] = {}  # after `load_facesets`: never trained on
 
     @property
     def net(self) -> MaskNet:
@@ -57,17 +54,6 @@ class Segmentation(Objective):
 
     def init_params(self, key: jax.Array) -> dict[str, dict]:
         return {self.exported: self.net.init(key, *self.net.blank())["params"]}
-
-    def load_facesets(self) -> dict[str, Faceset]:
-        """The faces to train on. The last ones in time of each side are `held_out` instead."""
-        facesets = super().load_facesets()
-        share = self.config["objective"]["held_out"]
-        for side, faceset in facesets.items():
-            order = np.argsort(faceset.ranks)
-            kept = len(order) - min(round(share * len(order)), len(order) - 1)
-            facesets[side] = faceset.part(np.sort(order[:kept]))
-            self.held_out[side] = faceset.part(np.sort(order[kept:]))
-        return facesets
 
     def sample(self, batch: Batch, keys: dict[str, jax.Array], step: jax.Array) -> Samples:
         """Faces with objects before them; image and mask are warped together."""
@@ -108,10 +94,9 @@ class Segmentation(Objective):
         None where no face is held out.
         """
         device = jax.local_devices()[0]
-        held_out = {side: faces for side, faces in self.held_out.items() if len(faces)}
-        if not held_out:
+        batch = self.measured_batch()
+        if batch is None:
             return None
-        batch = {side: _spread(faces, MEASURED) for side, faces in held_out.items()}
         key, step = jax.random.key(self.config["seed"]), jnp.int32(np.iinfo(np.int32).max)
         keys = {
             side: jax.random.split(jax.random.fold_in(key, i), len(images))
@@ -142,10 +127,3 @@ class Segmentation(Objective):
 
     def metadata(self) -> dict[str, Any]:
         return {}
-
-
-def _spread(faceset: Faceset, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """(images, matrices) of at most so many faces from all over `faceset`."""
-    count = len(faceset)
-    chosen = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
-    return faceset.images[chosen], faceset.store_from_model[chosen]
