@@ -51,7 +51,7 @@ def bench(files: list[Path], name: str, reading: float) -> dict[str, float]:
     key, folder = SORT_KEYS[name], files[0].parent
     values, measuring = timed(lambda: read_values(files, key.read))
     order, ordering = timed(lambda: key.order(values))
-    moves = rename.plan_moves(folder, [files[i] for i in order], None)
+    moves = rename.plan_moves(folder, [files[i] for i in order.indices], None)
     _, renaming = timed(lambda: rename.apply_moves(folder, moves))
     rename.undo(folder)
     beyond = max(0.0, measuring - reading) + ordering + renaming

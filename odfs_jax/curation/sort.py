@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from odfs_jax.curation import rename
-from odfs_jax.curation.sort_keys import SORT_KEYS, SortKey
+from odfs_jax.curation.sort_keys import SORT_KEYS, FaceOrder, SortKey
 from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import read_image_and_face
 from odfs_jax.data.lock import locked
@@ -50,7 +50,7 @@ def sort(config: DictConfig) -> None:
 def _sort_folder(folder: Path, side: str, config: DictConfig) -> None:
     start = time.monotonic()
     files = aligned_files(folder, side)
-    order, bad = sort_faces(files, SORT_KEYS[config.by], f"reading {side} faces")
+    order, _, bad = sort_faces(files, SORT_KEYS[config.by], f"reading {side} faces")
     for error in bad:
         log.warning("left alone: %s", error)
     if not order:
@@ -77,16 +77,16 @@ def _sort_folder(folder: Path, side: str, config: DictConfig) -> None:
 
 def sort_faces(
     files: list[Path], key: SortKey, description: str
-) -> tuple[list[Path], list[BadFileError]]:
-    """(the faces among `files` in the order of `key`, the errors of the files that are no faces).
+) -> tuple[list[Path], FaceOrder, list[BadFileError]]:
+    """(the faces among `files` in the order of `key`, that order, the errors of the other files).
 
     `description` names the progress bar.
     """
     measured, bad = read_files(files, key.read, description)
     if not measured:
-        return [], bad
+        return [], FaceOrder(np.arange(0)), bad
     order = key.order([value for _, value in measured])
-    return [measured[index][0] for index in order], bad
+    return [measured[index][0] for index in order.indices], order, bad
 
 
 def _recover(folder: Path, dry_run: bool) -> bool:

@@ -4,6 +4,7 @@ Equal faces stay in the order of their names. A key is the 2018 program's, docs/
 section 5, unless its function says otherwise.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,60 +18,100 @@ from odfs_jax.faces.identity import embedding
 
 JUMP = 2.0  # times the mean step of the chain: where hist_blur begins a new group
 BIN = 10.0  # degrees of yaw and of pitch in a bin of `best`
+STEP, TOTAL = "distance to the face before", "sum of the distances to all others"
+
+
+@dataclass(frozen=True)
+class FaceOrder:
+    """`indices` [N] of measured faces; `values` and `groups` are those of the faces in this order.
+
+    `values` [N] are the numbers that the order goes by, None where there are none; `groups` [N]
+    count the groups of neighbors from 0, None where an order makes none.
+    """
+
+    indices: np.ndarray
+    values: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class SortKey:
-    """`read` measures one file (raises BadFileError); `order` returns the indices of N values."""
+    """`read` measures one file (raises BadFileError); `order` takes the measures of N faces.
+
+    `help` says what the order is, `value` what the numbers of `FaceOrder.values` are, in `unit`,
+    and `group` what a group of `FaceOrder.groups` is.
+    """
 
     read: Callable[[Path], Any]
-    order: Callable[[list], np.ndarray]
+    order: Callable[[list], FaceOrder]
+    help: str
+    value: str = ""
+    unit: str = ""
+    group: str = ""
 
 
-def largest_first(values: list[float]) -> np.ndarray:
+def largest_first(values: list[float] | np.ndarray) -> FaceOrder:
     """Indices by descending value."""
-    return np.argsort(-np.asarray(values, np.float64), kind="stable")
+    values = np.asarray(values, np.float64)
+    indices = np.argsort(-values, kind="stable")
+    return FaceOrder(indices, values[indices])
 
 
-def smallest_first(values: list[tuple]) -> np.ndarray:
+def smallest_first(values: list[tuple]) -> FaceOrder:
     """Indices by ascending tuple."""
-    return np.array(sorted(range(len(values)), key=values.__getitem__))
+    return FaceOrder(np.array(sorted(range(len(values)), key=values.__getitem__)))
 
 
 def by_similarity(
     distance: similarity.Distance, layout: similarity.Layout = similarity.unchanged
-) -> Callable[[list[np.ndarray]], np.ndarray]:
+) -> Callable[[list[np.ndarray]], FaceOrder]:
     """Orders features by a greedy chain: from the first face always on to the nearest one left."""
-    return lambda features: similarity.greedy_chain(np.stack(features), distance, layout)[0]
+
+    def order(features: list[np.ndarray]) -> FaceOrder:
+        indices, steps = similarity.greedy_chain(np.stack(features), distance, layout)
+        return FaceOrder(indices, steps, _groups(steps))
+
+    return order
 
 
-def by_dissimilarity(distance: similarity.Distance) -> Callable[[list[np.ndarray]], np.ndarray]:
+def by_dissimilarity(distance: similarity.Distance) -> Callable[[list[np.ndarray]], FaceOrder]:
     """Orders features by the sum of the distances to all others, the most different first."""
     return lambda features: largest_first(similarity.total_distances(np.stack(features), distance))
 
 
-def by_similarity_then_sharpness(values: list[tuple[np.ndarray, float]]) -> np.ndarray:
+def by_similarity_then_sharpness(values: list[tuple[np.ndarray, float]]) -> FaceOrder:
     """Orders faces in groups of similar histograms, in each group the sharpest first.
 
     `values` are (histogram [3, 256], sharpness). A group ends where the greedy chain of the
     histograms makes a step of more than JUMP times the mean; the groups keep the chain's order.
     """
     histograms, sharpness = zip(*values, strict=True)
-    order, steps = similarity.greedy_chain(np.stack(histograms), similarity.bhattacharyya)
+    chain, steps = similarity.greedy_chain(np.stack(histograms), similarity.bhattacharyya)
+    sharpness, groups = np.array(sharpness), _groups(steps)
+    indices = chain[np.lexsort((-sharpness[chain], groups))]
+    return FaceOrder(indices, sharpness[indices], groups)  # which ascend, along the chain too
+
+
+def _groups(steps: np.ndarray) -> np.ndarray:
+    """The group [N] of each face of a chain, from 0: a step above JUMP times the mean begins one.
+
+    `steps` [N] are the distances to the face before; the first is 0.
+    """
     mean = steps.sum() / max(1, len(steps) - 1)
-    group = np.cumsum(steps > JUMP * mean)
-    return order[np.lexsort((-np.array(sharpness)[order], group))]
+    return np.cumsum(steps > JUMP * mean)
 
 
-def by_person(embeddings: list[np.ndarray]) -> np.ndarray:
+def by_person(embeddings: list[np.ndarray]) -> FaceOrder:
     """Orders `embeddings` [128] by person, the most frequent first, the most typical face first.
 
     Strangers and faces that cannot be recognized come last. Not in the 2018 program.
     """
-    return np.concatenate(similarity.group_people(np.stack(embeddings)))
+    people = similarity.group_people(np.stack(embeddings))
+    groups = np.repeat(np.arange(len(people)), [len(faces) for faces in people])
+    return FaceOrder(np.concatenate(people), groups=groups)
 
 
-def cover_poses(values: list[tuple[float, float, float]]) -> np.ndarray:
+def cover_poses(values: list[tuple[float, float, float]]) -> FaceOrder:
     """Orders faces so that the first n, for any n, cover the head poses as evenly as possible.
 
     The sharpest face of every bin of yaw and pitch comes first, then the second sharpest of every
@@ -84,7 +125,9 @@ def cover_poses(values: list[tuple[float, float, float]]) -> np.ndarray:
     starts = np.searchsorted(bins[by_bin], bins)
     rank = np.empty(len(bins), int)  # in the sorted list; less `starts`: in the bin
     rank[by_bin] = np.arange(len(bins))
-    return np.lexsort((-sharpness, rank - starts))
+    rounds = rank - starts
+    indices = np.lexsort((-sharpness, rounds))
+    return FaceOrder(indices, sharpness[indices], rounds[indices])
 
 
 def _of_image(measure: Callable[[np.ndarray], Any]) -> Callable[[Path], Any]:
@@ -99,13 +142,13 @@ def _of_data(measure: Callable[[FaceData], Any]) -> Callable[[Path], Any]:
 
 def _origin(face: FaceData) -> tuple[str, int, float]:
     """Source file, frame, and the larger face first: the order of extraction."""
-    return face.source.file, face.source.frame, -_source_area(face)
+    return face.source.file, face.source.frame, -_source_size(face)
 
 
-def _source_area(face: FaceData) -> float:
-    """Area of the detected box in pixels of the frame."""
+def _source_size(face: FaceData) -> float:
+    """Side of a square as large as the detected box, pixels of the frame."""
     left, top, right, bottom = face.source.rect
-    return (right - left) * (bottom - top)
+    return math.sqrt(max(0.0, right - left) * max(0.0, bottom - top))
 
 
 def _normalized_landmarks(face: FaceData) -> np.ndarray:
@@ -128,25 +171,94 @@ def _sharpness_and_pose(path: Path) -> tuple[float, float, float]:
 
 
 SORT_KEYS = {
-    "blur": SortKey(_of_image(measures.sharpness), largest_first),
-    "motion_blur": SortKey(_of_image(measures.min_directional_gradient), largest_first),
-    "hist": SortKey(_of_image(measures.histogram), by_similarity(similarity.bhattacharyya)),
-    "hist_dissim": SortKey(
-        _of_image(measures.histogram), by_dissimilarity(similarity.bhattacharyya_block)
+    "blur": SortKey(
+        _of_image(measures.sharpness), largest_first, "sharpest first", value="sharpness"
     ),
-    "hist_blur": SortKey(_of_image(_histogram_and_sharpness), by_similarity_then_sharpness),
-    "face": SortKey(_of_data(_normalized_landmarks), by_similarity(similarity.l1)),
-    "face_dissim": SortKey(_of_data(_normalized_landmarks), by_dissimilarity(similarity.l1_block)),
-    "face_yaw": SortKey(_of_data(lambda face: face.pose.yaw), largest_first),
-    "face_pitch": SortKey(_of_data(lambda face: face.pose.pitch), largest_first),
-    "brightness": SortKey(_of_image(measures.brightness), largest_first),
-    "hue": SortKey(_of_image(measures.hue), largest_first),
+    "motion_blur": SortKey(
+        _of_image(measures.min_directional_gradient),
+        largest_first,
+        "least smeared first",
+        value="sharpness in the most smeared direction",
+    ),
+    "hist": SortKey(
+        _of_image(measures.histogram),
+        by_similarity(similarity.bhattacharyya),
+        "alike colors one after the other",
+        value=STEP,
+        group="alike",
+    ),
+    "hist_dissim": SortKey(
+        _of_image(measures.histogram),
+        by_dissimilarity(similarity.bhattacharyya_block),
+        "the most different colors first",
+        value=TOTAL,
+    ),
+    "hist_blur": SortKey(
+        _of_image(_histogram_and_sharpness),
+        by_similarity_then_sharpness,
+        "as hist, in groups, sharpest first in each",
+        value="sharpness",
+        group="alike",
+    ),
+    "face": SortKey(
+        _of_data(_normalized_landmarks),
+        by_similarity(similarity.l1),
+        "alike shapes (points) one after the other",
+        value=STEP,
+        group="alike",
+    ),
+    "face_dissim": SortKey(
+        _of_data(_normalized_landmarks),
+        by_dissimilarity(similarity.l1_block),
+        "the most different shapes first",
+        value=TOTAL,
+    ),
+    "face_yaw": SortKey(
+        _of_data(lambda face: face.pose.yaw),
+        largest_first,
+        "from turned right to turned left",
+        value="yaw",
+        unit="°",
+    ),
+    "face_pitch": SortKey(
+        _of_data(lambda face: face.pose.pitch),
+        largest_first,
+        "from looking up to looking down",
+        value="pitch",
+        unit="°",
+    ),
+    "brightness": SortKey(
+        _of_image(measures.brightness),
+        largest_first,
+        "brightest first",
+        value="brightness, 0 to 255",
+    ),
+    "hue": SortKey(
+        _of_image(measures.hue), largest_first, "largest mean hue first", value="hue, 0 to 179"
+    ),
     "ssim": SortKey(
         _of_image(measures.windows),
         by_similarity(similarity.ssim_distance, similarity.windows_first),
+        "alike pictures one after the other",
+        value=STEP,
+        group="alike",
     ),
-    "origname": SortKey(_of_data(_origin), smallest_first),
-    "source_size": SortKey(_of_data(_source_area), largest_first),
-    "identity": SortKey(_embedding, by_person),
-    "best": SortKey(_sharpness_and_pose, cover_poses),
+    "origname": SortKey(_of_data(_origin), smallest_first, "the order of the frames"),
+    "source_size": SortKey(
+        _of_data(_source_size),
+        largest_first,
+        "largest in its frame first",
+        value="size in the frame",
+        unit=" px",
+    ),
+    "identity": SortKey(
+        _embedding, by_person, "person by person, the most frequent first", group="person"
+    ),
+    "best": SortKey(
+        _sharpness_and_pose,
+        cover_poses,
+        "sharp faces of all poses first; with keep=N a small, varied faceset",
+        value="sharpness",
+        group="round",
+    ),
 }

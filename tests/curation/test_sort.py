@@ -171,7 +171,9 @@ def test_help_lists_every_order(capsys, monkeypatch):
         cli.sort()
     text = capsys.readouterr().out
     listed = text.split("by=...")[1].split("data=src")[0].strip().splitlines()
-    assert [line.split()[0] for line in listed] == list(SORT_KEYS)
+    assert [line.split(maxsplit=1) for line in listed] == [
+        [name, key.help] for name, key in SORT_KEYS.items()
+    ]
 
 
 @pytest.mark.parametrize(

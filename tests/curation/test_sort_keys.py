@@ -161,9 +161,17 @@ def plain_dissimilarity(a, b):
 
 @pytest.mark.parametrize("key", sorted(sort_keys.SORT_KEYS.keys() - {"identity"}))
 def test_order_of_200_faces(key, many, loaded, request):
-    found, bad = sort_faces(many, sort_keys.SORT_KEYS[key], "test")
+    found, order, bad = sort_faces(many, sort_keys.SORT_KEYS[key], "test")
     assert not bad and sorted(found) == many
     assert [many.index(path) for path in found] == expected(key, loaded, request)
+    known = sort_keys.SORT_KEYS[key]
+    assert (order.values is None) == (not known.value) and (order.groups is None) == (not known.group)
+    for numbers in filter(lambda numbers: numbers is not None, (order.values, order.groups)):
+        assert len(numbers) == len(many) and np.isfinite(numbers).all()
+    if order.groups is not None:
+        assert order.groups[0] == 0 and set(np.diff(order.groups)) <= {0, 1}
+    elif order.values is not None:
+        assert (np.diff(order.values) <= 0).all()  # largest first
 
 
 def test_ssim_is_that_of_scikit_image(loaded):
@@ -185,11 +193,14 @@ def test_identity_of_200_embeddings():
         members = np.flatnonzero(who == person)
         middle = embeddings[members].mean(0)
         expected += sorted(members, key=lambda i: float(np.linalg.norm(embeddings[i] - middle)))
-    assert sort_keys.SORT_KEYS["identity"].order(list(embeddings)).tolist() == expected
+    found = sort_keys.SORT_KEYS["identity"].order(list(embeddings))
+    assert found.indices.tolist() == expected
+    assert np.unique(found.groups, return_counts=True)[1].tolist() == [100, 60, 37, 1, 1, 1]
+    assert (who[found.indices[:100]] == who[found.indices[0]]).all() and (found.groups[:100] == 0).all()
 
 
 def test_best_covers_the_poses_with_any_number_of_faces(many):
-    found, _ = sort_faces(many, sort_keys.SORT_KEYS["best"], "test")
+    found, _, _ = sort_faces(many, sort_keys.SORT_KEYS["best"], "test")
     bins = [
         (int(face.pose.yaw // 10), int(face.pose.pitch // 10)) for face in map(read_face, found)
     ]
