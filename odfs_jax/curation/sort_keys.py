@@ -185,7 +185,7 @@ SORT_KEYS = {
         by_similarity(similarity.bhattacharyya),
         "alike colors one after the other",
         value=STEP,
-        group="alike",
+        group="group",
     ),
     "hist_dissim": SortKey(
         _of_image(measures.histogram),
@@ -198,14 +198,14 @@ SORT_KEYS = {
         by_similarity_then_sharpness,
         "as hist, in groups, sharpest first in each",
         value="sharpness",
-        group="alike",
+        group="group",
     ),
     "face": SortKey(
         _of_data(_normalized_landmarks),
         by_similarity(similarity.l1),
         "alike shapes (points) one after the other",
         value=STEP,
-        group="alike",
+        group="group",
     ),
     "face_dissim": SortKey(
         _of_data(_normalized_landmarks),
@@ -241,7 +241,7 @@ SORT_KEYS = {
         by_similarity(similarity.ssim_distance, similarity.windows_first),
         "alike pictures one after the other",
         value=STEP,
-        group="alike",
+        group="group",
     ),
     "origname": SortKey(_of_data(_origin), smallest_first, "the order of the frames"),
     "source_size": SortKey(

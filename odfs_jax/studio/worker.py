@@ -88,16 +88,24 @@ def read_poses(files: list[Path]) -> list[tuple[float, float, float, int] | None
     return found
 
 
-def sorted_names(folder: Path, side: str, by: str) -> list[str]:
-    """File names of the faces by the sort key `by`, then of the other PNGs. Raises UserError."""
-    return [path.name for path in _sorted_faces(folder, side, by)]
+def sorted_faces(folder: Path, side: str, by: str) -> dict[str, list | None]:
+    """The `names` of the faces by the sort key `by`, their `values` and `groups`; None for none.
+
+    The names of the other PNGs come last and have neither. Raises UserError.
+    """
+    faces, order, bad = _sort(folder, side, by)
+    return {
+        "names": [path.name for path in (*faces, *(error.path for error in bad))],
+        "values": None if order.values is None else np.round(order.values, 4).tolist(),
+        "groups": None if order.groups is None else order.groups.tolist(),
+    }
 
 
 def contact_sheets(folder: Path, side: str, by: str) -> bytes:
     """A PNG with two contact sheets side by side: faces by name, and by the sort key `by`."""
     from odfs_jax.curation.sort import contact_sheet
 
-    after = _sorted_faces(folder, side, by, faces_only=True)
+    after, _, _ = _sort(folder, side, by)
     pictures = [contact_sheet(faces, len(faces)) for faces in (sorted(after), after)]
     height = pictures[0].shape[0]
     gap = np.full((height, 24, 3), 128, np.uint8)
@@ -140,14 +148,13 @@ def _previewer(source: PreviewSource) -> Any:
     return FramePreviewer(source.model_dir, source.clip, source.aligned)
 
 
-def _sorted_faces(folder: Path, side: str, by: str, faces_only: bool = False) -> list[Path]:
+def _sort(folder: Path, side: str, by: str) -> tuple[list[Path], Any, list[BadFileError]]:
     from odfs_jax.curation.sort import sort_faces
     from odfs_jax.curation.sort_keys import SORT_KEYS
 
-    if by not in SORT_KEYS:
-        raise UserError(f"by={by!r:.40}: expected one of {', '.join(SORT_KEYS)}")
-    files = aligned_files(folder, side)
-    faces, bad = sort_faces(files, SORT_KEYS[by], f"reading {side} faces")
+    faces, order, bad = sort_faces(
+        aligned_files(folder, side), SORT_KEYS[by], f"reading {side} faces"
+    )
     if not faces:
         raise UserError(f"{folder}: none of its {len(bad)} PNG files is an aligned face")
-    return faces if faces_only else faces + [error.path for error in bad]
+    return faces, order, bad

@@ -165,7 +165,9 @@ def test_order_of_200_faces(key, many, loaded, request):
     assert not bad and sorted(found) == many
     assert [many.index(path) for path in found] == expected(key, loaded, request)
     known = sort_keys.SORT_KEYS[key]
-    assert (order.values is None) == (not known.value) and (order.groups is None) == (not known.group)
+    assert (order.values is None) == (not known.value) and (order.groups is None) == (
+        not known.group
+    )
     for numbers in filter(lambda numbers: numbers is not None, (order.values, order.groups)):
         assert len(numbers) == len(many) and np.isfinite(numbers).all()
     if order.groups is not None:
@@ -196,7 +198,9 @@ def test_identity_of_200_embeddings():
     found = sort_keys.SORT_KEYS["identity"].order(list(embeddings))
     assert found.indices.tolist() == expected
     assert np.unique(found.groups, return_counts=True)[1].tolist() == [100, 60, 37, 1, 1, 1]
-    assert (who[found.indices[:100]] == who[found.indices[0]]).all() and (found.groups[:100] == 0).all()
+    assert (who[found.indices[:100]] == who[found.indices[0]]).all() and (
+        found.groups[:100] == 0
+    ).all()
 
 
 def test_best_covers_the_poses_with_any_number_of_faces(many):

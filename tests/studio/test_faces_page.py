@@ -9,7 +9,8 @@ from studios import wait_for
 
 from odfs_jax.config import compose
 from odfs_jax.conversion.convert import convert
-from odfs_jax.data.aligned_png import read_face
+from odfs_jax.curation.measures import brightness
+from odfs_jax.data.aligned_png import read_face, read_image_and_face
 from odfs_jax.studio.pages.faces import THUMB_SIZE, thumbnail
 
 COUNT = 300  # faces of src
@@ -64,8 +65,11 @@ def test_a_trashed_face_does_not_convert_and_comes_back(studio, visit):
 
 
 def test_the_trash_gives_faces_back_after_a_reload(studio, visit):
+    """And no set asks for the pictures of another one."""
     folder = studio.workspace / "src" / "aligned"
     page = opened(visit, studio, "src")
+    refused = []
+    page.on("response", lambda answer: refused.append(answer.url) if answer.status > 399 else None)
     page.locator(".cell", has_text="00003_0").click()
     page.locator(".cell", has_text="00005_0").click(modifiers=["Shift"])
     page.locator("#trash").click()
@@ -79,6 +83,10 @@ def test_the_trash_gives_faces_back_after_a_reload(studio, visit):
     page.locator("#trash").click()
     page.wait_for_function("faces.state.names.length === 0")
     assert len(list(folder.glob("*.png"))) == COUNT
+    page.get_by_label("faceset").select_option("dst")
+    assert page.locator("aside table tr").count() == 0
+    page.wait_for_function("faces.map.poses.length === 2")
+    assert not refused
 
 
 def test_choosing_with_mouse_and_keys(studio, visit):
@@ -98,11 +106,20 @@ def test_choosing_with_mouse_and_keys(studio, visit):
     page.keyboard.press("End")
     assert chosen(page) == ["00299_0.png"]
     page.locator(".cell.cursor", has_text="00299_0").wait_for()
+    page.keyboard.press("ArrowUp")
+    page.locator("#onward").click()
+    columns = page.evaluate("faces.grid.columns")
+    assert chosen(page) == [f"{i:05d}_0.png" for i in range(299 - columns, COUNT)]
     assert page.locator(".cell").count() < 150  # the others are no elements
 
 
 def test_the_pose_map_filters(studio, visit):
+    """A face that it hides is neither counted nor moved."""
+    folder = studio.workspace / "dst" / "aligned"
     page = opened(visit, studio, "dst")  # yaw -34.7 and 18.4
+    page.locator(".scroll").focus()
+    page.keyboard.press("Control+a")
+    bar = page.locator(".bar").bounding_box()
     canvas = page.get_by_label("map of yaw and pitch")
     box = canvas.bounding_box()
     x = lambda yaw: box["x"] + box["width"] * (64 + (yaw / 90 + 1) / 2 * 556) / 632  # noqa: E731
@@ -112,9 +129,23 @@ def test_the_pose_map_filters(studio, visit):
     page.mouse.up()
     page.wait_for_function("faces.grid.items.length === 1")
     (name,) = page.evaluate("faces.grid.items")
-    assert -60 < read_face(studio.workspace / "dst" / "aligned" / name).pose.yaw < -10
+    assert -60 < read_face(folder / name).pose.yaw < -10
+    assert page.locator(".count").inner_text() == "1 of 2 faces, 1 chosen"
+    assert page.locator(".bar").bounding_box() == bar
+    page.locator("#trash").click()
+    page.wait_for_function("faces.state.names.length === 1")
+    page.locator("#undo").click()
+    page.wait_for_function("faces.state.names.length === 2")
+    canvas.press("Escape")  # its keys do what the mouse does
+    page.wait_for_function("faces.grid.items.length === 2")
+    for key in [*["ArrowLeft"] * 6, *["ArrowUp"] * 3]:
+        canvas.press(key)
+    assert page.evaluate("faces.grid.items") == [name]
     canvas.dblclick()
     page.wait_for_function("faces.grid.items.length === 2")
+    page.get_by_label("dst poses that src lacks").check()
+    page.wait_for_function("faces.map.lacked.length === 2")  # src looks ahead only
+    page.locator(".compare", has_text="2 of 2 dst poses").wait_for()
 
 
 def test_a_face_enlarged_with_its_points_and_data(studio, visit):
@@ -146,13 +177,51 @@ def test_an_order_is_shown_then_made_then_taken_back(studio, visit):
     assert {p.name for p in folder.glob("*.png")} == set(names)
     page.locator("#sheets").click()
     page.wait_for_function("document.querySelector('.look .sheet')?.naturalWidth > 100")
+    page.locator(".look .sheet").click()
+    assert page.evaluate(
+        "(s => s.width === s.naturalWidth)(document.querySelector('.look .sheet'))"
+    )
     page.keyboard.press("Escape")
+    yaw = read_face(folder / "00001_0.png").pose.yaw
+    page.locator(".cell", has_text=f"{yaw:.3g}° · 00001_0").wait_for()
     page.locator("#sort").click()
     page.wait_for_function("faces.state.names.join() === '00000.png,00001.png'")
+    page.locator("#studio-say", has_text="Undo renaming takes it back").wait_for()
+    page.wait_for_function("faces.map.poses.length === 2")  # under their new names
     assert read_face(folder / "00000.png").source.file == names["00001_0.png"]
     page.locator("#unsort").click()
     page.wait_for_function("faces.state.names.join() === '00000_0.png,00001_0.png'")
     assert {p.name: read_face(p).source.file for p in folder.glob("*.png")} == names
+
+
+def test_a_measure_filters_and_groups_have_headings(studio, visit):
+    folder = studio.workspace / "src" / "aligned"
+    bright = {p.name: brightness(read_image_and_face(p)[0]) for p in folder.glob("*.png")}
+    page = opened(visit, studio, "src")
+    page.get_by_label("filter by").select_option("brightness")
+    page.wait_for_function("faces.range.values.length === 300")
+    for _ in range(4):
+        page.get_by_label("lowest value").press("PageUp")
+    low = page.evaluate("faces.range.range[0]")
+    passed = sorted(name for name, value in bright.items() if value >= low)
+    assert 0 < len(passed) < COUNT and page.evaluate("faces.grid.items") == passed
+    page.locator(".count", has_text=f"{len(passed)} of {COUNT} faces").wait_for()
+    page.get_by_label("filter by").select_option("")
+    page.wait_for_function("faces.grid.items.length === 300")
+    people = {
+        "names": sorted(bright),
+        "values": None,
+        "groups": [0] * 250 + [1] * 30 + [*range(2, 22)],
+    }
+    page.route("**/api/faces/order", lambda route: route.fulfill(json=people))
+    page.get_by_label("order").select_option("identity")
+    page.locator(".head", has_text="person 1 · 250 faces").wait_for()
+    page.locator(".scroll").focus()
+    page.keyboard.press("End")
+    page.locator(".cell.cursor", has_text="00299_0").wait_for()
+    page.locator(".head", has_text="each alone · 20 faces").wait_for()
+    page.locator(".head", has_text="person 2 · 30 faces").click()
+    assert chosen(page) == sorted(bright)[250:280]
 
 
 def test_a_bad_file_is_shown_as_bad(studio, visit):

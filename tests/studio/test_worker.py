@@ -7,9 +7,10 @@ import psutil
 import pytest
 from studios import PATIENCE, wait_for
 
-from odfs_jax.data.aligned_png import read_face
+from odfs_jax.curation.measures import sharpness
+from odfs_jax.data.aligned_png import read_face, read_image_and_face
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.studio.worker import Worker, contact_sheets, read_poses, sorted_names
+from odfs_jax.studio.worker import Worker, contact_sheets, read_poses, sorted_faces
 
 CPU = {
     "devices": "cpu", "multi_gpu": False, "memory_gb": None, "compilation_cache": None,
@@ -32,8 +33,8 @@ def test_it_is_another_process_with_flags_of_its_own(worker):
 
 
 def test_users_errors_come_back_as_they_are(worker, tmp_path):
-    with pytest.raises(UserError, match=r"by='\.\.'"):
-        worker.submit(sorted_names, tmp_path, "src", "..").result(PATIENCE)
+    with pytest.raises(UserError, match="none/aligned: "):
+        worker.submit(sorted_faces, tmp_path / "none" / "aligned", "src", "blur").result(PATIENCE)
     (tmp_path / "bad.png").write_bytes(b"no face")
     with pytest.raises(BadFileError) as error:
         worker.submit(read_face, tmp_path / "bad.png").result(PATIENCE)
@@ -67,8 +68,15 @@ def test_it_ends_when_it_is_closed():
 def test_faces_in_order_before_the_files_that_are_none(tmp_path, write_faceset):
     write_faceset(tmp_path / "aligned", 3, size=32)
     (tmp_path / "aligned" / "bad.png").write_bytes(b"no face")
-    names = sorted_names(tmp_path / "aligned", "src", "origname")
-    assert sorted(names[:3]) == [f"0000{i}_0.png" for i in range(3)] and names[3:] == ["bad.png"]
+    found = sorted_faces(tmp_path / "aligned", "src", "origname")
+    names = [f"0000{i}_0.png" for i in range(3)]
+    assert found == {"names": [*names, "bad.png"], "values": None, "groups": None}
+    found = sorted_faces(tmp_path / "aligned", "src", "hist_blur")
+    assert sorted(found["names"][:3]) == names and found["groups"] == [0, 0, 0]
+    exact = [
+        sharpness(read_image_and_face(tmp_path / "aligned" / n)[0]) for n in found["names"][:3]
+    ]
+    assert found["values"] == pytest.approx(exact, abs=1e-4) and exact == sorted(exact)[::-1]
     sheet = contact_sheets(tmp_path / "aligned", "src", "origname")
     assert sheet.startswith(b"\x89PNG")
     rows = read_poses(sorted((tmp_path / "aligned").glob("*.png")))

@@ -15,6 +15,7 @@ from nicegui import ui
 from pydantic import BaseModel, Field
 
 from odfs_jax.curation.rename import move_to_trash, restore_from_trash
+from odfs_jax.curation.sort_keys import SORT_KEYS
 from odfs_jax.data import foreign
 from odfs_jax.data.aligned_png import MAX_BYTES, MAX_SIZE, FaceData, read_face
 from odfs_jax.data.media import png
@@ -23,17 +24,13 @@ from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
 from odfs_jax.studio.pose_index import PoseIndex, version_of
-from odfs_jax.studio.worker import Worker, contact_sheets, sorted_names
-from odfs_jax.studio.workspace import StudioWorkspace, checked_side
+from odfs_jax.studio.worker import Worker, contact_sheets, sorted_faces
+from odfs_jax.studio.workspace import SIDES, StudioWorkspace, checked_side
 
 THUMB_SIZE = 128  # pixels
 MAX_THUMB = 1 << 20  # bytes of its file
 THUMB_QUALITY = 85  # of the JPEG, per cent
 FOREVER = {"cache-control": "private, max-age=31536000, immutable"}  # the address has the version
-ORDERS = (
-    "blur", "motion_blur", "hist", "hist_dissim", "hist_blur", "face", "face_dissim", "face_yaw",
-    "face_pitch", "brightness", "hue", "ssim", "origname", "source_size", "identity", "best",
-)  # fmt: skip
 
 
 class FaceSelection(BaseModel):
@@ -62,8 +59,12 @@ def register(
     @ui.page("/faces")
     def faces(side: str = "src", trashed: bool = False) -> None:
         with page(workspace, "/faces"):
-            start = {"side": side if side in ("src", "dst") else "src", "trashed": trashed}
-            script("faces", **start, orders=ORDERS)
+            start = {"side": side if side in SIDES else "src", "trashed": trashed}
+            words = ("help", "value", "unit", "group")
+            orders = {
+                by: {word: getattr(key, word) for word in words} for by, key in SORT_KEYS.items()
+            }
+            script("faces", **start, orders=orders)
 
     _files(app, workspace)
     _moves(app, workspace)
@@ -117,13 +118,13 @@ def _orders(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, worker: Worker
 
     @app.post("/api/faces/order")
     def order(request: SortRequest) -> dict[str, Any]:
-        """The `names` in the order of a key; None while the worker still sorts."""
+        """`names` in the order of a key, `values`, `groups`; `names` is None while it sorts."""
         key = (checked_side(request.side), _checked_order(request.by))
         if key not in pending:
-            pending[key] = worker.submit(sorted_names, workspace.faces(request.side), *key)
+            pending[key] = worker.submit(sorted_faces, workspace.faces(request.side), *key)
         if not pending[key].done():
             return {"names": None}
-        return {"names": pending.pop(key).result()}
+        return pending.pop(key).result()
 
     @app.get("/api/faces/{side}/sheets/{by}")
     def sheets(side: str, by: str) -> Response:
@@ -147,8 +148,8 @@ def _orders(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, worker: Worker
 
 
 def _checked_order(by: str) -> str:
-    if by not in ORDERS:
-        raise UserError(f"by={foreign.shown(by, 40)}: expected one of {', '.join(ORDERS)}")
+    if by not in SORT_KEYS:
+        raise UserError(f"by={foreign.shown(by, 40)}: expected one of {', '.join(SORT_KEYS)}")
     return by
 
 

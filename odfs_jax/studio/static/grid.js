@@ -1,23 +1,29 @@
 // A grid of thousands of pictures of which only those in sight are elements: the same few cells are
-// moved and given other pictures as the user scrolls.
+// moved and given other pictures as the user scrolls. Groups have a heading and begin a row.
 
 const GAP = 4; // pixels between cells
 const AHEAD = 2; // rows beyond the edges that are there already
+const HEAD = 30; // pixels of a heading
 
 export class Grid {
-  // `picture(index)` gives the address of a picture, `label(index)` its text.
+  // `picture(name)` gives the address of a picture, `label(name)` its text.
   constructor(scroll, { picture, label, changed }) {
     this.scroll = scroll;
     this.picture = picture;
     this.label = label;
     this.changed = changed; // called when the selection changes
     this.items = []; // names in the order they are shown
+    this.heads = []; // [{first, count, text}]: the groups of neighbors, of all items or none
+    this.rows = []; // [{first, top, height, head}], from the top
     this.chosen = new Set(); // names
     this.cursor = 0; // index
     this.anchor = 0; // index where a range begins
     this.side = 112; // pixels of a cell
     this.cells = [];
-    this.spacer = studio.make("div");
+    this.titles = [];
+    this.spacer = studio.make("div", { role: "presentation" });
+    scroll.setAttribute("role", "listbox");
+    scroll.setAttribute("aria-multiselectable", "true");
     scroll.append(this.spacer);
     scroll.addEventListener("scroll", () => this.later(), { passive: true });
     new ResizeObserver(() => this.layout()).observe(scroll);
@@ -28,20 +34,34 @@ export class Grid {
     });
   }
 
-  show(items) {
+  show(items, heads = []) {
     this.items = items;
-    this.index = new Map(items.map((name, index) => [name, index]));
+    this.heads = heads;
     this.cursor = Math.min(this.cursor, Math.max(0, items.length - 1));
+    this.anchor = Math.min(this.anchor, this.cursor);
     this.layout();
   }
+
+  // The names that are chosen and shown, in their order.
+  get picked() { return this.items.filter((name) => this.chosen.has(name)); }
 
   layout() {
     const width = this.scroll.clientWidth - GAP;
     this.columns = Math.max(1, Math.floor(width / (this.side + GAP)));
     this.step = this.side + GAP;
-    this.spacer.style.height = `${Math.ceil(this.items.length / this.columns) * this.step + GAP}px`;
-    const rows = Math.ceil(this.scroll.clientHeight / this.step) + 1 + 2 * AHEAD;
-    const wanted = Math.min(rows * this.columns, this.items.length);
+    this.rows = [];
+    let top = GAP;
+    for (const head of this.heads.length ? this.heads : [{ first: 0, count: this.items.length }]) {
+      for (let at = 0; at < head.count; at += this.columns) {
+        const titled = at === 0 && head.text;
+        const height = this.step + (titled ? HEAD : 0);
+        this.rows.push({ first: head.first + at, top, height, head: titled ? head : null });
+        top += height;
+      }
+    }
+    this.spacer.style.height = `${top}px`;
+    const seen = Math.ceil(this.scroll.clientHeight / this.step) + 1 + 2 * AHEAD;
+    const wanted = Math.min(seen * this.columns, this.items.length);
     while (this.cells.length > wanted) this.cells.pop().element.remove();
     while (this.cells.length < wanted) this.cells.push(this.newCell());
     for (const cell of this.cells) {
@@ -54,7 +74,7 @@ export class Grid {
   newCell() {
     const img = studio.make("img", { alt: "", draggable: "false", decoding: "async" });
     const text = studio.make("span");
-    const element = studio.make("div", { class: "cell" }, img, text);
+    const element = studio.make("div", { class: "cell", role: "option" }, img, text);
     img.addEventListener("error", () => { img.style.visibility = "hidden"; });
     img.addEventListener("load", () => { img.style.visibility = "visible"; });
     this.scroll.append(element);
@@ -66,38 +86,81 @@ export class Grid {
     this.frame = requestAnimationFrame(() => { this.frame = 0; this.draw(); });
   }
 
+  // The last row that begins at or above `y`, or whose first item is at or before `index`.
+  rowAt(y) { return this.lastRow((row) => row.top <= y); }
+  rowOf(index) { return this.lastRow((row) => row.first <= index); }
+
+  lastRow(holds) {
+    let low = 0, high = this.rows.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (holds(this.rows[middle])) low = middle; else high = middle - 1;
+    }
+    return low;
+  }
+
+  end(row) { return this.rows[row + 1]?.first ?? this.items.length; }
+
   // Each index in sight has the cell `index % cells`, so that few cells change on a scroll.
   draw() {
-    const first = Math.max(0, Math.floor(this.scroll.scrollTop / this.step) - AHEAD) * this.columns;
-    const count = this.cells.length;
-    for (let index = first; index < Math.min(first + count, this.items.length); index++) {
-      const cell = this.cells[index % count];
-      if (cell.index !== index) this.place(cell, index);
+    const { scroll, rows } = this;
+    const from = Math.max(0, this.rowAt(scroll.scrollTop) - AHEAD);
+    const to = Math.min(rows.length - 1, this.rowAt(scroll.scrollTop + scroll.clientHeight) + AHEAD);
+    const first = rows[from]?.first ?? 0, count = this.cells.length;
+    const end = Math.min(rows.length ? this.end(to) : 0, first + count);
+    const titled = [];
+    for (let row = from; row <= to; row++) {
+      const { first: begin, top, head } = rows[row];
+      if (head) titled.push([head, top]);
+      for (let index = begin; index < Math.min(this.end(row), end); index++) {
+        const cell = this.cells[index % count];
+        if (cell.index === index) continue;
+        this.place(cell, index, GAP + (index - begin) * this.step, top + (head ? HEAD : 0));
+      }
     }
     for (const cell of this.cells) {
-      const seen = cell.index >= first && cell.index < first + count;
+      const seen = cell.index >= first && cell.index < end;
       cell.element.style.display = seen ? "" : "none";
     }
+    this.drawTitles(titled);
     this.mark();
   }
 
-  place(cell, index) {
+  drawTitles(titled) {
+    while (this.titles.length > titled.length) this.titles.pop().remove();
+    while (this.titles.length < titled.length) {
+      const element = studio.make("button", { class: "head", title: "choose this group" });
+      this.titles.push(element);
+      this.scroll.append(element);
+    }
+    titled.forEach(([head, top], at) => {
+      const element = this.titles[at];
+      element.style.transform = `translate(0, ${top}px)`;
+      element.textContent = head.text;
+      element.onclick = (event) => this.chooseRange(head.first, head.first + head.count - 1, event);
+    });
+  }
+
+  place(cell, index, x, y) {
     cell.index = index;
-    const x = GAP + (index % this.columns) * this.step;
-    const y = GAP + Math.floor(index / this.columns) * this.step;
+    const name = this.items[index];
     cell.element.style.transform = `translate(${x}px, ${y}px)`;
     cell.img.style.visibility = "hidden";
-    cell.img.src = this.picture(this.items[index]);
-    cell.text.textContent = this.label(this.items[index]);
-    cell.element.title = this.items[index];
-    cell.element.dataset.name = this.items[index];
+    cell.img.src = this.picture(name);
+    cell.text.textContent = this.label(name);
+    cell.element.title = name;
+    cell.element.id = `face-${index}`;
+    cell.element.dataset.name = name;
   }
 
   mark() {
     for (const { element, index } of this.cells) {
-      element.classList.toggle("chosen", this.chosen.has(this.items[index]));
+      const chosen = this.chosen.has(this.items[index]);
+      element.classList.toggle("chosen", chosen);
+      element.setAttribute("aria-selected", `${chosen}`);
       element.classList.toggle("cursor", index === this.cursor);
     }
+    this.scroll.setAttribute("aria-activedescendant", `face-${this.cursor}`);
   }
 
   pressed(event) {
@@ -114,47 +177,60 @@ export class Grid {
     if (!this.items.length) return;
     index = Math.max(0, Math.min(this.items.length - 1, index));
     const name = this.items[index];
-    if (shiftKey) {
-      if (!ctrlKey) this.chosen.clear();
-      const [low, high] = [Math.min(this.anchor, index), Math.max(this.anchor, index)];
-      for (let i = low; i <= high; i++) this.chosen.add(this.items[i]);
-    } else if (ctrlKey || metaKey) {
-      if (!this.chosen.delete(name)) this.chosen.add(name);
-      this.anchor = index;
-    } else {
-      this.chosen = new Set([name]);
-      this.anchor = index;
-    }
     this.cursor = index;
     this.into(index);
+    if (shiftKey) {
+      this.chooseRange(Math.min(this.anchor, index), Math.max(this.anchor, index), { ctrlKey });
+      return;
+    }
+    this.anchor = index;
+    if (!ctrlKey && !metaKey) this.chosen = new Set([name]);
+    else if (!this.chosen.delete(name)) this.chosen.add(name);
+    this.mark();
+    this.changed();
+  }
+
+  // Chooses the items from `low` to `high`; with ctrl also what was chosen before.
+  chooseRange(low, high, { ctrlKey = false } = {}) {
+    if (!ctrlKey) this.chosen.clear();
+    for (let i = low; i <= high; i++) this.chosen.add(this.items[i]);
     this.mark();
     this.changed();
   }
 
   into(index) {
-    const top = Math.floor(index / this.columns) * this.step;
-    const bottom = top + this.step + GAP;
+    const { top, height } = this.rows[this.rowOf(index)];
+    const bottom = top + height + GAP;
     if (top < this.scroll.scrollTop) this.scroll.scrollTop = top;
     else if (bottom > this.scroll.scrollTop + this.scroll.clientHeight) {
       this.scroll.scrollTop = bottom - this.scroll.clientHeight;
     }
   }
 
+  // The index `rows` below `index`, in the same column where that row is long enough.
+  below(index, rows) {
+    const row = this.rowOf(index), column = index - this.rows[row].first;
+    const to = row + rows;
+    if (to < 0 || to >= this.rows.length) return rows < 0 ? 0 : this.items.length - 1;
+    return Math.min(this.rows[to].first + column, this.end(to) - 1);
+  }
+
   // True when the key was one of the grid's.
   key(event) {
-    const page = Math.max(1, Math.floor(this.scroll.clientHeight / this.step)) * this.columns;
+    const page = Math.max(1, Math.floor(this.scroll.clientHeight / this.step));
+    const down = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page }[event.key];
     const steps = {
-      ArrowRight: 1, ArrowLeft: -1, ArrowDown: this.columns, ArrowUp: -this.columns,
-      PageDown: page, PageUp: -page, Home: -this.items.length, End: this.items.length,
+      ArrowRight: 1, ArrowLeft: -1, Home: -this.items.length, End: this.items.length,
     };
-    if (event.key in steps) {
+    if (!this.items.length) return false;
+    if (down) {
+      this.go(this.below(this.cursor, down), { shiftKey: event.shiftKey });
+    } else if (event.key in steps) {
       this.go(this.cursor + steps[event.key], { shiftKey: event.shiftKey });
     } else if (event.key === " ") {
       this.go(this.cursor, { ctrlKey: true });
     } else if (event.key === "a" && event.ctrlKey) {
-      this.chosen = new Set(this.items);
-      this.mark();
-      this.changed();
+      this.chooseRange(0, this.items.length - 1);
     } else return false;
     return true;
   }

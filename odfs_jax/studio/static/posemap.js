@@ -1,22 +1,49 @@
 // How many faces have which yaw (to the right) and pitch (up); a rectangle dragged on it filters.
+// A second layer shows the poses of dst that src lacks.
 
 const YAW = 90, PITCH = 60, BIN = 5; // degrees
+const COLUMNS = 2 * YAW / BIN, ROWS = 2 * PITCH / BIN;
 const EDGE = { left: 64, right: 12, top: 12, bottom: 52 }; // canvas pixels
+
+// The bin of a pose, as one number; poses beyond the map are in the outermost bins.
+function binOf([yaw, pitch]) {
+  const column = Math.floor(Math.max(-YAW, Math.min(YAW - .01, yaw)) / BIN) + YAW / BIN;
+  const row = Math.floor(Math.max(-PITCH, Math.min(PITCH - .01, pitch)) / BIN) + PITCH / BIN;
+  return row * COLUMNS + column;
+}
+
+// The `poses` that none of `others` is near: not in the same bin, nor in one of its neighbors.
+export function lacking(poses, others) {
+  const near = new Set();
+  for (const pose of others) {
+    const bin = binOf(pose), column = bin % COLUMNS, row = (bin - column) / COLUMNS;
+    for (let r = Math.max(0, row - 1); r <= Math.min(ROWS - 1, row + 1); r++) {
+      for (let c = Math.max(0, column - 1); c <= Math.min(COLUMNS - 1, column + 1); c++) {
+        near.add(r * COLUMNS + c);
+      }
+    }
+  }
+  return poses.filter((pose) => !near.has(binOf(pose)));
+}
 
 export class PoseMap {
   constructor(canvas, filtered) {
     this.canvas = canvas;
     this.filtered = filtered; // called with a test of [yaw, pitch, ...], or null for all
     this.poses = [];
+    this.lacked = []; // of the second layer
     this.box = null; // {yaw: [low, high], pitch: [low, high]}
+    canvas.tabIndex = 0;
     canvas.addEventListener("pointerdown", (event) => this.pressed(event));
     canvas.addEventListener("pointermove", (event) => this.from && this.drag(event));
     canvas.addEventListener("pointerup", (event) => this.released(event));
     canvas.addEventListener("dblclick", () => this.clear());
+    canvas.addEventListener("keydown", (event) => this.key(event));
   }
 
-  show(poses) {
+  show(poses, lacked = []) {
     this.poses = poses;
+    this.lacked = lacked;
     this.draw();
   }
 
@@ -51,7 +78,26 @@ export class PoseMap {
   released() {
     const dragged = this.from && this.box;
     this.from = null;
-    if (!dragged) return;
+    if (dragged) this.filter();
+  }
+
+  // Arrows move the rectangle, with shift its right and upper edge; Escape takes it away.
+  key(event) {
+    const step = { ArrowLeft: [-BIN, 0], ArrowRight: [BIN, 0], ArrowUp: [0, BIN], ArrowDown: [0, -BIN] };
+    if (event.key === "Escape" && this.box) this.clear();
+    else if (!step[event.key]) return;
+    else {
+      const box = this.box || { yaw: [-15, 15], pitch: [-15, 15] };
+      const moved = ([low, high], by) => event.shiftKey
+        ? [low, Math.max(low + BIN, high + by)] : [low + by, high + by];
+      this.box = { yaw: moved(box.yaw, step[event.key][0]), pitch: moved(box.pitch, step[event.key][1]) };
+      this.filter();
+    }
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  filter() {
     const { yaw, pitch } = this.box;
     this.filtered(([y, p]) => y >= yaw[0] && y <= yaw[1] && p >= pitch[0] && p <= pitch[1]);
   }
@@ -65,18 +111,17 @@ export class PoseMap {
     pen.clearRect(0, 0, canvas.width, canvas.height);
     pen.fillStyle = color("--shade");
     pen.fillRect(EDGE.left, EDGE.top, w, h);
-    const counts = new Map();
-    for (const [yaw, pitch] of poses) {
-      const c = Math.floor(Math.max(-YAW, Math.min(YAW - .01, yaw)) / BIN);
-      const r = Math.floor(Math.max(-PITCH, Math.min(PITCH - .01, pitch)) / BIN);
-      counts.set(`${c},${r}`, (counts.get(`${c},${r}`) || 0) + 1);
-    }
-    const most = Math.log1p(Math.max(1, ...counts.values()));
-    pen.fillStyle = color("--accent");
-    for (const [key, count] of counts) {
-      const [c, r] = key.split(",").map(Number);
-      pen.globalAlpha = .25 + .75 * Math.log1p(count) / most;
-      pen.fillRect(x(c * BIN), y((r + 1) * BIN), w * BIN / YAW / 2 - 1, h * BIN / PITCH / 2 - 1);
+    for (const [faces, hue] of [[poses, "--accent"], [this.lacked, "--warn"]]) {
+      const counts = new Map();
+      for (const pose of faces) counts.set(binOf(pose), (counts.get(binOf(pose)) || 0) + 1);
+      const most = Math.log1p(Math.max(1, ...counts.values()));
+      pen.fillStyle = color(hue);
+      for (const [bin, count] of counts) {
+        const column = bin % COLUMNS, row = (bin - column) / COLUMNS;
+        pen.globalAlpha = hue === "--warn" ? 1 : .25 + .75 * Math.log1p(count) / most;
+        pen.fillRect(EDGE.left + column * w / COLUMNS, EDGE.top + (ROWS - 1 - row) * h / ROWS,
+          w / COLUMNS - 1, h / ROWS - 1);
+      }
     }
     pen.globalAlpha = 1;
     this.axes(pen, color("--mute"), color("--line"), x, y);
@@ -89,7 +134,7 @@ export class PoseMap {
   }
 
   axes(pen, text, line, x, y) {
-    pen.font = "22px system-ui, sans-serif";
+    pen.font = "24px system-ui, sans-serif"; // 12 on the screen
     pen.fillStyle = text;
     pen.strokeStyle = line;
     pen.lineWidth = 1;
