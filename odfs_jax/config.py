@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import hydra
@@ -493,13 +494,16 @@ def _with_plain_path(argument: str) -> str:
     return f"{key}={quoted(value)}"
 
 
+_COMPOSING = Lock()  # Hydra has one global state
+
+
 def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     """The configuration of `command`, a name in SCHEMAS, with `overrides` as on its command line.
 
     Raises Hydra's exceptions for keys and choices that there are not.
     """
     register_schemas()
-    with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
+    with _COMPOSING, hydra.initialize_config_dir(config_dir(), version_base="1.3"):
         return hydra.compose(command, overrides=list(overrides))
 
 
