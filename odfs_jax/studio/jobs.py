@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -14,11 +15,14 @@ from odfs_jax.config import quoted
 from odfs_jax.data import atomic, foreign
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.runtime.processes import own_command
+from odfs_jax.runtime.progress import LINES_VARIABLE
 from odfs_jax.studio.workspace import StudioWorkspace
 
 TAIL = 8192  # bytes of a log that are shown
 MAX_IDENTITY = 4096  # bytes of a file that identifies a process
 IDENTITY = ("pid", "created")
+LINES = "1"  # seconds between a command's lines of progress
+PROGRESS = re.compile(r"(\d{1,12})/(\d{1,12}) \w+ .*?, (\d{1,12}) s left")  # `runtime/progress.py`
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,12 @@ class JobStatus:
     code: int | None
     log: str
     seconds: float
+
+    @property
+    def progress(self) -> tuple[int, int, int] | None:
+        """(done, of how many, seconds left) as the log says last; None: it does not say."""
+        lines = PROGRESS.findall(self.log)
+        return tuple(map(int, lines[-1])) if lines else None
 
 
 class Jobs:
@@ -43,8 +53,8 @@ class Jobs:
         self._root = workspace.root
         self._children: dict[str, subprocess.Popen] = {}
 
-    def start(self, kind: str, command: str, settings: dict[str, str]) -> None:
-        """Starts `odfs <command>` in the workspace; `settings` are plain texts by key.
+    def start(self, kind: str, command: str, settings: dict[str, str | int]) -> None:
+        """Starts `odfs <command>` in the workspace; `settings` are texts or numbers by key.
 
         Raises UserError when one runs.
         """
@@ -52,7 +62,10 @@ class Jobs:
             raise UserError(f"{kind}: one is running already")
         self._folder.mkdir(parents=True, exist_ok=True)
         settings = {"workspace": str(self._root)} | settings
-        overrides = [f"{key}={quoted(value)}" for key, value in settings.items()]
+        overrides = [
+            f"{key}={quoted(value) if isinstance(value, str) else value}"
+            for key, value in settings.items()
+        ]
         path = self._folder / f"{kind}.log"
         path.unlink(missing_ok=True)  # a link in a stranger's workspace may lead to another file
         with path.open("xb") as log:
@@ -62,6 +75,7 @@ class Jobs:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the studio alone
+                env=os.environ | {LINES_VARIABLE: LINES},
             )
         self._children[kind] = process
         identity = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
