@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.config import MergeConfig
@@ -18,6 +17,7 @@ from odfs_jax.conversion.merge import Merge, Placement, Prediction, build_merge
 from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.target_faces import TargetFaces, find_target_faces
 from odfs_jax.data.media.frame_io import FrameReader
+from odfs_jax.data.media.frames import Frame
 from odfs_jax.inference import Params, make_swapper
 from odfs_jax.saved_model import load_model
 
@@ -49,8 +49,8 @@ class FramePreviewer:
         self._merges: OrderedDict[str, Merge] = OrderedDict()
         self._outputs: OrderedDict[str, tuple[jax.Array | None, ...]] = OrderedDict()
 
-    def preview(self, number: int, files: list[Path], config: DictConfig) -> np.ndarray:
-        """Frame `number`, uint8 RGB [H, W, 3], with the faces in `files` swapped.
+    def preview(self, number: int, files: list[Path], config: DictConfig) -> Frame:
+        """Frame `number` with the faces in `files` swapped.
 
         `config` is a `MergeConfig`; `files` are the aligned PNGs of this frame, and of the frames
         before and after it for `motion_blur`. Statistics of colors are those of this frame alone:
@@ -67,7 +67,7 @@ class FramePreviewer:
         see = self._seeing() if merge.sees == "network" else None
         merger = FaceMerger(self._swapper, merge, batch_size=1, see=see)
         merged = list(merger.frames((frame for frame in frames), targets))
-        return merged[numbers.index(number)].image
+        return merged[numbers.index(number)]
 
     def check(self, config: DictConfig) -> Merge:
         """The merge with the settings `config`. Raises UserError for a setting out of range."""

@@ -27,6 +27,8 @@ PARENT_POLL = 1.0  # seconds
 # Compiles in 60 % of the time, for programs that run once.
 COMPILE_FAST = "--xla_backend_optimization_level=0"
 PREVIEW_QUALITY = 93  # of a merged frame's JPEG, per cent
+TINT = np.array([255, 0, 0], np.float32)  # RGB of what is new
+TINTED = 0.5  # most of a pixel that the tint takes
 
 
 class Worker:
@@ -113,16 +115,25 @@ def contact_sheets(folder: Path, side: str, by: str) -> bytes:
 
 
 def render_preview(
-    source: "PreviewSource", number: int, names: list[str], settings: dict[str, Any]
+    source: "PreviewSource",
+    number: int,
+    names: list[str],
+    settings: dict[str, Any],
+    tinted: bool = False,
 ) -> bytes:
     """A JPEG of frame `number` of dst with the faces in the files `names` swapped.
 
-    `settings` are a `MergeConfig`. Raises UserError.
+    `settings` are a `MergeConfig`. With `tinted` what is new is red, the more the more it covers.
+    Raises UserError.
     """
     files = [path for name in names if (path := source.aligned / name).is_file()]
     merged = _previewer(source).preview(number, files, OmegaConf.create(settings))
+    image = merged.image
+    if tinted and merged.weights is not None:
+        share = merged.weights[..., None].astype(np.float32) / 255 * TINTED
+        image = np.rint(image + share * (TINT - image)).astype(np.uint8)
     options = (cv2.IMWRITE_JPEG_QUALITY, PREVIEW_QUALITY)
-    return cv2.imencode(".jpg", merged[..., ::-1], options)[1].tobytes()
+    return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
 
 
 def check_merges(source: "PreviewSource", merges: list[dict[str, Any]]) -> None:

@@ -7,7 +7,9 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from studios import wait_for
+from studios import ROOT, started, wait_for
+
+from odfs_jax.studio.pages.convert import keep_result
 
 PIXELS = """() => {
     const image = document.querySelector('img.frame'), canvas = document.createElement('canvas');
@@ -22,7 +24,8 @@ def studio(shared_studio):
     """What the page makes is removed."""
     yield shared_studio
     (shared_studio.workspace / "dst.shots.yaml").unlink(missing_ok=True)
-    shutil.rmtree(shared_studio.workspace / "result", ignore_errors=True)
+    for path in shared_studio.workspace.glob("result*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def opened(visit, studio):
@@ -72,6 +75,107 @@ def test_what_is_seen_is_written_and_converted(studio, visit):
     assert len(results) == len(list((workspace / "dst").glob("*.jpg")))
     for path, seen in zip(results, (matched, second), strict=False):
         assert np.abs(cv2.imread(str(path)).astype(int) - seen).mean() < 1  # but for JPEG's loss
-    page.locator("[data-view=result]").click()
+    page.locator("#view-result").click()
     page.wait_for_selector("#studio-main[data-shown='result 1']")
     assert np.abs(shown(page) - second).mean() < 2
+    page.locator("#begin").click()
+    page.get_by_role("button", name="Cancel").click()  # nothing was replaced, nothing started
+    assert page.locator("#studio-main").get_attribute("data-job") == "done"
+    page.locator("#begin").click()
+    page.locator("button[value=keep]").click()
+    wait_for((workspace / "result.1").exists)
+    page.locator("#stop").click()
+    assert sorted(path.name for path in (workspace / "result.1").glob("*.png")) == [
+        path.name for path in results
+    ]
+
+
+def test_a_result_is_kept_with_all_that_belongs_to_it(tmp_path):
+    for name in ("result.mp4", "result_mask.mp4", "result_merge.shots.yaml", "result.1.mp4"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "result_of_mine.txt").touch()
+    (tmp_path / "result_debug").mkdir()
+    keep_result(tmp_path / "result.mp4")
+    assert {path.name for path in tmp_path.glob("result*")} == {
+        "result.1.mp4", "result.2.mp4", "result.2_mask.mp4", "result.2_merge.shots.yaml",
+        "result.2_debug", "result_of_mine.txt",
+    }  # fmt: skip
+    assert (tmp_path / "result.1.mp4").read_text() == "result.1.mp4"
+    assert (tmp_path / "result.2.mp4").read_text() == "result.mp4"
+
+
+def test_settings_that_are_not_written_stay(studio, visit):
+    """Over another page and a reload, until they are written or thrown away."""
+    page = opened(visit, studio)
+    page.get_by_label("opacity", exact=True).fill("50")
+    page.keyboard.press("Enter")
+    page.goto(f"{studio.url}/faces")
+    page.goto(f"{studio.url}/convert")
+    page.wait_for_selector("#studio-main[data-ready]")
+    assert page.get_by_label("opacity", exact=True).input_value() == "50"
+    assert page.locator("#write").is_enabled()
+    page.locator("#discard").click()
+    page.locator("button[value=yes]").click()
+    page.wait_for_function("converting.state.written")
+    assert page.get_by_label("opacity", exact=True).input_value() == "100"
+    page.reload()
+    page.wait_for_selector("#studio-main[data-merged='{}']")
+    assert page.locator("#write").is_disabled()
+
+
+def test_a_frame_is_looked_at_closely(studio, visit):
+    """The mask in red, dst wiped over, zoom about the mouse, playing, keys of DeepFaceLab's."""
+    page = opened(visit, studio)
+    usual = shown(page)
+    page.keyboard.press("m")
+    page.wait_for_selector("#studio-main[data-tinted=true]")
+    tinted = shown(page)
+    new = np.abs(tinted - usual).max(2) > 16
+    assert 0.02 < new.mean() < 0.6
+    redder = (tinted - usual)[new].mean(0)  # BGR
+    assert redder[2] > 20 and redder[:2].max() < 0
+    page.keyboard.press("m")
+    page.wait_for_selector("#studio-main[data-tinted=false]")
+    page.keyboard.press("v")
+    page.wait_for_function("document.querySelector('img.other').naturalWidth > 0")
+    box = page.locator(".stage").bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 80)
+    page.mouse.wheel(0, -100)
+    assert page.evaluate("[converting.stage.zoom, converting.stage.x, converting.stage.y]") == [
+        1.25, pytest.approx(-25, abs=1), pytest.approx(-20, abs=1)
+    ]  # fmt: skip
+    handle = page.get_by_role("slider", name="wiped").bounding_box()
+    page.mouse.move(handle["x"] + 8, handle["y"] + 300)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, handle["y"] + 300)
+    page.mouse.up()
+    assert page.evaluate("converting.stage.share") == pytest.approx(25, abs=0.5)
+    page.get_by_label("frames to play").fill("2")
+    page.keyboard.press("Tab")
+    page.locator("#play").click()
+    page.wait_for_selector("#studio-main[data-playing=true][data-shown='merged 1']")
+    page.wait_for_selector("#studio-main[data-playing=true][data-shown='merged 0']")
+    page.keyboard.press("d")  # another setting, while it plays
+    assert page.get_by_label("blur", exact=True).input_value() == "109"
+    page.keyboard.press(" ")
+    page.wait_for_selector("#studio-main[data-playing=false]")
+
+
+def test_the_result_plays_with_its_sound(tmp_path, visit):
+    """As the browser plays it, from the frame that is shown."""
+    for name in ("dst.mp4", "result.mp4"):
+        shutil.copy(ROOT / "assets" / "demo" / "dst.mp4", tmp_path / name)
+    with started(tmp_path, tmp_path / "log") as running:
+        page = visit(f"{running.url}/convert")
+        page.get_by_label("frame", exact=True).fill("75")
+        page.keyboard.press("Enter")
+        page.locator("#view-result").click()
+        page.wait_for_selector("#studio-main[data-shown='result 75']")
+        page.locator("#play").click()
+        page.wait_for_function(
+            "(v => v.currentTime > v.duration / 2)(document.querySelector('video'))"
+        )
+        assert page.evaluate("document.querySelector('video').controls")
+        page.locator("#play").click()
+        page.wait_for_selector("#studio-main[data-playing=false]")
+        assert int(page.get_by_label("frame", exact=True).input_value()) >= 75

@@ -81,9 +81,10 @@ class FrameReader:
             self.count = len(self.files)
             if not self.files:
                 raise UserError(f"{path}: no pictures in this folder")
+            self.rate: float | None = None  # frames a second, on average; of a folder: none
             return
         with open_frames(path) as source:  # raises UserError for a clip that cannot be read
-            self._color = source.clip.color
+            self._color, self.rate = source.clip.color, float(source.clip.rate)
         self._times = _packet_times(path)
         self.count = len(self._times)
         self._decoded: Iterator[Frame] = iter(())

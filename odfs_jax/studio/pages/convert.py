@@ -3,8 +3,10 @@
 import inspect
 import re
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
+from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
@@ -18,6 +20,7 @@ from odfs_jax.conversion.masks import KEPT
 from odfs_jax.conversion.merge import CHOICES, RANGES
 from odfs_jax.conversion.modes import MODES
 from odfs_jax.conversion.shots import SUFFIX, parse_shots, read_entries, write_shots
+from odfs_jax.data.lock import locked_result
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.saved_model import find_model, steps_in
 from odfs_jax.studio.frame_cache import FrameCache, jpeg
@@ -28,6 +31,7 @@ from odfs_jax.studio.worker import PreviewSource, Worker, check_merges, render_p
 from odfs_jax.studio.workspace import StudioWorkspace
 
 JOB = "convert"
+COMPANIONS = (f"_merge{SUFFIX}", "_debug", "_evaluation.json", "_evaluation.png")  # of a result
 ONE_OF = CHOICES | {"anchor": ANCHORS}
 SOME_OF = {"keep": KEPT}
 Text = Annotated[str, Field(max_length=200)]
@@ -41,6 +45,7 @@ class PreviewRequest(BaseModel):
     model: str
     frame: Annotated[int, Field(ge=0)]
     merge: Settings = {}
+    tinted: bool = False  # what is new is red
 
 
 class ShotList(BaseModel):
@@ -52,9 +57,10 @@ class ShotList(BaseModel):
 
 
 class ConvertRequest(BaseModel):
-    """The model that a conversion is started with."""
+    """The model that a conversion is started with, and what becomes of the result that is there."""
 
     model: str
+    earlier: Literal["refuse", "keep", "replace"] = "refuse"
 
 
 def register(
@@ -70,7 +76,8 @@ def register(
     @ui.page("/convert")
     def convert(model: str = "") -> None:
         with page(workspace, "/convert"):
-            script("convert", model=model, fields=merge_fields(), base=_plain(_command().merge))
+            start = {"model": model, "workspace": str(workspace.root.resolve())}
+            script("convert", **start, fields=merge_fields(), base=_plain(_command().merge))
 
     _shots(app, workspace, frame_cache, worker)
     _previews(app, workspace, frame_cache, worker, index)
@@ -82,16 +89,13 @@ def _shots(
 ) -> None:
     @app.get("/api/convert/shots")
     def shots() -> dict[str, Any]:
-        """The models that can convert, dst's number of frames, and its file of shots."""
-        path, reader = _shots_file(workspace), frame_cache.reader("dst")
+        """The models that can convert, what dst is, and its file of shots."""
+        path, reader, command = _shots_file(workspace), frame_cache.reader("dst"), _command()
         entries = read_entries(path) if path.is_file() else []
-        parse_shots(path, entries, _command().merge)
+        parse_shots(path, entries, command.merge)
         shot_list = {"file": path.name, "version": version_of(path), "shots": entries}
-        return {
-            "models": _models(workspace),
-            "count": reader.count,
-            "clip": reader.path.name,
-        } | shot_list
+        rate = reader.rate or float(command.output.fps)
+        return {"models": _models(workspace), "count": reader.count, "rate": rate} | shot_list
 
     @app.post("/api/convert/shots")
     def write(shot_list: ShotList) -> dict[str, Any]:
@@ -123,17 +127,29 @@ def _previews(
         for near in (number - 1, number, number + 1):  # the neighbors show how the face moves
             names.update(path.name for path in source.aligned.glob(f"{near:05d}_*.png"))
             names.update(index.names(near))
-        preview = worker.submit(render_preview, source, number, sorted(names), _plain(shot.merge))
+        settings = _plain(shot.merge)
+        rendered = worker.submit(
+            render_preview, source, number, sorted(names), settings, request.tinted
+        )
         return Response(
-            preview.result(), media_type="image/jpeg", headers={"cache-control": "no-store"}
+            rendered.result(), media_type="image/jpeg", headers={"cache-control": "no-store"}
         )
 
 
 def _job(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, frame_cache: FrameCache) -> None:
     @app.post("/api/convert/start")
     def start(request: ConvertRequest) -> dict[str, Any]:
-        """Starts `convert.py data=dst` in a process of its own, which outlives the studio."""
+        """Starts `convert.py data=dst` in a process of its own, which outlives the studio.
+
+        A result is never replaced unasked; one that is kept becomes result.1.mp4, and so on.
+        """
         name = find_model(workspace.root / "models", _known(workspace, request.model)).name
+        path = _result(workspace, frame_cache)
+        if path.exists() and not jobs.find(JOB).running:
+            if request.earlier == "refuse":
+                raise UserError(f"{path.name} is there already; say whether it is to be kept")
+            if request.earlier == "keep":
+                keep_result(path)
         jobs.start(JOB, "convert", {"data": "dst", "name": name})
         return {}
 
@@ -147,9 +163,15 @@ def _job(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, frame_cache: Fram
     def job() -> dict[str, Any]:
         """The state of the conversion, and `result`, the version of the file it made."""
         status, path = jobs.find(JOB), _result(workspace, frame_cache)
-        result = version_of(path) if path.exists() and not status.running else None
         known = {"running": status.running, "code": status.code, "log": status.log}
-        return known | {"seconds": status.seconds, "result": result, "file": path.name}
+        known |= {"seconds": status.seconds, "progress": status.progress}
+        is_there = path.exists() and not status.running
+        return known | {
+            "result": version_of(path) if is_there else None,
+            "path": str(path),
+            "is_clip": bool(path.suffix),
+            "size": path.stat().st_size if is_there and path.suffix else None,
+        }
 
     @app.get("/api/convert/result/{number}")
     def result(number: int) -> Response:
@@ -166,8 +188,9 @@ def _job(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, frame_cache: Fram
         return FileResponse(path, headers={"cache-control": "no-cache"})
 
 
+@lru_cache
 def _command() -> DictConfig:
-    """The settings of `python convert.py data=dst`."""
+    """The settings of `python convert.py data=dst`; not to be changed."""
     return compose("convert", ["data=dst"])
 
 
@@ -200,6 +223,21 @@ def _preview_source(workspace: StudioWorkspace, model: str) -> PreviewSource:
 def _result(workspace: StudioWorkspace, frame_cache: FrameCache) -> Path:
     """The path of the result of `convert.py`."""
     return workspace.root / ("result" if frame_cache.reader("dst").is_folder else "result.mp4")
+
+
+def keep_result(path: Path) -> None:
+    """Moves a result and its companions aside: result.mp4 to the first free of result.1.mp4, ...
+
+    Raises UserError while something writes the result.
+    """
+    with locked_result(path, "keeping an earlier result"):
+        stem, suffix = path.stem, path.suffix
+        stems = (f"{stem}.{number}" for number in count(1))
+        kept = next(one for one in stems if not path.with_name(one + suffix).exists())
+        for end in (suffix, f"_mask{suffix}", *COMPANIONS):
+            old = path.with_name(stem + end)
+            if old.exists():
+                old.rename(path.with_name(kept + end))
 
 
 def merge_fields() -> list[dict[str, Any]]:

@@ -1,52 +1,82 @@
 // Conversion: settings are tried on one frame and written down as shots; the server merges.
 import { Form } from "./form.js";
+import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
-const { make, call, say } = studio;
+const { make, call, say, ask } = studio;
 const start = studio.start();
 const main = document.getElementById("studio-main");
 const REST = 120; // milliseconds without a change before a frame is merged
 const LOOK = 1000; // milliseconds between two looks at the conversion
+const LONG = 1500; // milliseconds of merging, after which it says what takes so long
+const RANGE = 25; // frames that are played, if nothing else is asked for
+const MOST_RANGE = 250; // frames that are played at most: all of them wait in the browser
 
 const state = {
-  count: 0, noted: {}, frame: 0, version: "0", file: "",
+  count: 0, rate: 25, noted: {}, frame: 0, version: "0", file: "",
   shots: [], // [{from, ...what differs from the command's settings}], the first from 0
-  view: "merged", written: true, result: null, trips: [],
+  view: "merged", compare: "one", tinted: false, playing: false,
+  written: true, result: null, is_clip: false, job: null, trips: [],
 };
 
-const model = make("select", { "aria-label": "model" });
-const number = make("input", { type: "number", min: 0, "aria-label": "frame" });
-const of = make("span", { class: "mute" });
-const views = Object.fromEntries([["merged", "merged"], ["original", "dst [o]"], ["result", "result"]]
-  .map(([view, text]) => [view, make("button", { "data-view": view, onclick: () => look(view) }, text)]));
 const button = (id, text, action, title) => make("button", { id, title, onclick: (event) => {
   event.currentTarget.blur();
   attempt(action);
 } }, text);
+const model = make("select", { "aria-label": "model" });
+const number = make("input", { type: "number", min: 0, "aria-label": "frame" });
+const of = make("span", { class: "mute" });
+const views = Object.fromEntries([["merged", "merged"], ["original", "dst [o]"], ["result", "result"]]
+  .map(([view, text]) => [view, button(`view-${view}`, text, () => look(view))]));
+const compare = make("select", { "aria-label": "compare with dst", title: "dst beside the frame [v]" },
+  ...[["one", "alone"], ["wipe", "dst wiped over"], ["side", "dst beside"]].map(([value, text]) =>
+    make("option", { value }, text)));
+const tint = button("tint", "mask [m]", toggleTint, "what is new is red");
+const play = button("play", "▶ play [space]", togglePlay,
+  "the frames from here on, again and again; of a result: the clip, with sound");
+const range = make("input", { type: "number", min: 2, max: MOST_RANGE, value: RANGE, "aria-label": "frames to play",
+  title: "so many frames are played" });
 const write = button("write", "Write shots [w]", writeShots, "into the file that convert.py reads");
-const picture = make("img", { class: "frame", alt: "the frame" });
-const busy = make("div", { class: "busy", hidden: "" }, "merging …");
+const discard = button("discard", "Discard", discardDraft, "back to the shots in the file");
+const stage = new Stage();
+const video = make("video", { controls: "", loop: "", hidden: "" });
+const busy = make("div", { class: "busy", hidden: "" });
 const list = make("div", { class: "shots" });
-const job = make("pre", { class: "log" });
-const jobState = make("b", { class: "state" }, "not started");
+const log = make("pre", { class: "log" });
+const jobText = make("span", { class: "job mute", role: "status" });
+const bar = make("progress", { max: 1, hidden: "", "aria-label": "how far the conversion is" });
+const begin = button("begin", "Start conversion", beginJob);
+const stop = button("stop", "Stop", () => call("/api/convert/stop", {}));
 const strip = make("canvas", { class: "timeline", height: 36 });
-const form = new Form(start.fields, start.base, () => { state.written = false; tell(); merge(); });
+const form = new Form(start.fields, start.base, () => { changed(); merge(); });
 
+stage.element.append(video, busy);
+begin.classList.add("primary");
 main.append(
   make("div", { class: "bar" },
     make("label", {}, "model", model), make("label", {}, "frame", number), of,
-    button("earlier", "←", () => go(state.frame - 1)), button("later", "→", () => go(state.frame + 1)),
-    ...Object.values(views), make("span", { class: "space" }),
-    button("begin", "Start conversion", begin), button("stop", "Stop", () => call("/api/convert/stop", {}))),
+    button("earlier", "←", () => go(state.frame - 1), "the frame before [← or ,]"),
+    button("later", "→", () => go(state.frame + 1), "the next frame [→ or .]"),
+    make("span", { class: "space" }), bar, jobText, begin, stop),
   make("div", { class: "body" },
-    make("div", { class: "stage" }, picture, busy),
+    make("div", { class: "column" },
+      make("div", { class: "bar tools" }, ...Object.values(views), compare, tint, play,
+        range, make("span", { class: "space" }),
+        button("smaller", "−", () => stage.enlarge(1 / 1.25), "smaller [-], or the wheel"),
+        button("fit", "fit", () => stage.fit(), "the whole frame [0], or a double click"),
+        button("actual", "1:1", () => stage.actual(), "a pixel is a pixel"),
+        button("larger", "+", () => stage.enlarge(1.25), "larger [+], or the wheel; drag to move")),
+      stage.element),
     make("aside", {},
       make("div", { class: "row" }, make("b", {}, "Shots"), make("span", { class: "space" }),
         button("split", "New from here [n]", split), write),
-      list, make("b", {}, "Settings of this shot"), form.element,
-      make("div", { class: "row" }, make("b", {}, "Conversion"), jobState), job)),
+      list,
+      make("div", { class: "row" }, make("b", {}, "Settings of this shot"), make("span", { class: "space" }),
+        discard),
+      form.element,
+      make("details", { class: "keys" }, make("summary", {}, "Keys"), make("div", { id: "keys" })),
+      make("details", { open: "" }, make("summary", {}, "What the conversion printed"), log))),
   strip);
-document.querySelector("#begin").classList.add("primary");
 const timeline = new Timeline(strip, state, (at) => go(at));
 
 async function attempt(action) {
@@ -57,22 +87,38 @@ async function attempt(action) {
 
 function go(at) {
   if (Number.isNaN(at)) return;
+  pause();
   state.frame = Math.max(0, Math.min(state.count - 1, at));
-  tell();
-  if (state.view === "merged") merge(); else show();
+  refresh();
 }
 
 function look(view) {
+  pause();
   state.view = view;
+  refresh();
+}
+
+function refresh() {
   tell();
-  if (view === "merged") merge(); else show();
+  if (state.view === "merged") merge(); else attempt(show);
+  showOther();
 }
 
 // dst's own frame, or that of the result.
 async function show() {
   const { view, frame } = state;
-  const where = view === "result" ? `/api/convert/result/${frame}?v=${state.result}` : `/api/frames/dst/${frame}`;
+  const where = view === "result" ? `/api/convert/result/${frame}?v=${state.result}` : dstFrame(frame);
   await put(where, () => state.view === view && state.frame === frame);
+}
+
+const dstFrame = (frame) => `/api/frames/dst/${frame}`;
+
+async function showOther() {
+  if (state.compare === "one") return;
+  const { frame } = state, image = new Image();
+  image.src = dstFrame(frame);
+  try { await image.decode(); } catch { return; } // the frame itself says so
+  if (state.frame === frame) stage.other.src = image.src;
 }
 
 async function put(source, wanted) {
@@ -80,60 +126,152 @@ async function put(source, wanted) {
   image.src = source;
   try { await image.decode(); } catch { say("this frame cannot be shown", true); return; }
   if (!wanted()) return;
-  picture.src = source;
+  stage.picture.src = source;
   main.dataset.shown = `${state.view} ${state.frame}`;
 }
 
 let timer = 0, asking = false, again = false, drawn = "";
 
 function merge() {
-  if (state.view !== "merged" || !model.value) return;
+  if (state.view !== "merged" || !model.value || state.playing) return;
   clearTimeout(timer);
   state.rest = performance.now();
-  timer = setTimeout(() => attempt(ask), REST);
+  timer = setTimeout(() => attempt(askForFrame), REST);
 }
 
-// One question at a time; while it is answered, the settings may have changed.
-async function ask() {
-  if (asking) { again = true; return; }
-  const { from, ...settings } = shotOf(state.frame);
-  const request = { model: model.value, frame: state.frame, merge: settings };
-  const { frame, rest } = state;
-  asking = true;
+// A merged frame as the server makes it with its shot's settings.
+async function fetchMerged(frame) {
+  const { from, ...settings } = shotOf(frame);
+  const request = { model: model.value, frame, merge: settings, tinted: state.tinted };
+  const slow = setTimeout(() => { busy.textContent = "merging: compiling for these settings, once …"; }, LONG);
+  busy.textContent = "merging …";
   busy.hidden = false;
   try {
     const answer = await fetch("/api/convert/still", { method: "POST", body: JSON.stringify(request),
       headers: { "Content-Type": "application/json" } });
     if (!answer.ok) throw new Error((await answer.json()).error || answer.statusText);
-    const source = URL.createObjectURL(await answer.blob());
-    await put(source, () => state.view === "merged" && state.frame === frame);
+    return { source: URL.createObjectURL(await answer.blob()), settings };
+  } finally {
+    clearTimeout(slow);
+    busy.hidden = true;
+  }
+}
+
+// One question at a time; while it is answered, the settings may have changed.
+async function askForFrame() {
+  if (asking) { again = true; return; }
+  const { frame, rest, tinted } = state;
+  asking = true;
+  try {
+    const { source, settings } = await fetchMerged(frame);
+    await put(source, () => state.view === "merged" && state.frame === frame && !state.playing);
     URL.revokeObjectURL(drawn);
     drawn = source;
     main.dataset.merged = JSON.stringify(settings);
+    main.dataset.tinted = tinted;
     state.trips.push(performance.now() - rest);
   } finally {
     asking = false;
-    busy.hidden = !again;
-    if (again) { again = false; attempt(ask); }
+    if (again) { again = false; attempt(askForFrame); }
   }
+}
+
+function toggleTint() {
+  state.tinted = !state.tinted;
+  look("merged");
+}
+
+function compareAs(how) {
+  compare.value = state.compare = how;
+  stage.compare(how);
+  showOther();
+}
+
+// ---- playing ----
+
+function togglePlay() {
+  if (state.playing) { pause(); refresh(); return; }
+  if (state.view === "result" && state.is_clip) { playClip(); return; }
+  attempt(playFrames);
+}
+
+// The result as the browser plays it, with its sound, from the present frame on.
+async function playClip() {
+  state.playing = true;
+  video.src = `/api/convert/clip?v=${state.result}`;
+  video.hidden = false;
+  tell();
+  video.onloadedmetadata = () => { video.currentTime = state.frame / state.count * video.duration; };
+  video.onerror = () => {
+    if (!state.playing) return;
+    pause();
+    say("this browser cannot play the result's codec; its frames are shown one by one", true);
+  };
+  try { await video.play(); } catch { /* onerror says why, or it was paused meanwhile */ }
+}
+
+// The frames of the range, each as soon as it is there: at the clip's rate once all of them were.
+async function playFrames() {
+  const first = state.frame;
+  const last = Math.min(state.count, first + Math.min(MOST_RANGE, range.valueAsNumber || RANGE)) - 1;
+  const known = new Map(); // {view, settings and number of a frame: its address}
+  state.playing = true;
+  tell();
+  try {
+    for (let at = first; state.playing; at = at < last ? at + 1 : first) {
+      const since = performance.now();
+      state.frame = at;
+      const key = JSON.stringify([state.view, at, state.tinted, shotOf(at)]);
+      if (!known.has(key)) known.set(key, await addressOf(at));
+      if (!state.playing) break;
+      tell();
+      showOther();
+      await put(known.get(key), () => state.playing);
+      await new Promise((done) => setTimeout(done, since + 1000 / state.rate - performance.now()));
+    }
+  } finally {
+    for (const source of known.values()) if (source.startsWith("blob:")) URL.revokeObjectURL(source);
+    if (state.playing) { pause(); tell(); } // it failed
+  }
+}
+
+async function addressOf(frame) {
+  if (state.view === "merged") return (await fetchMerged(frame)).source;
+  return state.view === "result" ? `/api/convert/result/${frame}?v=${state.result}` : dstFrame(frame);
+}
+
+function pause() {
+  if (!state.playing) return;
+  state.playing = false;
+  if (video.hidden) return;
+  if (video.duration) state.frame = Math.min(state.count - 1, Math.floor(video.currentTime / video.duration * state.count));
+  video.removeAttribute("src");
+  video.load();
+  video.hidden = true;
 }
 
 // ---- shots ----
 
 const shotOf = (frame) => state.shots.findLast((shot) => shot.from <= frame);
+// The browser keeps what is not written yet, even when the page or the studio is closed.
+const draftKey = () => ["odfs", start.workspace, "shots", state.file].join(":");
+
+function changed() {
+  state.written = false;
+  localStorage.setItem(draftKey(), JSON.stringify({ version: state.version, shots: state.shots }));
+  tell();
+}
 
 function split() {
   const { frame, shots } = state, before = shotOf(frame);
   if (before.from === frame) { say("a shot begins at this frame already"); return; }
   shots.splice(shots.indexOf(before) + 1, 0, { ...structuredClone(before), from: frame });
-  state.written = false;
-  tell();
+  changed();
 }
 
 function remove(shot) {
   state.shots.splice(state.shots.indexOf(shot), 1);
-  state.written = false;
-  tell();
+  changed();
   merge();
 }
 
@@ -142,8 +280,39 @@ async function writeShots() {
   const plan = { model: model.value, version: state.version, shots };
   state.version = (await call("/api/convert/shots", plan)).version;
   state.written = true;
+  localStorage.removeItem(draftKey());
   tell();
   say(`written: ${state.file}`);
+}
+
+async function discardDraft() {
+  if (!await ask(`Go back to the shots in ${state.file}?`, { yes: "Discard what is not written" })) return;
+  localStorage.removeItem(draftKey());
+  await readShots();
+  refresh();
+}
+
+// The shots of the file, or what was made of them and not written yet.
+async function readShots() {
+  const { models, shots, ...known } = await call("/api/convert/shots");
+  Object.assign(state, known, { shots: fromStart(shots), written: true });
+  const draft = readDraft();
+  if (!draft) return models;
+  Object.assign(state, { shots: draft.shots, written: false });
+  say(draft.version === state.version ? "these settings are not written yet"
+    : `${state.file} was changed since these settings were made; writing them replaces it`, false, 8);
+  return models;
+}
+
+const fromStart = (shots) => shots.length && shots[0].from === 0 ? shots : [{ from: 0 }, ...shots];
+
+function readDraft() {
+  try {
+    const draft = JSON.parse(localStorage.getItem(draftKey()));
+    return draft.shots[0].from === 0 ? draft : null;
+  } catch {
+    return null;
+  }
 }
 
 function words(shot) {
@@ -161,12 +330,16 @@ function tell() {
   of.textContent = `of 0 … ${state.count - 1}`;
   for (const [view, element] of Object.entries(views)) element.classList.toggle("primary", view === state.view);
   views.result.disabled = state.result === null;
+  tint.classList.toggle("primary", state.tinted);
+  play.textContent = state.playing ? "❚❚ pause [space]" : "▶ play [space]";
+  main.dataset.playing = state.playing;
   list.replaceChildren(...state.shots.map((shot, at) => make("div", {
     class: shot === now ? "shot current" : "shot", onclick: () => go(shot.from) },
     make("b", {}, `from ${shot.from}`), " ", make("span", { class: "mute" }, words(shot)),
     ...(at ? [make("button", { title: "remove", onclick: (event) => { event.stopPropagation(); remove(shot); } },
       "×")] : []))));
   write.disabled = state.written;
+  discard.hidden = state.written;
   write.classList.toggle("primary", !state.written);
   if (now) form.edit(now);
   timeline.draw();
@@ -174,46 +347,95 @@ function tell() {
 
 // ---- the conversion ----
 
-async function begin() {
+async function beginJob() {
   if (!state.written) await writeShots();
-  await call("/api/convert/start", { model: model.value });
+  await watch();
+  let earlier = "refuse";
+  if (state.result !== null) {
+    const name = state.path.split("/").at(-1), kept = name.replace(/(\.\w+)?$/, ".1$1");
+    const replace = state.is_clip ? "Replace it" : "Write into it, go on where it ended";
+    earlier = await ask(`${name} is there already${state.size ? `, ${megabytes(state.size)}` : ""}. Keep it?`,
+      { keep: `Keep it, as ${kept} or the next free number`, replace });
+    if (!earlier) return;
+  }
+  await call("/api/convert/start", { model: model.value, earlier });
   await watch();
 }
 
+const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+
 async function watch() {
-  const now = await call("/api/convert/job");
-  const end = now.code === null ? (now.log ? "ended" : "not started") : now.code ? `failed (${now.code})` : "done";
-  jobState.textContent = now.running ? `running, ${Math.round(now.seconds)} s` : end;
-  jobState.className = now.running ? "state training" : "state";
-  job.textContent = now.log.trim().split("\n").slice(-12).join("\n");
-  document.querySelector("#begin").disabled = now.running || !model.value;
-  document.querySelector("#stop").disabled = !now.running;
-  main.dataset.job = now.running ? "running" : end;
-  if (now.result !== state.result) { state.result = now.result; tell(); }
+  const { log: printed, ...now } = await call("/api/convert/job"), before = state.job;
+  const end = now.code === null ? (printed ? "ended" : "not started") : now.code ? `failed (${now.code})` : "done";
+  const job = now.running ? "running" : end;
+  log.textContent = printed.trim().split("\n").slice(-12).join("\n");
+  const [done, total, left] = now.progress || [];
+  bar.hidden = !now.running;
+  if (done === undefined) bar.removeAttribute("value"); else bar.value = done / total;
+  jobText.textContent = now.running
+    ? done === undefined ? `starting, ${clock(now.seconds)}` : `${done} of ${total} frames, ${clock(left)} left`
+    : job === "done" ? `done: ${now.path}${now.size ? `, ${megabytes(now.size)}` : ""}` : job === "not started" ? "" : job;
+  jobText.title = jobText.textContent;
+  begin.disabled = now.running || !model.value;
+  stop.disabled = !now.running;
+  const isNew = now.result !== state.result;
+  Object.assign(state, { job, result: now.result, path: now.path, is_clip: now.is_clip, size: now.size });
+  main.dataset.job = job;
+  if (before === "running" && job !== "running") {
+    if (job === "done") say(jobText.textContent, false, 10);
+    else say(`the conversion ${job}: ${printed.trim().split("\n").at(-1)}`, true);
+  }
+  if (isNew) {
+    if (now.result === null && state.view === "result") look("merged"); else tell();
+  }
 }
 
-setInterval(() => watch().catch(() => { jobState.textContent = "the studio does not answer"; }), LOOK);
+setInterval(() => watch().catch(() => { jobText.textContent = "the studio does not answer"; }), LOOK);
 
 // ---- keys and the beginning ----
 
+// DeepFaceLab's own where they are free: [keys, what they do, [key: action]].
+const step = (key, name, steps) => ({ [key]: () => form.nudge(name, steps), [key.toUpperCase()]: () => form.nudge(name, steps * 5) });
+const pair = (up, down, name) => [`${up} ${down}`, `${name} up and down; with Shift by five steps`,
+  { ...step(up, name, 1), ...step(down, name, -1) }];
+const KEYS = [
+  ["← → , .", "the frame before, the next", { ArrowLeft: () => go(state.frame - 1), ArrowRight: () => go(state.frame + 1),
+    ",": () => go(state.frame - 1), ".": () => go(state.frame + 1) }],
+  ["o `", "dst", { o: () => look(state.view === "original" ? "merged" : "original"),
+    "`": () => look(state.view === "original" ? "merged" : "original") }],
+  ["v", "dst wiped over, beside, not", { v: () => compareAs({ one: "wipe", wipe: "side", side: "one" }[state.compare]) }],
+  ["m", "what is new in red", { m: toggleTint }],
+  ["space", "play, pause", { " ": togglePlay }],
+  ["+ − 0", "larger, smaller, the whole frame", { "+": () => stage.enlarge(1.25), "-": () => stage.enlarge(1 / 1.25),
+    0: () => stage.fit() }],
+  ["n", "a shot begins here", { n: split }],
+  ["w", "write the shots", { w: () => state.written || writeShots() }],
+  ["1 … 9", "a mode", Object.fromEntries([1, 2, 3, 4, 5, 6, 7, 8, 9].map((at) => [at, () => form.next("mode", at - 1)]))],
+  ["x", "the next mask", { x: () => form.next("mask") }],
+  ["c", "the next color transfer", { c: () => form.next("color") }],
+  ["Shift W S", "erode up and down by five", { W: () => form.nudge("erode", 5), S: () => form.nudge("erode", -5) }],
+  pair("e", "d", "blur"), pair("r", "f", "motion_blur"), pair("u", "j", "scale"), pair("y", "h", "sharpen"),
+  pair("i", "k", "degrade.denoise"),
+];
+const ACTIONS = Object.assign({}, ...KEYS.map(([, , actions]) => actions));
+document.getElementById("keys").append(...KEYS.map(([keys, what]) =>
+  make("div", {}, make("kbd", {}, keys), " ", make("span", { class: "mute" }, what.replace("_", " ").replace(".", " ")))));
+
 number.addEventListener("change", () => go(number.valueAsNumber));
 model.addEventListener("change", merge);
+compare.addEventListener("change", () => { compareAs(compare.value); compare.blur(); });
 document.addEventListener("keydown", (event) => {
-  if (studio.typing(event) || event.target.type === "range" || event.repeat && event.key === "o") return;
-  const keys = {
-    ArrowLeft: () => go(state.frame - 1), ArrowRight: () => go(state.frame + 1), n: split,
-    w: () => state.written || writeShots(),
-    o: () => look(state.view === "original" ? "merged" : "original"),
-  };
-  if (!keys[event.key]) return;
+  const action = ACTIONS[event.key], onRange = event.target.type === "range" && event.key.startsWith("Arrow");
+  const onButton = event.key === " " && /^(BUTTON|SUMMARY|VIDEO)$/.test(event.target.tagName);
+  if (!action || studio.typing(event) || onRange || onButton || event.target.type === "checkbox" ||
+    event.repeat && "o`vm ".includes(event.key)) return;
   event.preventDefault();
-  attempt(keys[event.key]);
+  attempt(action);
 });
 
 async function load() {
-  const { models, shots, ...known } = await call("/api/convert/shots");
-  Object.assign(state, known);
-  state.shots = shots.length && shots[0].from === 0 ? shots : [{ from: 0 }, ...shots];
+  const models = await readShots();
   model.replaceChildren(...models.map((name) => make("option", { value: name }, name)));
   if (models.includes(start.model)) model.value = start.model;
   if (!models.length) say("no trained model here; train one first", true);
@@ -230,4 +452,4 @@ async function load() {
 }
 
 attempt(load);
-window.converting = { state, form }; // for the tests
+window.converting = { state, form, stage }; // for the tests

@@ -52,6 +52,21 @@ export class Form {
     this.changed();
   }
 
+  // Changes the number of the field `name` by `steps` of it, within its range.
+  nudge(name, steps) {
+    const field = this.fields.find((one) => one.name === name);
+    const now = read(this.shot, name) ?? this.usual(field), { low, high, step } = field;
+    this.set(field, Math.max(low, Math.min(high, +(now + steps * step).toFixed(6))));
+  }
+
+  // Takes the choice of the field `name` that follows the present one, or the one at `index`.
+  next(name, index) {
+    const field = this.fields.find((one) => one.name === name), { options } = field;
+    const now = options.indexOf(read(this.shot, name) ?? this.usual(field));
+    const at = index ?? (now + 1) % options.length;
+    if (at < options.length) this.set(field, options[at]);
+  }
+
   row(field) {
     const { inputs, show } = this[field.kind](field);
     const reset = make("button", { type: "button", class: "reset", title: "as the command has it",

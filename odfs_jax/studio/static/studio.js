@@ -35,7 +35,7 @@ const studio = {
     return data;
   },
 
-  say(text, bad = false) {
+  say(text, bad = false, seconds = bad ? 8 : 3) {
     let box = document.getElementById("studio-say");
     if (!box) {
       box = document.createElement("div");
@@ -46,7 +46,21 @@ const studio = {
     box.textContent = text;
     box.className = bad ? "bad" : "";
     clearTimeout(studio.sayTimer);
-    studio.sayTimer = setTimeout(() => box.classList.add("gone"), bad ? 8000 : 3000);
+    studio.sayTimer = setTimeout(() => box.classList.add("gone"), seconds * 1000);
+  },
+
+  // What is chosen of {value: text of its button}, the first being the usual one; null: Cancel, or Esc.
+  ask(question, choices) {
+    const button = ([value, text], at) => studio.make("button", { value, class: at ? "" : "primary" }, text);
+    const dialog = studio.make("dialog", { class: "ask" }, studio.make("form", { method: "dialog" },
+      studio.make("p", {}, question),
+      studio.make("div", { class: "choices" }, ...Object.entries(choices).map(button),
+        studio.make("button", { value: "" }, "Cancel"))));
+    (document.getElementById("studio-main") || document.body).append(dialog);
+    dialog.showModal();
+    return new Promise((done) => {
+      dialog.addEventListener("close", () => { dialog.remove(); done(dialog.returnValue || null); });
+    });
   },
 
   // An element: make("div", {class: "a", title: "b"}, child or text, ...).
@@ -60,9 +74,9 @@ const studio = {
     return element;
   },
 
-  // True while the user writes into a field, so that keys are not commands.
+  // True while the user writes into a field, or is asked something, so that keys are not commands.
   typing(event) {
-    return event.ctrlKey && event.key !== "a" && event.key !== "z" || event.altKey ||
+    return event.target.closest?.("dialog") || event.ctrlKey && event.key !== "a" && event.key !== "z" || event.altKey ||
       event.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) &&
       event.target.type !== "range" && event.target.type !== "checkbox";
   },
