@@ -56,10 +56,15 @@ class Scene(NamedTuple):
 
 
 def evaluate(config: DictConfig) -> None:
-    """Measures the result that an `EvaluateConfig` names.
+    """Measures the result that an `EvaluateConfig` names, and prints a table. Raises UserError."""
+    report, target = evaluate_result(config)
+    say(*summary(report).splitlines(), str(target), str(target.with_suffix(".png")))
 
-    Writes <result>_evaluation.json and <result>_evaluation.png and prints a table. Raises
-    UserError.
+
+def evaluate_result(config: DictConfig) -> tuple[dict, Path]:
+    """(the report, its file <result>_evaluation.json) of the result that `config` names.
+
+    `config` is an `EvaluateConfig`. Writes the file and <result>_evaluation.png. Raises UserError.
     """
     devices.prepare(config.hardware)
     if "dst" not in config.data.sides:
@@ -73,7 +78,7 @@ def evaluate(config: DictConfig) -> None:
     target = result.with_name(f"{result.stem}_evaluation.json")
     atomic.write_text(target, json.dumps(report, indent=1) + "\n")
     atomic.write_bytes(target.with_suffix(".png"), png.encode(picture))
-    say(*summary(report).splitlines(), str(target), str(target.with_suffix(".png")))
+    return report, target
 
 
 def measure(

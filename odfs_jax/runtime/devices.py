@@ -24,6 +24,7 @@ SHARES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")  # the na
 
 # Bytes of a card that are not JAX's: CUDA's own 0.4 GB of code and queues, and the screen's growth.
 RESERVED = 600_000_000
+_shown: dict[str, str] = {}  # hardware.devices -> the cards that this process lets JAX see for it
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,8 @@ def _checked(chosen: Any) -> str | list[int]:
 def _show_cards(chosen: str | list[int], every: bool) -> None:
     """Lets JAX see the chosen cards only, and take as much of their memory as is free."""
     visible = os.environ.get(VISIBLE)
+    if visible is not None and visible == _shown.get(str(chosen)):
+        return  # a command of several stages prepares each
     if visible is not None:
         if isinstance(chosen, list):
             raise UserError(
@@ -186,6 +189,6 @@ def _show_cards(chosen: str | list[int], every: bool) -> None:
     if not cards and not isinstance(chosen, list):
         return
     cards = choose_cards(cards, chosen, every)
-    os.environ[VISIBLE] = ",".join(card.uuid for card in cards)
+    os.environ[VISIBLE] = _shown[str(chosen)] = ",".join(card.uuid for card in cards)
     if not any(name in os.environ for name in SHARES):
         os.environ[SHARES[0]] = f"{memory_share(cards):.3f}"

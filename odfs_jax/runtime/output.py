@@ -17,11 +17,13 @@ def say(*lines: str) -> None:
 def start_logging() -> None:
     """Shows the program's log on stderr, and warnings of libraries: one line a message."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Printable("%(message)s"))
+    handler.setFormatter(Printable("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("odfs_jax").setLevel(logging.INFO)
 
 
-class _Printable(logging.Formatter):
+class Printable(logging.Formatter):
+    """A log line that no terminal obeys."""
+
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable(super().formatMessage(record))

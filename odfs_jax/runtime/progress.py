@@ -4,24 +4,46 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Listener = Callable[[str, int, int | None], None]  # what is done, how many, of how many (if known)
 
 LINE_SECONDS = 10.0  # one plain line at most every so many seconds
 LINES_VARIABLE = "ODFS_PROGRESS_SECONDS"  # other seconds: who started the command reads its lines
+_listeners: list[Listener] = []
 
 
 def progress(items: Iterable[T], total: int | None, what: str, unit: str = "frame") -> Iterator[T]:
     """Yields `items` unchanged and shows how far the loop is; `total` None when unknown."""
-    if sys.stderr.isatty():
+    if _listeners:
+        yield from _heard(items, total, what, _listeners[-1])
+    elif sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=what, unit=unit, dynamic_ncols=True)
     else:
         yield from _with_lines(items, total, what, unit)
+
+
+@contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Meanwhile loops show nothing; `listener(what, done, total)` is told after each item."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.pop()
+
+
+def _heard(items: Iterable[T], total: int | None, what: str, listener: Listener) -> Iterator[T]:
+    listener(what, 0, total)
+    for done, item in enumerate(items, 1):
+        yield item
+        listener(what, done, total)
 
 
 def _with_lines(items: Iterable[T], total: int | None, what: str, unit: str) -> Iterator[T]:

@@ -35,6 +35,10 @@ REMEDIES = (
 )
 
 
+class TooLargeError(UserError):
+    """A batch that does not fit into the memory."""
+
+
 @dataclass(frozen=True)
 class Need:
     """What training takes of one device, in bytes."""
@@ -105,8 +109,8 @@ def plan_batch(
 ) -> int:
     """The batch size to train with, the configured one or the largest that fits.
 
-    Logs what it takes. Raises UserError when it does not fit, with what would. Several processes
-    need a number, which is not checked, since none of them sees all devices.
+    Logs what it takes. Raises TooLargeError, which says what would fit. Several processes need a
+    number, which is not checked, since none of them sees all devices.
     """
     config = objective.config
     wanted = config["batch_size"]
@@ -122,7 +126,7 @@ def plan_batch(
     smallest = len(devices) * config["accumulate"]
     need = planner.need(step, size or smallest)
     if need.total > planner.free:
-        raise UserError(_too_large(planner, step, size or smallest, need))
+        raise TooLargeError(_too_large(planner, step, size or smallest, need))
     log.info(
         "memory: batch_size=%d takes %.2f GB (%s), %.2f GB stay free",
         *(size, need.total / 1e9, need, (there - need.total) / 1e9),

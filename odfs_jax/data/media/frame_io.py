@@ -196,11 +196,6 @@ def open_writer(
     Raises UserError before anything is written when encoder, container, sound or path do not fit
     together, or another process writes the same result.
     """
-    suffix = path.suffix.lower()
-    if suffix and suffix not in OUTPUTS:
-        raise UserError(
-            f"output.path={path}: expected one of {' '.join(OUTPUTS)}, or a folder for pictures"
-        )
     with _writer(path, source, output, marking, settings) as result:
         if not output.mask:
             yield result
@@ -242,9 +237,7 @@ def _writer(
         raise UserError(f"output.path={path}: that is the input")
     is_folder = not path.suffix
     with locked_result(path, "converting"):
-        if path.exists():
-            mark = re.split(r"[(;]", marking.comment)[0]  # before the version
-            _refuse_foreign(path, mark, is_folder)
+        check_output(path, marking)
         if is_folder:
             writer = picture_folder.picture_writer(path, source, output, marking, settings, is_mask)
         else:
@@ -253,10 +246,19 @@ def _writer(
             yield result
 
 
-def _refuse_foreign(path: Path, mark: str, is_folder: bool) -> None:
+def check_output(path: Path, marking: Marking) -> None:
+    """Raises UserError unless `path` is a clip or folder to come, or an older result."""
+    suffix, is_folder = path.suffix.lower(), not path.suffix
+    if suffix and suffix not in OUTPUTS:
+        raise UserError(
+            f"output.path={path}: expected one of {' '.join(OUTPUTS)}, or a folder for pictures"
+        )
+    if not path.exists():
+        return
     if path.is_dir() != is_folder:
         kind = "file" if is_folder else "folder"
         raise UserError(f"output.path={path}: a {kind} of that name exists")
+    mark = re.split(r"[(;]", marking.comment)[0]  # before the version
     files = sorted(path.iterdir()) if is_folder else [path]
     ours = _is_ours_in_folder if is_folder else _is_our_clip
     for file in files:
