@@ -5,6 +5,7 @@ import sys
 from difflib import get_close_matches
 
 COMMANDS = (  # each is a function of `odfs_jax.cli`, in the order in which one needs them
+    "swap",
     "extract",
     "sort",
     "faceset",

@@ -14,7 +14,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
@@ -28,10 +27,12 @@ from omegaconf.errors import OmegaConfBaseException
 from odfs_jax.config import (
     SCHEMAS,
     config_dir,
+    misspelt,
     register_schemas,
     require_complete,
     setting_names,
     with_plain_paths,
+    with_stages,
 )
 from odfs_jax.errors import UserError, printable
 from odfs_jax.runtime.output import say, start_logging
@@ -54,6 +55,8 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
         use_huge_pages()
         keep_current_folder_out()
         sweeps = bool({"-m", "--multirun"} & set(sys.argv))
+        if name == "swap":
+            sys.argv[1:] = with_stages(sys.argv[1:])
         if not sweeps:  # there, commas separate values
             sys.argv[1:] = with_plain_paths(sys.argv[1:])
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own printer
@@ -92,6 +95,14 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
 
     main.__name__, main.__doc__ = name, work.__doc__
     return main
+
+
+@command
+def swap(config: DictConfig) -> None:
+    """Does everything: two clips in, a swapped clip and a report of it out."""
+    from odfs_jax.swap.swap import swap
+
+    swap(config)
 
 
 @command
@@ -235,24 +246,6 @@ def refuse_dashes(name: str, arguments: Sequence[str]) -> None:
             value = value if sign else following
             value = "..." if not value or value.startswith("-") else value
             raise UserError(f"{argument}: settings have no dashes; write {key}={value}")
-
-
-def misspelt(name: str, error: Exception) -> str | None:
-    """What to say of a key that the command `name` does not have; None where that is not it.
-
-    Names the settings that are spelled alike, those of that name elsewhere, or those of its group.
-    """
-    found = re.match(r"Could not override '([^']+)'", str(error))
-    if not isinstance(error, HydraException) or not found or "not in '" not in str(error.__cause__):
-        return None
-    key, known = found[1], list(setting_names(SCHEMAS[name]))
-    group, _, last = key.rpartition(".")
-    elsewhere = [other for other in known if other.rpartition(".")[2] == last]
-    own = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == group}
-    line = f"{key}: no such setting"
-    if alike := elsewhere or [own[n] for n in get_close_matches(last, own, 3, cutoff=0.7)]:
-        return f"{line}; did you mean {' or '.join(alike[:3])}?"
-    return f"{line}; there are {', '.join(own.values())}" if group and own else line
 
 
 def claim_name(config: DictConfig) -> None:

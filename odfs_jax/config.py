@@ -10,12 +10,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from odfs_jax.errors import UserError
@@ -47,7 +49,12 @@ PATHS += (
     "faces",
     "model_folder",
     "folder",
+    "src",
+    "dst",
+    "out",
+    "jobs",
 )
+STAGES = ("extract", "train", "convert")  # commands whose settings `swap` takes as lists
 
 
 def within(low: float, high: float = math.inf, default: Any = NO_DEFAULT) -> Any:
@@ -421,7 +428,25 @@ class StudioConfig:
     debug: bool = False
 
 
+@dataclass
+class SwapConfig:
+    src: str | None = None
+    dst: str | None = None
+    out: str | None = None
+    workspace: str | None = None
+    hours: float | None = within(0.001, 10_000, None)
+    preset: str = MISSING
+    truth: str | None = None
+    overwrite: bool = False
+    extract: list[str] = field(default_factory=list)
+    train: list[str] = field(default_factory=list)
+    convert: list[str] = field(default_factory=list)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    debug: bool = False
+
+
 SCHEMAS = {
+    "swap": SwapConfig,
     "train": TrainConfig,
     "extract": ExtractConfig,
     "convert": ConvertConfig,
@@ -494,6 +519,22 @@ def _with_plain_path(argument: str) -> str:
     return f"{key}={quoted(value)}"
 
 
+def with_stages(arguments: Sequence[str]) -> list[str]:
+    """`arguments` of `swap`'s command line, with those of STAGES as a list for each command.
+
+    `train.batch_size=4 train.seed=1` is there `train=['batch_size=4','seed=1']`.
+    """
+    settings: dict[str, list[str]] = {}
+    others = []
+    for argument in arguments:
+        stage, dot, setting = argument.partition(".")
+        if dot and stage in STAGES:
+            settings.setdefault(stage, []).append(quoted(setting))
+        else:
+            others.append(argument)
+    return others + [f"{stage}=[{','.join(texts)}]" for stage, texts in settings.items()]
+
+
 _COMPOSING = Lock()  # Hydra has one global state
 
 
@@ -505,6 +546,24 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     register_schemas()
     with _COMPOSING, hydra.initialize_config_dir(config_dir(), version_base="1.3"):
         return hydra.compose(command, overrides=list(overrides))
+
+
+def misspelt(name: str, error: Exception) -> str | None:
+    """What to say of a key that the command `name` does not have; None where that is not it.
+
+    Names the settings that are spelled alike, those of that name elsewhere, or those of its group.
+    """
+    found = re.match(r"Could not override '([^']+)'", str(error))
+    if not isinstance(error, HydraException) or not found or "not in '" not in str(error.__cause__):
+        return None
+    key, known = found[1], list(setting_names(SCHEMAS[name]))
+    group, _, last = key.rpartition(".")
+    elsewhere = [other for other in known if other.rpartition(".")[2] == last]
+    own = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == group}
+    line = f"{key}: no such setting"
+    if alike := elsewhere or [own[n] for n in get_close_matches(last, own, 3, cutoff=0.7)]:
+        return f"{line}; did you mean {' or '.join(alike[:3])}?"
+    return f"{line}; there are {', '.join(own.values())}" if group and own else line
 
 
 def require_complete(config: DictConfig) -> None:
