@@ -1,9 +1,9 @@
 """Weight files of the networks, read as variables of Flax. Nothing is unpickled freely.
 
-MTCNN's come inside the package `mtcnn`; it is not imported, for it would start TensorFlow. FAN's
-and S3FD's are those that face-alignment fetches: a PyTorch file is read by PyTorch's own restricted
-reader (`weights_only`), which builds tensors and nothing else. `scripts/convert_weights.py` makes
-an .npz of it, which needs no PyTorch.
+MTCNN's come with the program: `tools/pack_mtcnn.py` made their .npz of the weights in the package
+`mtcnn`. FAN's and S3FD's are those that face-alignment fetches: a PyTorch file is read by PyTorch's
+own restricted reader (`weights_only`), which builds tensors and nothing else.
+`scripts/convert_weights.py` makes an .npz of it, which needs no PyTorch.
 """
 
 import hashlib
@@ -18,57 +18,26 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import joblib
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from odfs_jax.data import foreign
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.faces.packaged_weights import package_file, verified
+from odfs_jax.faces.packaged_weights import verified
 
 log = logging.getLogger(__name__)
 
-# The weight files of mtcnn 1.0.0 are pickles, and loading a pickle can run any code that is in it.
-# So the bytes are compared with these digests BEFORE they are loaded, and it is those same bytes
-# that are then loaded: nothing but the three files that we looked at is ever unpickled.
-MTCNN_SHA256 = {
-    "pnet": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
-    "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
-    "onet": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
-}
-# The files hold a flat list of arrays: kernel, bias and slope of each block, then kernel and bias
-# of each head, in this order.
-MTCNN_LAYERS = {
-    "pnet": (("block_1", "conv"), ("block_2", "conv"), ("block_3", "conv"), "box", "face"),
-    "rnet": (
-        ("block_1", "conv"), ("block_2", "conv"), ("block_3", "conv"), ("block_4", "dense"),
-        "box", "face",
-    ),
-    "onet": (
-        ("block_1", "conv"), ("block_2", "conv"), ("block_3", "conv"), ("block_4", "conv"),
-        ("block_5", "dense"), "box", "points", "face",
-    ),
-}  # fmt: skip
+MTCNN = Path(__file__).resolve().parent.parent / "weights" / "mtcnn.npz"
+MTCNN_SHA256 = "1a2dc0d03fe1f5107d406ec8d214b72af60d7dc023725da6d5cdc68891f3e847"
 
 
 def mtcnn_params() -> dict[str, dict[str, Any]]:
-    """Variables of MTCNN's PNet, RNet and ONet (`nets.detectors.mtcnn`): "pnet", "rnet", "onet"."""
-    return {name: _mtcnn_net(name) for name in MTCNN_LAYERS}
+    """Variables of MTCNN's PNet, RNet and ONet (`nets.detectors.mtcnn`): "pnet", "rnet", "onet".
 
-
-def _mtcnn_net(name: str) -> dict[str, Any]:
-    path = package_file("mtcnn", f"assets/weights/{name}.lz4")
-    arrays = iter(joblib.load(io.BytesIO(verified(path, MTCNN_SHA256[name]))))
-    params: dict[str, Any] = {}
-    for layer in MTCNN_LAYERS[name]:
-        kernel_and_bias = {"kernel": next(arrays), "bias": next(arrays)}
-        if isinstance(layer, tuple):
-            block, kind = layer
-            params[block] = {kind: kernel_and_bias, "prelu": {"slope": next(arrays).reshape(-1)}}
-        else:
-            kernel_and_bias["kernel"] = np.squeeze(kernel_and_bias["kernel"])  # P-Net's are 1x1
-            params[layer] = kernel_and_bias
-    return {"params": params}
+    Raises UserError when the file is not the one that came with the program.
+    """
+    with np.load(io.BytesIO(verified(MTCNN, MTCNN_SHA256)), allow_pickle=False) as arrays:
+        return unflatten_dict(dict(arrays), sep="/")
 
 
 SITE = "https://www.adrianbulat.com/downloads/python-fan/"  # face-alignment's own address

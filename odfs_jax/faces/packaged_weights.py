@@ -1,6 +1,6 @@
 """Weight files that come inside installed packages: found by path, checked, never downloaded.
 
-The packages are not imported: one would start TensorFlow, another needs a module that is gone.
+The packages are not imported: face-recognition-models needs a module of setuptools that is gone.
 """
 
 import hashlib

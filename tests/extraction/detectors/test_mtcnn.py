@@ -1,5 +1,6 @@
 """The detector against facenet-pytorch: its recorded boxes, and itself where it is installed."""
 
+import importlib.util
 import json
 import logging
 from pathlib import Path
@@ -14,10 +15,12 @@ from odfs_jax.errors import UserError
 from odfs_jax.extraction import boxes, weights
 from odfs_jax.extraction.detectors import build_detector
 from odfs_jax.extraction.detectors.mtcnn import likeliest, pyramid
+from odfs_jax.faces.packaged_weights import package_file
 from odfs_jax.nets.detectors import mtcnn as nets
 
 DATA = Path(__file__).parents[1] / "data"
-DEMO = Path(__file__).parents[3] / "assets" / "demo"
+ROOT = Path(__file__).parents[3]
+DEMO = ROOT / "assets" / "demo"
 
 
 def detect(detector, images):
@@ -121,18 +124,40 @@ def test_pyramid_of_the_presets(configure):
     assert scales[1] / scales[0] == pytest.approx(0.95)
 
 
-def test_changed_weights_are_never_unpickled(tmp_path, monkeypatch):
-    changed = tmp_path / "pnet.lz4"
+def test_the_weights_are_those_of_the_mtcnn_package():
+    """Bit for bit, so that the boxes are too."""
+    packed = dict(np.load(weights.MTCNN))
+    expected = load_tool("pack_mtcnn").read_packaged()
+    assert packed.keys() == expected.keys() and len(packed) == 50
+    for name, array in expected.items():
+        assert packed[name].dtype == array.dtype == np.float32
+        np.testing.assert_array_equal(packed[name], array, err_msg=name)
+
+
+def test_changed_weights_are_refused_and_never_unpickled(tmp_path, monkeypatch):
+    changed = tmp_path / "mtcnn.npz"
     changed.write_bytes(b"cos\nsystem\n(S'touch PWNED'\ntR.")
-    monkeypatch.setattr(weights, "package_file", lambda *_: changed)
-    monkeypatch.setattr(weights.joblib, "load", lambda *_: pytest.fail("unpickled"))
+    monkeypatch.setattr(weights, "MTCNN", changed)
     with pytest.raises(UserError, match="SHA-256"):
         weights.mtcnn_params()
+    tool = load_tool("pack_mtcnn")
+    monkeypatch.setattr(tool, "package_file", lambda *_: changed)
+    monkeypatch.setattr(tool.joblib, "load", lambda *_: pytest.fail("unpickled"))
+    with pytest.raises(UserError, match="SHA-256"):
+        tool.read_packaged()
+
+
+def load_tool(name: str):
+    """The module of a script in tools/."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_missing_package_is_named():
     with pytest.raises(UserError, match="no_such_package: no file x"):
-        weights.package_file("no_such_package", "x")
+        package_file("no_such_package", "x")
 
 
 @pytest.mark.parametrize(
