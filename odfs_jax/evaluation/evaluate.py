@@ -33,9 +33,10 @@ from odfs_jax.evaluation.report import FIGURES, is_as_good, sheet, table
 from odfs_jax.evaluation.truth import Score, Truth, baselines, flat_face, load_truth, score
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.landmarkers.dlib68 import Dlib68Landmarker, Dlib68Settings
+from odfs_jax.faces import identity
 from odfs_jax.faces.hull import face_mask
-from odfs_jax.faces.identity import embedding
 from odfs_jax.runtime import devices
+from odfs_jax.runtime.extras import advice
 from odfs_jax.runtime.output import say
 from odfs_jax.runtime.progress import progress
 
@@ -94,8 +95,11 @@ def measure(
     with open_frames(clip) as dst_frames, open_frames(result) as swap_frames:
         faces = _faces_by_frame(aligned, dst_frames)
         shown = set(_spread(sorted(true_of or faces), SHEET_ROWS))
-        embedded = set(_spread(sorted(faces), EMBEDDED))
-        embedded_truth = embedded | set(_spread(sorted(true_of), EMBEDDED))
+        most = EMBEDDED if identity.is_installed() else 0
+        if not most:
+            log.warning("identity is not measured: dlib is not installed; %s", advice("identity"))
+        embedded = set(_spread(sorted(faces), most))
+        embedded_truth = embedded | set(_spread(sorted(true_of), most))
         attributes: dict[str, Attributes] = defaultdict(Attributes)
         embeddings: dict[str, list[np.ndarray]] = defaultdict(list)
         sheet_rows, pairs, frames, unchanged = [], {}, 0, 0
@@ -114,7 +118,7 @@ def measure(
                 for name, view in views.items():
                     is_embedded = scene.frame in (embedded_truth if name == "truth" else embedded)
                     if is_embedded:
-                        embeddings[name].append(embedding(view.image, view.landmarks))
+                        embeddings[name].append(identity.embedding(view.image, view.landmarks))
                     attributes[name].add(dst, view, visible, None if name == "truth" else motion)
                 if true is not None:
                     pairs[scene.frame] = scene.dst, scene.swap
@@ -124,7 +128,7 @@ def measure(
     if missing := sorted(true_of.keys() - pairs.keys()):
         raise UserError(f"{clip}: frame {missing[0]} of the truth has no aligned face of dst")
     values = {name: own.figures() for name, own in attributes.items()}
-    people = [_embedding_of(file) for file in _spread(src, EMBEDDED)]
+    people = [_embedding_of(file) for file in _spread(src, most)]
     for name, own in embeddings.items():
         values[name] |= identity_figures(own, people, embeddings["dst"])
     report = {
@@ -289,7 +293,7 @@ def _above(swap: list[Score], dst: list[Score]) -> dict[str, float]:
 
 def _embedding_of(path: Path) -> np.ndarray:
     image, face = read_image_and_face(path)
-    return embedding(image, face.landmarks)
+    return identity.embedding(image, face.landmarks)
 
 
 def _spread(items: list, count: int) -> list:

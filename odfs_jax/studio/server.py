@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.data import foreign
 from odfs_jax.errors import UserError
+from odfs_jax.runtime.extras import extra
 from odfs_jax.studio.workspace import StudioWorkspace
 
 log = logging.getLogger(__name__)
@@ -33,14 +34,12 @@ def serve(config: dict[str, Any], page: str) -> None:
         raise UserError(f"workspace={workspace.root}: no such folder")
     # NiceGUI would read .nicegui/ in the current folder, which may be a stranger's. It is not used.
     os.environ.setdefault("NICEGUI_STORAGE_PATH", os.devnull)
-    try:  # here, because they are an extra of the installation
+    with extra("studio"):
         import uvicorn
 
         from odfs_jax.studio.app import build
         from odfs_jax.studio.guard import Guard, is_local
         from odfs_jax.studio.layout import PAGES, count_pages
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed; run: pip install '.[studio]'") from error
     host, token = config["server"]["host"], find_token(config["server"])
     if token is None and not is_local(host):
         token = secrets.token_urlsafe(24)

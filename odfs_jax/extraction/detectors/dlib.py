@@ -11,8 +11,8 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
-import dlib
 import numpy as np
 
 from odfs_jax.config import within
@@ -20,6 +20,7 @@ from odfs_jax.data.media.frames import Frame
 from odfs_jax.data.parallel import cores
 from odfs_jax.extraction.detection import Detection, Detector, largest_first, reduced
 from odfs_jax.faces.packaged_weights import package_file
+from odfs_jax.runtime.extras import extra
 from odfs_jax.runtime.processes import spawn_context
 
 Found = list[tuple[tuple[float, float, float, float], float]]  # boxes and confidences
@@ -42,6 +43,8 @@ class DlibDetector(Detector):
     def __init__(self, settings: DlibSettings, batch_size: int) -> None:
         self.settings = settings
         self.batch_size = batch_size
+        with extra("identity"):
+            import dlib
         processes = 1 if dlib.DLIB_USE_CUDA else cores()  # one card serves one process best
         self._pool = ProcessPoolExecutor(processes, spawn_context(), _end_with_parent)
 
@@ -69,7 +72,9 @@ def find(image: np.ndarray, upsample: int) -> Found:
 
 
 @functools.cache
-def _network() -> dlib.cnn_face_detection_model_v1:
+def _network() -> Any:
+    import dlib
+
     inner = "models/mmod_human_face_detector.dat"
     return dlib.cnn_face_detection_model_v1(str(package_file("face_recognition_models", inner)))
 
