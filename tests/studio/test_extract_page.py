@@ -108,13 +108,25 @@ def test_a_dragged_point_is_where_it_was_dragged(studio, visit, aligned, truth):
     page.mouse.down()
     page.mouse.up()
     page.wait_for_function("extract.state.pinned.length === 1")
+    begun = page.evaluate("extract.state.pinned[0].points")
+    page.keyboard.press("f")  # enlarged, so that a screen pixel is less
+    page.wait_for_function("extract.board.zoom > 1")
+    whole = page.evaluate("extract.board.scale")
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    page.wait_for_function(f"extract.board.scale > {whole}")
+    hand.drag(begun[30], np.array(begun[30]) + DOWN)
+    page.wait_for_function("extract.state.past.length === 2")
+    page.keyboard.press("Control+z")
+    assert page.evaluate("extract.state.pinned[0].points") == begun
     for index in (8, 30):
         hand.drag(page.evaluate(f"extract.state.pinned[0].points[{index}]"), exact[index])
     page.keyboard.press("Enter")
     at_frame(page, 1)
     points = read_face(aligned / "00000_0.png").source.landmarks
     scale = page.evaluate("extract.board.scale")
-    assert np.abs(points[[8, 30]] - exact[[8, 30]]).max() < 1 / scale  # a screen pixel
+    assert scale > whole and np.abs(points[[8, 30]] - exact[[8, 30]]).max() < 1 / scale
 
 
 def test_two_faces_a_frame_and_going_back_to_change_one(studio, visit, aligned):
@@ -148,6 +160,10 @@ def test_two_faces_a_frame_and_going_back_to_change_one(studio, visit, aligned):
     page.mouse.up()
     page.wait_for_function("extract.state.pinned.length === 1")
     hand.drag(faces[0].source.landmarks[8], faces[0].source.landmarks[8] + DOWN)
+    page.keyboard.press("Escape")  # neither the change nor its draft is left
+    assert page.evaluate("[extract.state.pinned.length, extract.state.existing.length]") == [0, 2]
+    assert page.evaluate("Object.keys(localStorage).filter((key) => /draft/.test(key))") == []
+    page.keyboard.press("Control+z")
     page.keyboard.press("Enter")
     at_frame(page, 2)
     now = {p.name: read_face(p).source.landmarks for p in aligned.glob("*.png")}
@@ -168,8 +184,57 @@ def test_nobody_here_is_noted(studio, visit, aligned):
     page.reload()
     page.wait_for_selector("#studio-main[data-ready]")
     assert page.evaluate("extract.state.queue") == [1, 2]
-    page.get_by_label("frames", exact=True).select_option("all")
-    page.wait_for_function("extract.state.queue.length === 3")
+    page.keyboard.press("Enter")
+    at_frame(page, 2)
+    page.keyboard.press("Enter")
+    page.locator("#studio-say", has_text="the last of these frames").wait_for()
+    page.reload()
+    page.locator(".nothing", has_text="All 3 frames have a clear face.").wait_for()
+    page.mouse.move(400, 400)
+    page.mouse.move(420, 400)
+    page.mouse.click(420, 300)
+    page.keyboard.press("Enter")
+    page.locator("#all").click()  # and nothing was wrong before
+    assert page.locator("#studio-say.bad").count() == 0
+    at_frame(page, 0)
+    page.get_by_label("frame number").fill("1")
+    page.keyboard.press("Enter")
+    at_frame(page, 1)
+    page.keyboard.press("ArrowRight")
+    at_frame(page, 2)
+    page.reload()  # the place is kept, and which frames are shown
+    at_frame(page, 2)
+    assert page.evaluate("extract.state.queue") == [0, 1, 2]
+
+
+def test_a_gap_is_filled_from_the_frames_around_it(studio, visit, aligned, truth):
+    page, _ = opened(visit, studio, show="all")
+    ends = [np.array(truth[name]["landmarks"]) for name in (FRONT, "ben_100.jpg")]
+    for frame, points in zip((0, 2), ends, strict=True):
+        body = {"side": "dst", "frame": frame, "faces": [points.tolist()]}
+        page.evaluate("(body) => studio.call('/api/accept', body)", body)
+    page.reload()
+    at_frame(page, 0)
+    page.keyboard.press(" ")
+    at_frame(page, 1)
+    pinned = "extract.state.pinned[0].points"
+    for key, expected in (("c", ends[0]), ("v", ends[1]), ("i", (ends[0] + ends[1]) / 2)):
+        page.keyboard.press(key)
+        page.wait_for_function("extract.state.pinned.length === 1")
+        np.testing.assert_allclose(page.evaluate(pinned), expected, atol=0.01)
+        if key != "i":
+            page.keyboard.press("Control+z")
+            page.wait_for_function("extract.state.pinned.length === 0")
+    page.keyboard.press("Shift+Enter")
+    at_frame(page, 2)
+    middle = read_face(aligned / "00001_0.png").source.landmarks
+    np.testing.assert_allclose(middle, (ends[0] + ends[1]) / 2, atol=0.01)
+    page.keyboard.press("Delete")  # the face of frame 2, which comes back
+    page.locator("#studio-say", has_text="Ctrl Z takes it back").wait_for()
+    assert not (aligned / "00002_0.png").exists()
+    page.keyboard.press("Control+z")
+    page.locator("#studio-say", has_text="is back").wait_for()
+    assert (aligned / "00002_0.png").exists()
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def register(
     """Adds the page and the routes that its script calls to `app`."""
 
     @ui.page("/extract")
-    def extract(side: str = "dst", show: str = "doubtful") -> None:
+    def extract(side: str = "dst", show: str = "") -> None:
         with page(workspace, "/extract"):
             start = {"side": side if side in SIDES else "dst", "show": show, "size": config["size"]}
             script("extract", **start, workspace=str(workspace.root.resolve()))

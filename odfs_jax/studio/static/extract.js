@@ -1,12 +1,19 @@
 // The manual extractor. A square follows the mouse and the points follow the square; all drawing is
 // done here, the server only finds points. A click pins a face, so that its points can be dragged.
-import { Board } from "./board.js";
+import { Closeup } from "./closeup.js";
 import { Timeline } from "./timeline.js";
 
 const { make, call, say } = studio;
 const start = studio.start();
 const main = document.getElementById("studio-main");
 const REST = 25; // milliseconds that the mouse rests before points are asked for
+const ZOOM = 1.25; // of a click of the wheel
+const SHOWN = { // which frames, and what is said when there are none
+  doubtful: ["doubtful or without a face", (count) => `All ${count} frames have a clear face.`],
+  empty: ["without a face", (count) => `A face was found in all ${count} frames.`],
+  score: ["score below", () => `No frame has a face with a score below ${score.value}.`],
+  all: ["all frames", () => "The clip has no frames."],
+};
 const kept = (...parts) => ["odfs", start.workspace, state.side, ...parts].join(":");
 
 const state = {
@@ -16,6 +23,7 @@ const state = {
   following: true,
   pinned: [], // [{points, matrix, replaces}]
   existing: [], // [{name, points, detector}] in the aligned folder
+  past: [], // of this frame: what Ctrl Z goes back to, the last at the end
   trips: [], // milliseconds from the mouse's rest to the points, for the bench
 };
 
@@ -23,13 +31,16 @@ const side = make("select", { "aria-label": "side" },
   ...["src", "dst"].map((value) => make("option", { value }, value)));
 side.value = start.side;
 const show = make("select", { "aria-label": "frames" },
-  ...[["doubtful", "doubtful or without a face"], ["empty", "without a face"],
-    ["score", "score below"], ["all", "all frames"]].map(([value, text]) =>
-    make("option", { value }, text)));
-show.value = ["doubtful", "empty", "score", "all"].includes(start.show) ? start.show : "doubtful";
+  ...Object.entries(SHOWN).map(([value, [text]]) => make("option", { value }, text)));
+const asked = start.show || localStorage.getItem(kept("show"));
+show.value = asked in SHOWN ? asked : "doubtful";
 const score = make("input", { type: "number", min: 0, max: 1, step: .01, value: .95,
   "aria-label": "score" });
-const where = make("b", { class: "where" });
+const number = make("input", { type: "number", min: 0, "aria-label": "frame number", onchange: () => {
+  number.blur(); // keys are commands again
+  if (number.value) attempt(() => open(Math.max(0, Math.min(state.count - 1, number.valueAsNumber))));
+} });
+const where = make("b", { class: "where", role: "status" });
 const why = make("span", { class: "mute" });
 const act = (text, action, id) => make("button", { id, onclick: (event) => {
   event.currentTarget.blur();
@@ -37,25 +48,30 @@ const act = (text, action, id) => make("button", { id, onclick: (event) => {
 } }, text);
 const crop = make("canvas", { width: start.size, height: start.size, class: "crop" });
 const list = make("div", { class: "list" });
-const canvas = make("canvas", { class: "board", tabindex: "0" });
+const canvas = make("canvas", { class: "board", tabindex: "0", "aria-label": "the frame with its faces" });
+const nothing = make("div", { class: "nothing", hidden: "" });
 const strip = make("canvas", { class: "timeline", height: 36 });
 
 main.append(
-  make("div", { class: "bar" }, side, make("label", {}, "frames", show), score, where, why,
-    make("span", { class: "space" }),
+  make("div", { class: "bar" }, side, make("label", {}, "frames", show), score,
+    make("label", {}, "frame", number), where, why, make("span", { class: "space" }),
     act("Back", back, "back"), act("Skip", skip, "skip"), act("Accept", accept, "accept")),
-  make("div", { class: "body" }, make("div", { class: "stage" }, canvas), make("aside", {},
+  make("div", { class: "body" }, make("div", { class: "stage" }, canvas, nothing), make("aside", {},
     make("b", {}, "Aligned face"), crop, make("b", {}, "Faces of this frame"), list,
     make("div", { class: "keys mute" }, ...[
       ["mouse", "moves the square"], ["wheel", "or + − its size"], ["click", "pins the face"],
       ["drag", "a point of it corrects it"], ["click beside it", "begins another"],
-      ["Enter", "accepts and goes on; with no face: nobody here"], ["Space", "later"],
-      ["Backspace", "goes back"], ["Del", "removes the last face"],
+      ["c", "copies the face of the frame before"], ["v", "of the frame after"],
+      ["i", "fills the gap between both"], ["Ctrl Z", "takes back"], ["Esc", "drops the last face"],
+      ["Enter", "accepts and goes on; with no face: nobody here"],
+      ["Shift Enter", "accepts all frames of a filled gap"], ["Space", "later"],
+      ["← →", "other frames"], ["Backspace", "goes back"], ["Del", "removes the last face"],
+      ["Ctrl wheel", "zooms"], ["Shift drag", "moves"], ["f", "the face"], ["0", "all of the frame"],
     ].map(([key, what]) => make("div", {}, make("kbd", {}, key), " ", what))))),
   strip);
 document.querySelector("#accept").classList.add("primary");
 
-const board = new Board(canvas, state);
+const board = new Closeup(canvas, state);
 const timeline = new Timeline(strip, state, (number) => attempt(() => open(number)));
 
 async function attempt(action) {
@@ -97,7 +113,10 @@ function requeue() {
 function tell() {
   score.style.display = show.value === "score" ? "" : "none";
   const total = state.queue.length;
-  where.textContent = total ? `frame ${state.frame} · ${state.at + 1} of ${total}` : "no such frame";
+  where.textContent = total ? `${state.at + 1} of ${total}` : "";
+  if (document.activeElement !== number) number.value = total ? state.frame : "";
+  number.max = Math.max(0, state.count - 1);
+  tellNothing(!total);
   why.textContent = state.noted[state.frame]?.[3] || "";
   list.replaceChildren(
     ...state.existing.map((face) => make("div", {}, `${face.name} (${face.detector})`)),
@@ -107,6 +126,16 @@ function tell() {
   drawCrop();
 }
 
+function tellNothing(isEmpty) {
+  nothing.hidden = !isEmpty || !state.count;
+  canvas.hidden = isEmpty;
+  for (const id of ["back", "skip", "accept"]) document.getElementById(id).disabled = isEmpty;
+  if (nothing.hidden) return;
+  nothing.replaceChildren(make("div", {}, SHOWN[show.value][1](state.count)),
+    make("button", { id: "all", onclick: () => { show.value = "all"; show.dispatchEvent(new Event("change")); } },
+      "Show all frames"));
+}
+
 async function open(number) {
   const at = state.queue.indexOf(number);
   if (at < 0) { state.queue.push(number); state.queue.sort((a, b) => a - b); }
@@ -114,23 +143,31 @@ async function open(number) {
 }
 
 async function go(at) {
-  if (!state.queue.length) { tell(); return; }
+  if (!state.queue.length) {
+    Object.assign(state, { frame: -1, square: null, existing: [], pinned: [], past: [] });
+    board.image = null;
+    tell();
+    return;
+  }
   state.at = Math.max(0, Math.min(state.queue.length - 1, at));
   const number = state.queue[state.at];
   state.frame = number;
   localStorage.setItem(kept("at"), number);
   const size = state.square?.size;
-  Object.assign(state, { square: null, following: true, existing: [], pinned: draft() });
+  Object.assign(state, { square: null, existing: [], past: [], pinned: draft() });
+  state.following = !state.pinned.length;
   const address = (n) => `/api/frames/${state.side}/${n}`;
   const image = new Image();
   image.src = address(number);
   const [{ faces }] = await Promise.all([call(`${address(number)}/faces`), image.decode()]);
   if (state.frame !== number) return;
   const replaced = new Set(state.pinned.map((face) => face.replaces));
+  for (const face of state.pinned) face.old = faces.find((other) => other.name === face.replaces);
   state.existing = faces.filter((face) => !replaced.has(face.name));
   board.show(image, size);
   timeline.draw();
   tell();
+  for (const face of state.pinned) if (!face.matrix) attempt(() => realign(face));
   main.dataset.frame = number;
   const next = state.queue[state.at + 1];
   if (next !== undefined) new Image().src = address(next); // the server has it decoded then
@@ -195,6 +232,7 @@ async function pin() {
   await settled();
   if (!state.square?.points) return;
   const { points, matrix } = state.square;
+  remember();
   state.pinned.push({ points: points.map((p) => [...p]), matrix });
   state.following = false;
   keepDraft();
@@ -209,11 +247,16 @@ async function realign(face) {
 
 // ---- what the mouse does ----
 
-let dragged = null;
+let dragged = null, moving = null;
 
 canvas.addEventListener("pointermove", (event) => {
+  if (!board.image) return;
   const at = board.at(event);
-  if (dragged) {
+  if (moving) {
+    board.move(event.clientX - moving.clientX, event.clientY - moving.clientY);
+    moving = event;
+  } else if (dragged) {
+    if (!dragged.moved) { remember(); dragged.moved = true; }
     dragged.face.points[dragged.index] = at;
     clearTimeout(dragged.timer);
     dragged.timer = setTimeout((face) => attempt(() => realign(face)), REST, dragged.face);
@@ -228,8 +271,14 @@ canvas.addEventListener("pointermove", (event) => {
 });
 
 canvas.addEventListener("pointerdown", (event) => {
-  if (event.button !== 0) return;
+  if (!board.image || event.button > 1) return;
   canvas.focus();
+  if (event.button === 1 || event.shiftKey) {
+    event.preventDefault();
+    moving = event;
+    canvas.setPointerCapture(event.pointerId);
+    return;
+  }
   const at = board.at(event), hit = board.pointAt(at);
   if (hit) {
     dragged = hit;
@@ -248,16 +297,21 @@ canvas.addEventListener("pointerdown", (event) => {
 });
 
 canvas.addEventListener("pointerup", () => {
+  moving = null;
   if (!dragged) return;
-  const { face } = dragged;
+  const { face, moved, timer } = dragged;
   dragged = null;
+  if (!moved) return;
+  clearTimeout(timer);
   keepDraft();
   attempt(() => realign(face));
 });
 
 canvas.addEventListener("wheel", (event) => {
   event.preventDefault();
-  resize(event.deltaY < 0 ? 1.08 : 1 / 1.08);
+  const up = event.deltaY < 0;
+  if (event.ctrlKey || !state.following) board.enlarge(up ? ZOOM : 1 / ZOOM, event);
+  else resize(up ? 1.08 : 1 / 1.08);
 }, { passive: false });
 
 function resize(factor) {
@@ -270,11 +324,114 @@ function resize(factor) {
 
 // A face of the aligned folder becomes one that can be changed; accepting puts it in its place.
 function edit(face) {
+  remember();
   state.existing = state.existing.filter((other) => other !== face);
-  state.pinned.push({ points: face.points.map((p) => [...p]), replaces: face.name });
+  state.pinned.push({ points: face.points.map((p) => [...p]), replaces: face.name, old: face });
   state.following = false;
   attempt(() => realign(state.pinned.at(-1)));
   tell();
+}
+
+// ---- taking back ----
+
+// Before a change: what Ctrl Z goes back to. `trashed` is {was, now}: the names of a face that went.
+function remember(trashed) {
+  const { pinned, existing, following } = state;
+  state.past.push({ pinned: structuredClone(pinned), existing: [...existing], following, trashed });
+}
+
+async function takeBack() {
+  const before = state.past.pop();
+  if (!before) return;
+  const { pinned, existing, following, trashed } = before;
+  if (trashed) {
+    const { names } = await call("/api/faces/restore", { side: state.side, names: [trashed.now] });
+    for (const face of existing) if (face.name === trashed.was) face.name = names[0];
+    for (const face of pinned) if (face.replaces === trashed.was) face.replaces = face.old.name = names[0];
+    say(`${names[0]} is back`);
+  }
+  Object.assign(state, { pinned, existing, following });
+  keepDraft();
+  tell();
+}
+
+// Drops a face that was begun, or else the last one that is not accepted, with its draft. A face of
+// the aligned folder that was being changed is as it was.
+function drop() {
+  const begun = state.following && state.square && state.pinned.length;
+  state.square = null;
+  if (begun) state.following = false;
+  else if (state.pinned.length) {
+    remember();
+    const { old } = state.pinned.pop();
+    if (old) state.existing.push(old);
+    state.following = !state.pinned.length;
+    keepDraft();
+  }
+  tell();
+}
+
+// ---- faces of other frames ----
+
+// The nearest frame before (-1) or after (1) this one that has faces: {frame, faces}.
+async function neighbor(step) {
+  for (let frame = state.frame + step; frame >= 0 && frame < state.count; frame += step) {
+    if (!state.noted[frame]?.[0]) continue;
+    const { faces } = await call(`/api/frames/${state.side}/${frame}/faces`);
+    if (faces.length) return { frame, faces };
+  }
+  throw new Error(`no frame ${step < 0 ? "before" : "after"} this one has a face`);
+}
+
+async function copy(step) {
+  const { frame } = state, found = await neighbor(step);
+  if (frame !== state.frame) return;
+  remember();
+  const copied = found.faces.map(({ points }) => ({ points }));
+  state.pinned.push(...copied);
+  state.following = false;
+  keepDraft();
+  tell();
+  say(`as in frame ${found.frame}; drag its points, Enter accepts`);
+  await Promise.all(copied.map(realign));
+}
+
+// The faces of the nearest frames before and after, moved evenly from one to the other, become the
+// drafts of all frames between.
+async function fill() {
+  const of = state.frame;
+  const [before, after] = await Promise.all([neighbor(-1), neighbor(1)]);
+  if (of !== state.frame) return;
+  const pairs = before.faces.map((face) => [face, nearest(face, after.faces)]);
+  const frames = [];
+  for (let frame = before.frame + 1; frame < after.frame; frame++) {
+    const note = state.noted[frame]; // nobody is there when somebody has said so
+    if (frame !== of && (draft(frame).length || note && !note[2])) continue;
+    const share = (frame - before.frame) / (after.frame - before.frame);
+    const faces = pairs.map(([a, b]) => ({ points: a.points.map((point, at) =>
+      point.map((value, axis) => value + (b.points[at][axis] - value) * share)) }));
+    frames.push(frame);
+    if (frame === of) {
+      remember();
+      Object.assign(state, { pinned: faces, following: false });
+    }
+    localStorage.setItem(kept("draft", frame), JSON.stringify(faces));
+    if (!state.queue.includes(frame)) state.queue.push(frame);
+  }
+  state.queue.sort((a, b) => a - b);
+  state.at = state.queue.indexOf(of);
+  tell();
+  say(`${frames.length} frames filled between ${before.frame} and ${after.frame}; ` +
+    "Enter accepts one, Shift Enter all");
+  await Promise.all(state.pinned.map(realign));
+}
+
+function nearest(face, others) {
+  const middle = ({ points }) => [0, 1].map((axis) =>
+    points.reduce((sum, point) => sum + point[axis], 0) / points.length);
+  const [x, y] = middle(face);
+  const away = (other) => Math.hypot(middle(other)[0] - x, middle(other)[1] - y);
+  return others.reduce((best, other) => away(other) < away(best) ? other : best);
 }
 
 // ---- what the keys do ----
@@ -299,47 +456,63 @@ async function onward() {
   else { await go(state.at); say("that was the last of these frames"); }
 }
 
+// Accepts frame after frame, as long as the next one has faces that wait for it.
+async function acceptAll() {
+  for (;;) {
+    const { frame } = state;
+    await accept();
+    if (state.frame === frame || !state.pinned.length || state.frame !== frame + 1) return;
+  }
+}
+
 async function skip() { await onward(); }
 async function back() { await go(state.at - 1); }
 
 async function remove() {
-  if (state.pinned.length) {
-    const { replaces } = state.pinned.pop();
-    state.following = true;
-    keepDraft();
-    if (replaces) await trash(replaces);
-  } else if (state.existing.length) {
-    await trash(state.existing.pop().name);
+  const pinned = state.pinned.at(-1), name = pinned ? pinned.replaces : state.existing.at(-1)?.name;
+  if (!pinned && !name) return;
+  let trashed;
+  if (name) {
+    const { names } = await call("/api/faces/trash", { side: state.side, names: [name] });
+    trashed = { was: name, now: names[0] };
+    say(`${name} moved to the trash; Ctrl Z takes it back`);
   }
+  remember(trashed);
+  (pinned ? state.pinned : state.existing).pop();
+  state.following = true;
+  keepDraft();
   tell();
 }
 
-async function trash(name) {
-  await call("/api/faces/trash", { side: state.side, names: [name] });
-  say(`${name} moved to the trash`);
-}
+const KEYS = {
+  Enter: accept, "shift Enter": acceptAll, " ": skip, Backspace: back, Delete: remove, Escape: drop,
+  ArrowRight: onward, ArrowLeft: back, "ctrl z": takeBack,
+  c: () => copy(-1), v: () => copy(1), i: fill,
+  f: () => board.showAll((state.pinned.at(-1) || state.existing.at(-1) || state.square)?.points),
+  0: () => board.showAll(null),
+  "+": () => resize(1.08), "=": () => resize(1.08), "-": () => resize(1 / 1.08),
+};
 
 document.addEventListener("keydown", (event) => {
   if (studio.typing(event)) return;
-  const keys = {
-    Enter: accept, " ": skip, Backspace: back, Delete: remove,
-    "+": () => resize(1.08), "=": () => resize(1.08), "-": () => resize(1 / 1.08),
-    Escape: () => { state.square = null; state.following = true; tell(); },
-  };
-  if (!keys[event.key]) return;
+  if (event.target.tagName === "BUTTON" && /^(Enter| )$/.test(event.key)) return; // it is pressed
+  const shift = event.shiftKey && event.key === "Enter" ? "shift " : "";
+  const action = KEYS[`${event.ctrlKey ? "ctrl " : ""}${shift}${event.key}`];
+  if (!action || !board.image) return;
   event.preventDefault();
-  attempt(keys[event.key]);
+  attempt(action);
 });
 
 // ---- autosave: faces that are pinned and not yet accepted outlive the page and the studio ----
 
 function keepDraft() {
-  localStorage.setItem(kept("draft", state.frame), JSON.stringify(state.pinned));
+  if (state.pinned.length) localStorage.setItem(kept("draft", state.frame), JSON.stringify(state.pinned));
+  else localStorage.removeItem(kept("draft", state.frame));
 }
 
-function draft() {
+function draft(frame = state.frame) {
   try {
-    return JSON.parse(localStorage.getItem(kept("draft", state.frame))) || [];
+    return JSON.parse(localStorage.getItem(kept("draft", frame))) || [];
   } catch {
     return [];
   }
@@ -351,9 +524,11 @@ side.addEventListener("change", () => attempt(async () => {
 }));
 for (const field of [show, score]) {
   field.addEventListener("change", () => attempt(async () => {
-    Object.assign(state, { queue: [], at: 0 });
+    const { frame } = state;
+    localStorage.setItem(kept("show"), show.value);
+    history.replaceState(null, "", `?${new URLSearchParams({ side: state.side, show: show.value })}`);
     requeue();
-    await go(0);
+    await go(Math.max(0, state.queue.indexOf(frame)));
   }));
 }
 
