@@ -39,7 +39,7 @@ from odfs_jax.runtime.output import say, start_logging
 from odfs_jax.runtime.processes import keep_current_folder_out
 
 
-def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
+def command(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
     """An entry point without arguments: `work` with the configuration of the command line.
 
     The YAML of `configs/` that it composes has the name of `work`. What `work` imports itself is
@@ -64,16 +64,16 @@ def command(work: Callable[[DictConfig], None]) -> Callable[[], None]:
         configs: list[DictConfig] = []  # run below, for Hydra prints a line of its own on errors
         compose = hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)
 
-        def run(config: DictConfig) -> None:
+        def run(config: DictConfig) -> float | None:
             start_logging()
             require_complete(config)
-            work(config)
+            return work(config)
 
-        def job(config: DictConfig) -> None:  # where the launcher wants it: maybe another machine
+        def job(config: DictConfig) -> float | None:  # where the launcher wants it, maybe far away
             register_schemas()
             if name == "train":
                 claim_name(config)
-            run(config)
+            return run(config)  # what a sweeper minimizes
 
         try:
             refuse_dashes(name, sys.argv[1:])
@@ -106,11 +106,11 @@ def swap(config: DictConfig) -> None:
 
 
 @command
-def train(config: DictConfig) -> None:
+def train(config: DictConfig) -> float | None:
     """Trains a model on two facesets."""
     from odfs_jax.training.train import train
 
-    train(config)
+    return train(config)
 
 
 @command

@@ -1,6 +1,7 @@
 """The losses of a run so far, as its checkpoints keep them."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from odfs_jax.data import foreign
 
+HELD_OUT = re.compile(r".*_held_out|iou|boundary")  # as `Objective.make_measure` names them
 MAX_ROWS = 1 << 24
 MAX_STEP = 1 << 31
 
@@ -42,6 +44,19 @@ class History:
         self.rows.append([step, means])
         self.count, self.sums = 0, {}
 
+    def score(self) -> float:
+        """What a sweep minimizes; NaN where nothing was trained.
+
+        1 less the mean of the last figures of held-out faces, where there are some; else the sum of
+        all losses, a mean over the last tenth of the rows.
+        """
+        figures = [row for row in (_held_out(means) for _, means in self.rows) if row]
+        if figures:
+            return 1 - float(np.mean(figures[-1]))
+        means = [means for _, means in self.rows] or [self.means()]
+        last = means[-max(1, len(means) // 10) :]
+        return float(np.mean([sum(losses.values()) for losses in last])) if last[0] else math.nan
+
     def to_json(self) -> dict[str, Any]:
         """A copy, which `from_json` reads."""
         return {"rows": list(self.rows), "count": self.count, "sums": dict(self.sums)}
@@ -66,6 +81,11 @@ class History:
         if bool(count) != bool(sums):
             raise ValueError("history.sums do not fit history.count")
         return cls(rows, count, sums)
+
+
+def _held_out(means: dict[str, float]) -> list[float]:
+    """Of a row the figures of held-out faces, each 1 for the best."""
+    return [value for name, value in means.items() if HELD_OUT.fullmatch(name)]
 
 
 def _check_losses(losses: Any) -> None:

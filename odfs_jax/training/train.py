@@ -18,7 +18,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.runtime import devices as hardware
 from odfs_jax.runtime import distributed
 from odfs_jax.training.backups import back_up_when_due, backups_in, rollback
-from odfs_jax.training.checkpoint import Checkpoints, check_start, start
+from odfs_jax.training.checkpoint import Checkpoints, check_start, read_history, start
 from odfs_jax.training.control import (
     Control,
     check_preview,
@@ -40,8 +40,12 @@ PICTURES = {"refresh", "next"}  # the commands that ask for a preview
 IN_FLIGHT = 2  # steps sent to the device and not finished: enough to keep it busy, few to wait for
 
 
-def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: step) -> None:
+def train(
+    config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: step
+) -> float | None:
     """Trains until the target iteration or a stop request; saves, and resumes what it finds.
+
+    Returns what a sweep minimizes, `History.score` of all that is saved.
 
     `config` is a `TrainConfig`. The loop calls `wrap_step(step)` in place of its step; benchmarks
     and tests time and watch it so. A run whose numbers overflow ends with a NotFiniteError, or with
@@ -50,7 +54,7 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
     """
     if config.rollback is not None:
         rollback(Path(config.workspace) / "models" / config.name, config.rollback)
-        return
+        return None
     hardware.prepare(config.hardware)
     distributed.join(config.hardware)
     if config.on_nan not in ON_NAN:
@@ -66,6 +70,7 @@ def train(config: DictConfig, wrap_step: Callable[[Step], Step] = lambda step: s
             break
         for later in stages:
             later.config["reset"] = []  # done and saved
+    return read_history(folder / "checkpoints" / str(saved_model.latest_step(folder))).score()
 
 
 def _train_stage(stage: Stage, folder: Path, wrap_step: Callable[[Step], Step]) -> bool:

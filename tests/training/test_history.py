@@ -26,6 +26,23 @@ def test_losses_of_other_names_begin_a_new_mean():
     assert history.means() == {"a": 4}
 
 
+def test_a_sweep_minimizes_the_last_losses_or_what_held_out_faces_lack():
+    rows = [[10 * i, {"src_face": 1.0 / i, "dst_face": 2.0 / i}] for i in range(1, 31)]
+    last = np.mean([3 / i for i in (28, 29, 30)])
+    assert History(rows).score() == pytest.approx(last)
+    assert History(rows[:1]).score() == 3
+    figures = {"src_held_out": 0.8, "dst_held_out": 0.9}
+    rows[20][1].update({"src_held_out": 0.1, "dst_held_out": 0.1})
+    rows[25][1].update(figures)
+    assert History(rows).score() == pytest.approx(0.15)
+    masks = History([[5, {"mask": 0.3, "iou": 0.9, "boundary": 0.7}]])
+    assert masks.score() == pytest.approx(0.2)
+    unfinished = History()
+    assert np.isnan(unfinished.score())
+    unfinished.add({"a": np.float32([1, 3])})
+    assert unfinished.score() == 2
+
+
 @pytest.mark.parametrize(
     "value",
     [
