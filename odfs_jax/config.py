@@ -438,6 +438,7 @@ class SwapConfig:
     preset: str = MISSING
     truth: str | None = None
     overwrite: bool = False
+    jobs: str | None = None
     extract: list[str] = field(default_factory=list)
     train: list[str] = field(default_factory=list)
     convert: list[str] = field(default_factory=list)
@@ -533,6 +534,12 @@ def with_stages(arguments: Sequence[str]) -> list[str]:
         else:
             others.append(argument)
     return others + [f"{stage}=[{','.join(texts)}]" for stage, texts in settings.items()]
+
+
+def fitting(own: Sequence[str], users: Sequence[str]) -> list[str]:
+    """`own` settings without those that the user gives himself, then his."""
+    keys = {setting.partition("=")[0].lstrip("+~") for setting in users}
+    return [s for s in own if s.partition("=")[0] not in keys] + list(users)
 
 
 _COMPOSING = Lock()  # Hydra has one global state

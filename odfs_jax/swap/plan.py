@@ -199,9 +199,3 @@ def seconds_per_iteration(config: DictConfig) -> float:
     except _TimedError:
         return taken
     raise KeyboardInterrupt
-
-
-def fitting(own: Sequence[str], users: Sequence[str]) -> list[str]:
-    """`own` settings without those that the user gives himself, then his."""
-    keys = {setting.partition("=")[0].lstrip("+~") for setting in users}
-    return [s for s in own if s.partition("=")[0] not in keys] + list(users)

@@ -23,6 +23,7 @@ from odfs_jax import saved_model
 from odfs_jax.config import (
     STAGES,
     compose,
+    fitting,
     misspelt,
     quoted,
     require_complete,
@@ -40,8 +41,9 @@ from odfs_jax.extraction.extract import extract
 from odfs_jax.provenance.signing import make_marking
 from odfs_jax.runtime import devices
 from odfs_jax.runtime.output import say
+from odfs_jax.swap.jobs import run_jobs
 from odfs_jax.swap.overview import Overview, shown
-from odfs_jax.swap.plan import Plan, fitting, make_plan, read_plan, seconds_per_iteration
+from odfs_jax.swap.plan import Plan, make_plan, read_plan, seconds_per_iteration
 from odfs_jax.swap.report import beside, write_report
 from odfs_jax.training.step import Step
 from odfs_jax.training.train import train
@@ -59,6 +61,10 @@ def swap(config: DictConfig) -> None:
     Raises UserError, and KeyboardInterrupt where training was asked to stop; what was finished is
     kept.
     """
+    if config.jobs is not None:
+        run_jobs(config)
+        return
+
     # ---- What is given: a mistake is named before anything slow begins
 
     for key in (*SIDES, "out"):

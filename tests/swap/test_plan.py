@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from odfs_jax.config import compose, require_complete, with_stages
+from odfs_jax.config import compose, fitting, require_complete, with_stages
 from odfs_jax.errors import UserError
 from odfs_jax.swap.overview import Overview, duration
-from odfs_jax.swap.plan import PRESETS, SMALL_ITERATIONS, fitting, make_plan, read_plan
+from odfs_jax.swap.plan import PRESETS, SMALL_ITERATIONS, make_plan, read_plan
 from odfs_jax.training.memory import TooLargeError
 
 CPU, CARD = SimpleNamespace(platform="cpu"), SimpleNamespace(platform="gpu")
