@@ -15,8 +15,8 @@ from odfs_jax.errors import BadFileError, UserError, printable
 from odfs_jax.runtime import devices
 from odfs_jax.studio.frame_cache import FrameCache
 from odfs_jax.studio.jobs import Jobs
-from odfs_jax.studio.layout import STATIC, home
-from odfs_jax.studio.pages import convert, debug, extract, faces, train
+from odfs_jax.studio.layout import STATIC
+from odfs_jax.studio.pages import convert, debug, extract, faces, home, train
 from odfs_jax.studio.pose_index import PoseIndex
 from odfs_jax.studio.worker import COMPILE_FAST, Worker
 from odfs_jax.studio.workspace import SIDES, StudioWorkspace
@@ -53,7 +53,7 @@ def build(workspace: StudioWorkspace, config: dict[str, Any]) -> FastAPI:
         nicegui_app.on_shutdown(process.close)
     jobs, frame_cache = Jobs(workspace), FrameCache(workspace)
     indices = {side: PoseIndex(workspace, side, worker) for side in SIDES}
-    home(workspace)
+    home.register(app, workspace, jobs)
     faces.register(app, workspace, jobs, worker, indices)
     extract.register(app, workspace, frame_cache, indices, config)
     train.register(app, workspace)

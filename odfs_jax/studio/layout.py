@@ -1,4 +1,4 @@
-"""The layout that all pages share: the header with its links, the style, and the first page."""
+"""The layout that all pages share: the header with its links, and the style."""
 
 import json
 from collections.abc import Iterator
@@ -55,15 +55,3 @@ def script(name: str, **data: Any) -> None:
         f'<main id="studio-main" class="{name}" data-start="{shown}"></main>'
         f'<script type="module" src="/studio/{name}.js"></script>'
     )
-
-
-def home(workspace: StudioWorkspace) -> None:
-    """Adds the first page, which links to the others."""
-
-    @ui.page("/")
-    def _home() -> None:
-        with page(workspace, "/"), ui.column().classes("home"):
-            for target, (name, what) in PAGES.items():
-                with ui.link(target=target).classes("card"):
-                    ui.label(name).classes("title")
-                    ui.label(what).classes("mute")

@@ -38,6 +38,14 @@ def test_each_stage_is_shown(shared_studio, visit):
             page.wait_for_selector(f"#studio-main[data-shown='{folder}/00001.jpg']")
             width = page.evaluate("document.querySelector('img.frame').naturalWidth")
             assert width == 31 + 10 * number
+            title = "iteration 1" if folder.startswith("models") else "frame 1"
+            assert page.locator(".where").inner_text() == title
+        sheets = studio.workspace / FOLDERS[-1]
+        for name in ("00007_-53_6", "00007_120_6"):
+            shutil.copy(sheets / "00000.jpg", sheets / f"{name}.jpg")
+        page.get_by_role("button", name=f"{FOLDERS[-1]} (4)").wait_for()
+        page.get_by_label("picture", exact=True).press("End")
+        page.locator(".where", has_text="frame 7, face 2 of 2").wait_for()
         for folder in ("dst/aligned", "..", "", "models/h64"):
             address = f"{studio.url}/api/debug/picture?folder={folder}&name=00000.jpg"
             with pytest.raises(urllib.error.HTTPError, match="404"):

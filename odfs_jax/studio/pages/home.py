@@ -1,0 +1,202 @@
+"""`/`: where the work in this workspace stands, and the next step as one button."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from nicegui import ui
+
+from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.extraction.journal import ExtractionJournal
+from odfs_jax.studio.jobs import Jobs
+from odfs_jax.studio.layout import page, script
+from odfs_jax.studio.workspace import SIDES, StudioWorkspace
+from odfs_jax.training import control
+from odfs_jax.training.backups import checkpoints_in
+
+JOB = "extract"
+RESULTS = ("result.mp4", "result")  # as convert.py writes it: a clip, or a folder of pictures
+
+
+def register(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs) -> None:
+    """Adds the page and the routes that its script calls to `app`."""
+
+    @ui.page("/")
+    def home() -> None:
+        with page(workspace, "/"):
+            script("home")
+
+    @app.get("/api/home")
+    def state() -> dict[str, Any]:
+        """The `steps` of the work, in order, what is `next`, and the job that runs from here."""
+        return look(workspace, jobs)
+
+    @app.post("/api/home/extract")
+    def extract() -> dict[str, Any]:
+        """Starts `extract.py` for the sides that have a clip and no faces."""
+        sides = _sides_to_extract(workspace)
+        if not sides:
+            raise UserError("both sides have faces; python extract.py overwrite=true replaces them")
+        jobs.start(JOB, "extract", {"data": "_".join(sides)})
+        return {}
+
+    @app.post("/api/home/stop")
+    def stop() -> dict[str, Any]:
+        """Sends Ctrl-C to the extraction; the next one goes on where it stopped."""
+        jobs.stop(JOB)
+        return {}
+
+
+def look(workspace: StudioWorkspace, jobs: Jobs) -> dict[str, Any]:
+    """`steps` [{name, page, state, done}], `next` {text, label, page} and `job` {running, log}.
+
+    A `next` without a page starts extraction; without a label there is nothing to press.
+    """
+    clips = {side: _clip(workspace, side) for side in SIDES}
+    faces = {side: len(workspace.face_files(side)) for side in SIDES}
+    doubtful = _doubtful(workspace, "dst")
+    run = _latest_run(workspace)
+    result = _result(workspace)
+    job = jobs.find(JOB)
+    fixes = f", {_frames(doubtful)} of dst without a clear one" if doubtful else ""
+    steps = [
+        _step("Clips", None, ", ".join(clips.values()), all(map(bool, _found(workspace).values()))),
+        _step(
+            "Faces",
+            "/faces",
+            f"{faces['src']} of src, {faces['dst']} of dst{fixes}",
+            all(faces.values()),
+        ),
+        _step("Train", "/train", _run_state(run), run is not None and run.saved > 0),
+        _step("Convert", "/convert", _result_state(result), result is not None),
+    ]
+    return {
+        "steps": steps,
+        "next": _next(workspace, faces, doubtful, run, result, job.running),
+        "job": {"running": job.running, "log": job.log if job.running or job.code else ""},
+    }
+
+
+def _step(name: str, page: str | None, state: str, done: bool) -> dict[str, Any]:
+    return {"name": name, "page": page, "state": state, "done": done}
+
+
+def _found(workspace: StudioWorkspace) -> dict[str, Path | None]:
+    """The clip of each side, None where there is none, or more than one."""
+    found: dict[str, Path | None] = {}
+    for side in SIDES:
+        try:
+            found[side] = workspace.clip(side)
+        except UserError:
+            found[side] = None
+    return found
+
+
+def _clip(workspace: StudioWorkspace, side: str) -> str:
+    try:
+        return workspace.clip(side).name
+    except UserError as error:
+        return str(error)
+
+
+def _sides_to_extract(workspace: StudioWorkspace) -> list[str]:
+    found = _found(workspace)
+    return [side for side in SIDES if found[side] and not workspace.face_files(side)]
+
+
+def _doubtful(workspace: StudioWorkspace, side: str) -> int:
+    try:
+        return len(ExtractionJournal.read(workspace.faces(side)).doubtful())
+    except BadFileError:  # the page of faces says so
+        return 0
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A training run: the `step` it is at, its `target` (0: none), when it last `saved` a model."""
+
+    name: str
+    step: int
+    target: int
+    saved: float  # seconds since 1970; 0: never
+    running: bool
+
+
+def _latest_run(workspace: StudioWorkspace) -> _Run | None:
+    """The run that is under way, else the one that saved last."""
+    runs = []
+    for name in workspace.models():
+        folder = workspace.model(name)
+        status, checkpoints = control.read_status(folder) or {}, checkpoints_in(folder)
+        running = control.is_running(folder)
+        saved_step = checkpoints[0].step if checkpoints else 0
+        step = status.get("step", saved_step) if running else saved_step
+        saved = checkpoints[0].saved if checkpoints else 0.0
+        runs.append(_Run(name, step, status.get("target", 0), saved, running))
+    return max(runs, key=lambda run: (run.running, run.saved), default=None)
+
+
+def _run_state(run: _Run | None) -> str:
+    if run is None:
+        return "no model yet"
+    of = f" of {run.target:,}" if run.target else ""
+    return f"{run.name}: {run.step:,}{of} iterations{', running' if run.running else ''}"
+
+
+def _result(workspace: StudioWorkspace) -> Path | None:
+    found = [path for name in RESULTS if (path := workspace.root / name).exists()]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _result_state(result: Path | None) -> str:
+    if result is None:
+        return "no result yet"
+    return f"{result.name}, {_age(time.time() - result.stat().st_mtime)} old"
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"
+
+
+def _age(seconds: float) -> str:
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{max(0, seconds):.0f} seconds"
+
+
+def _next(
+    workspace: StudioWorkspace,
+    faces: dict[str, int],
+    doubtful: int,
+    run: _Run | None,
+    result: Path | None,
+    extracting: bool,
+) -> dict[str, str | None]:
+    def step(text: str, label: str | None = None, page: str | None = None) -> dict[str, str | None]:
+        return {"text": text, "label": label, "page": page}
+
+    root, todo = workspace.root, _sides_to_extract(workspace)
+    if extracting:
+        return step("Faces are being extracted.")
+    if todo:
+        return step("The clips are here. Next come their faces.", f"Extract {' and '.join(todo)}")
+    if lacking := [side for side in SIDES if not faces[side]]:
+        what = " and ".join(f"{side}.mp4" for side in lacking)
+        return step(f"Put {what} into {root}: src is who is put in, dst where.")
+    if run is not None and run.running:
+        return step(f"{run.name} is being trained.", "Watch the training", "/train")
+    if run is None or not run.saved:
+        if doubtful:
+            has = "has" if doubtful == 1 else "have"
+            text = f"{_frames(doubtful)} of dst {has} no clear face and would stay unchanged."
+            return step(text, "Place them by hand", "/extract?side=dst&show=doubtful")
+        return step("Throw faces out that are not src or not sharp, then train.", "Train", "/train")
+    if result is None:
+        return step("There is a model.", "Try it on dst and convert", "/convert")
+    if result.stat().st_mtime < run.saved:
+        text = f"{run.name} has learned more since {result.name} was made."
+        return step(text, "Try it on dst and convert", "/convert")
+    return step(f"{result.name} is newer than the model.", "See the result", "/convert")

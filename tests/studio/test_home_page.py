@@ -1,0 +1,76 @@
+"""/: what it says of a workspace at each stage of the work, and its one button."""
+
+import os
+import shutil
+
+import pytest
+from models import write_model
+from studios import started
+
+from odfs_jax.extraction.journal import Done, ExtractionJournal
+from odfs_jax.studio.jobs import Jobs
+from odfs_jax.studio.pages.home import look
+from odfs_jax.studio.workspace import StudioWorkspace
+
+
+@pytest.fixture
+def seen(tmp_path):
+    """seen() -> (the text of the next step, its button, the pages' states)."""
+    workspace = StudioWorkspace(tmp_path)
+
+    def read():
+        found = look(workspace, Jobs(workspace))
+        states = {step["name"]: (step["state"], step["done"]) for step in found["steps"]}
+        return found["next"]["text"], found["next"]["label"], states
+
+    return read
+
+
+def test_the_next_step_at_each_stage(seen, tmp_path, pictures, write_faceset):
+    text, label, states = seen()
+    assert label is None and "Put src.mp4 and dst.mp4 into" in text
+    assert states["Clips"][0].count("no such clip") == 2 and not states["Clips"][1]
+    for side, person in (("src", "ada_070"), ("dst", "ben_100")):
+        (tmp_path / side).mkdir()
+        shutil.copy(pictures / f"{person}.jpg", tmp_path / side)
+    assert seen()[1] == "Extract src and dst" and seen()[2]["Clips"] == ("src, dst", True)
+    write_faceset(tmp_path / "src" / "aligned", 3)
+    assert seen()[1] == "Extract dst"
+    write_faceset(tmp_path / "dst" / "aligned", 2)
+    journal = ExtractionJournal.read(tmp_path / "dst" / "aligned")
+    journal.start({})
+    journal.add(Done("ben_100.jpg", 0, None, 0))
+    text, label, states = seen()
+    assert label == "Place them by hand" and text.startswith("1 frame of dst has no clear face")
+    assert states["Faces"] == ("3 of src, 2 of dst, 1 frame of dst without a clear one", True)
+    journal.add(Done("ben_100.jpg", 0, None, 0, seen=True))
+    assert seen()[1] == "Train" and seen()[2]["Train"] == ("no model yet", False)
+    write_model(tmp_path / "models" / "tiny")
+    assert seen()[1] == "Try it on dst and convert"
+    assert seen()[2]["Train"] == ("tiny: 1 iterations", True)
+    result = tmp_path / "result.mp4"
+    result.touch()
+    assert seen()[1] == "See the result" and seen()[2]["Convert"][0].startswith("result.mp4, ")
+    os.utime(result, (5, 5))
+    assert seen()[0] == "tiny has learned more since result.mp4 was made."
+
+
+def test_the_button_leads_on(shared_studio, visit):
+    page = visit(shared_studio.url)
+    page.get_by_role("link", name="Try it on dst and convert").click()
+    page.wait_for_url("**/convert")
+
+
+@pytest.mark.slow
+def test_the_button_extracts_the_faces(tmp_path, pictures, visit):
+    for side, person in (("src", "ada_070"), ("dst", "ben_100")):
+        (tmp_path / side).mkdir()
+        shutil.copy(pictures / f"{person}.jpg", tmp_path / side)
+    with started(tmp_path, tmp_path / "log") as studio:
+        page = visit(studio.url)
+        page.get_by_role("button", name="Extract src and dst").click()
+        page.get_by_role("button", name="Stop").wait_for()
+        page.locator(".next", has_text="then train").wait_for()
+    assert all(
+        len(list((tmp_path / side / "aligned").glob("*.png"))) == 1 for side in ("src", "dst")
+    )
