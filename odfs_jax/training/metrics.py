@@ -13,7 +13,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +44,7 @@ LARGEST_RECORD, MOST_ROWS = (
 )  # bytes and last rows of `losses.jsonl` that are read
 PATIENCE = 8  # figures of held-out faces, one after the other, that are not better than one before
 GAIN = 0.001  # by which a figure must grow to count as better
+LARGEST_TEXT = 0.6  # of captions, as OpenCV measures it
 QUALITY = 92  # of a preview's JPEG, per cent
 COLORS = ((80, 176, 255), (160, 220, 120), (230, 150, 90), (200, 120, 230))  # of curves, BGR
 
@@ -56,13 +57,24 @@ class MetricLogger:
     the main one writes files.
     """
 
-    def __init__(self, folder: Path, batch_size: int, step: int, history: History) -> None:
-        """For a run that goes on from `step`, whose losses so far are `history`."""
+    def __init__(
+        self,
+        folder: Path,
+        batch_size: int,
+        step: int,
+        history: History,
+        captions: Sequence[str] = (),
+    ) -> None:
+        """For a run that goes on from `step`, whose losses so far are `history`.
+
+        `captions` are those of the preview's columns.
+        """
         self.history = history  # the thread's own until `finish` was called
         # (iteration, name) of the first metric that was no finite number, as far as they were read
         self.not_finite: tuple[int, str] | None = None
         self._folder = folder
         self._batch_size = batch_size
+        self._captions = captions
         self._waiting: list[dict[str, jax.Array]] = []
         self._read_up_to = step
         self._steps_since = 0  # read since the last line of this process
@@ -159,13 +171,13 @@ class MetricLogger:
 
     def _picture(self, step: int, image: jax.Array) -> None:
         if self._events:
-            self._events.image("preview", np.asarray(image), step)
+            self._events.image("preview", captioned(np.asarray(image), self._captions), step)
             self._events.flush()
         self._keep(step, image)
 
     def _keep(self, step: int, image: jax.Array) -> None:
         if distributed.is_main_process():
-            add_preview(self._folder, step, np.asarray(image))
+            add_preview(self._folder, step, captioned(np.asarray(image), self._captions))
 
 
 def stalled_since(rows: list, names: Set[str]) -> int | None:
@@ -250,6 +262,21 @@ def add_preview(folder: Path, step: int, image: np.ndarray) -> None:
     atomic.write_bytes(folder / PREVIEW, png.encode(image))
     _, small = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
     atomic.write_bytes(folder / PREVIEWS / f"{step:09d}.jpg", small.tobytes())
+
+
+def captioned(image: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+    """`image`, uint8 RGB [H, W, 3], below a line with a caption over each of its equal columns."""
+    if not captions:
+        return image
+    width, font = image.shape[1] / len(captions), cv2.FONT_HERSHEY_SIMPLEX
+    longest = max(cv2.getTextSize(caption, font, 1.0, 1)[0][0] for caption in captions)
+    scale = min(LARGEST_TEXT, width * 0.94 / longest)
+    height = round(32 * scale) + 4
+    line = np.full((height, image.shape[1], 3), 24, np.uint8)
+    for number, caption in enumerate(captions):
+        place = round(number * width + width * 0.03), height - round(9 * scale) - 2
+        cv2.putText(line, caption, place, font, scale, (230,) * 3, 1, cv2.LINE_AA)
+    return np.vstack([line, image])
 
 
 def preview_files(folder: Path) -> dict[int, Path]:

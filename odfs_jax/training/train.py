@@ -149,7 +149,8 @@ def _train(
         facts = {"step": number, "target": target, "batch_size": config["batch_size"]}
         facts |= hardware.facts(devices)
         control.begin(facts, memory_in_use(devices))
-        logger = MetricLogger(folder, config["batch_size"], number, history)
+        captions = objective.captions()
+        logger = MetricLogger(folder, config["batch_size"], number, history, captions)
         run.enter_context(closing(logger))
         run.enter_context(preview_window(folder, config["preview"]))
         debug = make_debug(folder, objective) if config["debug"] and main_process else None

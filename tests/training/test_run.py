@@ -51,7 +51,10 @@ def test_the_preview_has_five_columns(finished_run):
     """src, src rebuilt, dst, dst rebuilt, swap; the first row is each person's first face."""
     folder, _ = finished_run
     preview = cv2.imread(str(folder / "preview.png"))
+    captions, preview = preview[: -4 * 32], preview[-4 * 32 :]
     assert preview.shape == (4 * 32, 5 * 32, 3)
+    for column in range(5):
+        assert np.ptp(captions[:, column * 32 : (column + 1) * 32]) > 100  # something is written
     workspace = folder.parent.parent
     for side, column in (("src", 0), ("dst", 2)):
         face = cv2.imread(str(workspace / side / "aligned" / "00000_0.png"))

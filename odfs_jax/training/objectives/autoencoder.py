@@ -137,6 +137,12 @@ class Autoencoder(Objective):
             columns += [inputs[side], *(rebuilt[name][0] for name in self.target_specs[side])]
         return [*columns, swap]
 
+    def captions(self) -> list[str]:
+        captions = []
+        for side in self.sides:
+            captions += [side, *(f"{name} rebuilt" for name in self.target_specs[side])]
+        return [*captions, "swap"]
+
     def metadata(self) -> dict[str, Any]:
         folder = Path(self.config["data"]["src"]["aligned"])
         return {"src_eyes": read_eyes(folder, "src", self.net.output_spec.face_type).tolist()}

@@ -73,6 +73,10 @@ class Objective(ABC):
     def preview(self, params: dict[str, dict], inputs: dict[str, jax.Array]) -> list[jax.Array]:
         """The columns of the preview, each [N, R, R, 1 or 3], for `inputs` [N, R, R, 3] by side."""
 
+    @abstractmethod
+    def captions(self) -> list[str]:
+        """What each column of the preview is, in a word or two."""
+
     def make_measure(self) -> Callable[[dict[str, dict]], Metrics] | None:
         """measure(params by network) -> metrics of faces that are never trained on, or None.
 

@@ -125,5 +125,8 @@ class Segmentation(Objective):
             columns += [faces, found, faces * found]
         return columns
 
+    def captions(self) -> list[str]:
+        return [caption for s in self.sides for caption in (s, f"{s} mask", f"{s} seen")]
+
     def metadata(self) -> dict[str, Any]:
         return {}
