@@ -56,7 +56,7 @@ def build(workspace: StudioWorkspace, config: dict[str, Any]) -> FastAPI:
     home.register(app, workspace, jobs)
     faces.register(app, workspace, jobs, worker, indices)
     extract.register(app, workspace, frame_cache, indices, config)
-    train.register(app, workspace)
+    train.register(app, workspace, jobs)
     convert.register(app, workspace, jobs, frame_cache, preview_worker, indices["dst"])
     debug.register(app, workspace)
     ui.run_with(

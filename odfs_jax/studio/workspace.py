@@ -39,7 +39,7 @@ class StudioWorkspace:
 
     def face_files(self, side: str, trashed: bool = False) -> list[Path]:
         """The PNGs that the pages show: whose names a browser can send back; in any order."""
-        return [p for p in png_files(self.faces(side, trashed)) if _is_plain(p.name)]
+        return [p for p in png_files(self.faces(side, trashed)) if is_plain(p.name)]
 
     def face(self, side: str, name: str, trashed: bool = False) -> Path:
         """The face file `name`. Raises BadFileError when it is not a plain file there."""
@@ -62,7 +62,7 @@ class StudioWorkspace:
         """The names of the training runs, by name."""
         folder = self.root / "models"
         found = [p.name for p in folder.glob("*") if (p / "config.yaml").is_file()]
-        return sorted(name for name in found if _is_plain(name))
+        return sorted(name for name in found if is_plain(name))
 
     def model(self, name: str) -> Path:
         """The folder of the run `name`. Raises UserError when there is none."""
@@ -73,7 +73,7 @@ class StudioWorkspace:
 
 def is_shown(path: Path) -> bool:
     """True for a picture whose name a browser can send back."""
-    return path.suffix.lower() in PICTURES and _is_plain(path.name)
+    return path.suffix.lower() in PICTURES and is_plain(path.name)
 
 
 def checked_side(side: str) -> str:
@@ -84,7 +84,7 @@ def checked_side(side: str) -> str:
 
 
 def _inside(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
-    path = folder / name if _is_plain(name) else None
+    path = folder / name if is_plain(name) else None
     if path is None or path.suffix.lower() not in suffixes:
         raise BadFileError(_shown(name), f"not the plain name of a {' or '.join(suffixes)} file")
     if not path.is_file():
@@ -94,7 +94,7 @@ def _inside(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
     return path
 
 
-def _is_plain(name: str) -> bool:
+def is_plain(name: str) -> bool:
     """True for a plain name of a file that is not hidden, and that a browser can send back."""
     odd = any(ord(letter) < 32 or unicodedata.category(letter) == "Cs" for letter in name)
     odd = odd or "/" in name or "\\" in name

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from studios import PATIENCE, ROOT, environment, started, wait_for
 
+from odfs_jax.studio.pages.train import _chart
 from odfs_jax.training import control, metrics
 from odfs_jax.training.checkpoint import Checkpoints
 
@@ -45,22 +46,31 @@ def training(tmp_path_factory, write_faceset):
     log.close()
 
 
-def test_buttons_and_keys_reach_a_run(shared_studio, visit):
+def test_a_run_that_starts_elsewhere_is_shown_and_steered(shared_studio, visit):
     """A run without a training: what it is asked for, and what it says of itself."""
     folder = shared_studio.workspace / "models" / "h64"
     metrics.add_preview(folder, 5, np.full((64, 80, 3), 200, np.uint8))
+    page = visit(f"{shared_studio.url}/train")
+    page.locator(".state.not-running").wait_for()  # the model `tiny`
     (folder / "config.yaml").touch()
     facts = {"step": 5, "target": 40, "batch_size": 4, "device": "cpu", "memory_limit": 10}
     try:
         with control.Control(folder) as run:
             run.begin(facts, lambda: 7)
-            page = visit(f"{shared_studio.url}/train?model=h64")
+            page.locator(".state.training").wait_for()
             page.wait_for_function("document.querySelector('.preview img')?.naturalWidth > 0")
             page.locator("[data-command=refresh]:not([disabled])").click()
             wait_for(lambda: run.commands == {"refresh"})
-            for key, name in (("s", "save"), (" ", "next"), ("Enter", "stop")):
+            for key, name in (("s", "save"), (" ", "next")):
                 page.keyboard.press(key)
                 wait_for(lambda name=name: name in run.commands)
+            page.keyboard.press("Enter")
+            page.get_by_role("button", name="Cancel").click()
+            page.locator("[data-yes]").wait_for(state="detached")
+            assert "stop" not in run.commands
+            page.keyboard.press("Enter")
+            page.locator("[data-yes]").click()
+            wait_for(lambda: "stop" in run.commands)
             assert page.locator("[data-fact='batch']").inner_text() == "4"
             assert not page.locator(".backups").is_visible()
             for item, content in (
@@ -72,10 +82,44 @@ def test_buttons_and_keys_reach_a_run(shared_studio, visit):
             page.locator(".backups").wait_for()
             lines = page.locator(".backups").inner_text()
             assert lines.startswith("backup 300 20") and "src 0.2500" in lines
-            assert "name=h64 rollback=NAME" in lines
         page.locator(".state.not-running").wait_for()
+        page.locator(".backup button:not([disabled])").click()
+        page.locator("[data-yes]").click()
+        wait_for(lambda: steps(folder) == [300])
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_run_is_started_and_its_mistake_is_shown(shared_studio, visit):
+    """The network of `tiny` is another one; what was chosen is there again for the next try."""
+    page = visit(f"{shared_studio.url}/train?model=tiny")
+    page.locator("[data-new]").click()
+    page.get_by_label("name").fill("tiny")
+    page.get_by_label("batch size").fill("3")
+    page.get_by_label("iterations").fill("5")
+    page.locator("[data-start]").click()
+    page.get_by_text("failed (2)").wait_for()
+    log = page.locator(".log").inner_text()
+    assert "holds another model" in log
+    page.get_by_role("button", name="Resume").click()
+    assert page.get_by_label("batch size").input_value() == "3"
+    assert page.get_by_label("iterations").input_value() == "5"
+    assert page.get_by_label("name").is_disabled()
+
+
+def test_a_loss_of_both_people_has_one_color():
+    rows = [
+        {"step": step, "losses": {"src_face": 2.0**-step, "dst_face": 1.0, "dst_mask": None}}
+        for step in range(1, 101)
+    ]
+    options = _chart(rows)
+    colors = {(one["name"], one["color"]) for one in options["series"] if one["data"]}
+    assert len(colors) == 2 and len({color for _, color in colors}) == 1
+    raw, smooth = [one["data"] for one in options["series"] if one["name"] == "src_face"]
+    assert raw == [(row["step"], row["losses"]["src_face"]) for row in rows]
+    np.testing.assert_allclose([v for _, v in smooth][2:-2], [v for _, v in raw][2:-2])
+    assert smooth[0][1] < raw[0][1]  # at an end the mean is of fewer, later ones
+    assert _chart(rows[:1])["series"][1]["showSymbol"] and not options["series"][1]["showSymbol"]
 
 
 def assert_facts(page):
@@ -119,6 +163,7 @@ def test_the_page_steers_a_run_that_does_not_need_it(training, visit):
         page = visit(f"{second.url}/train")
         page.locator(".state.training").wait_for()
         page.keyboard.press("Enter")
+        page.locator("[data-yes]").click()
         assert process.wait(PATIENCE) == 0
         page.locator(".state.not-running").wait_for()
         assert page.locator("[data-command=save]").is_disabled()

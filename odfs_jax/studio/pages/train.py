@@ -1,28 +1,44 @@
-"""`/train`: a run's preview, losses and speed; buttons and keys that control it.
+"""`/train`: starts and resumes runs; their preview, losses and speed; buttons and keys that steer.
 
 The page reads files and writes commands (`training/control.py`): no run needs it, or knows of it.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from nicegui import run, ui
 
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.studio import runs
+from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page
+from odfs_jax.studio.runs import Choices
 from odfs_jax.studio.workspace import StudioWorkspace
 from odfs_jax.training import control, metrics
 from odfs_jax.training.backups import Snapshot, backups_in
 
 REFRESH = 1.0  # seconds between two reads of the run's files
+JOB, ROLLBACK = "train", "rollback"  # kinds of jobs
 COLORS = ["#3d8bff", "#f0a030", "#3fbf7f", "#d070dd", "#e05a5a", "#35b5c5"]  # dark and light
 POINTS = 800  # of a loss curve that are drawn
+SMOOTHED = 0.05  # of a curve's points that weigh in the mean at each of them
+FEW = 3  # points of a curve up to which each is shown
 LONGEST = 1e9  # seconds that are shown
 STALE = 10.0  # seconds without a status, after which a live run counts as busy
+LINES = 8  # of a command's log
+TERMS = {  # of the loss, by the end of a curve's name
+    "face": "rebuilt faces beside their pictures",
+    "mask": "rebuilt masks beside the faces' own",
+    "eyes_mouth": "eyes and mouth once more",
+    "held_out": "how like its truth a held-out face is, here higher is better",
+}
 BUTTONS = (
     ("save", "Save", "s", "save"),
     ("refresh", "Refresh preview", "p", "refresh"),
@@ -34,7 +50,7 @@ BLUR = "() => setTimeout(() => document.activeElement?.blur())"
 KEYS = {"s": "save", "p": "refresh", " ": "next", "Enter": "stop"}
 
 
-def register(app: FastAPI, workspace: StudioWorkspace) -> None:
+def register(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs) -> None:
     """Adds the page and the route of its pictures to `app`."""
 
     @app.get("/api/models/{name}/previews/{step}")
@@ -48,30 +64,19 @@ def register(app: FastAPI, workspace: StudioWorkspace) -> None:
     def train(model: str = "") -> None:
         with page(workspace, "/train"):
             models = workspace.models()
-            if not models:
-                _empty(workspace)
-                ui.timer(2.0, lambda: workspace.models() and ui.navigate.reload())
-                return
-            TrainPage(workspace, model if model in models else _latest(workspace, models)).build(
-                models
-            )
+            shown = model if model in models else _latest(workspace, models)
+            TrainPage(workspace, jobs, shown).build(models)
 
 
-def _empty(workspace: StudioWorkspace) -> None:
-    with ui.column().classes("panel"):
-        ui.label("No run here yet").classes("title")
-        ui.label(f"Start one: python train.py workspace={workspace.root} model=h64").classes("mute")
-
-
-def _latest(workspace: StudioWorkspace, models: list[str]) -> str:
-    """The run that is under way, else the most recent one."""
+def _latest(workspace: StudioWorkspace, models: list[str]) -> str | None:
+    """The run that is under way, else the most recent one; None: there is none."""
 
     def heard(name: str) -> tuple[bool, float]:
         folder = workspace.model(name)
         status = control.read_status(folder) or {}
         return control.is_running(folder), status.get("written", 0.0)
 
-    return max(models, key=heard)
+    return max(models, key=heard, default=None)
 
 
 @dataclass
@@ -79,17 +84,17 @@ class TrainPage:
     """The page of one browser."""
 
     workspace: StudioWorkspace
-    model: str
+    jobs: Jobs
+    model: str | None  # None: there is none yet
     steps: list[int] = field(default_factory=list)  # of the previews
     follow: bool = True  # the last preview is shown as it comes
     shown: tuple = ()
     drawn: tuple = ()
-    listed: tuple = ()  # the model and its backups
+    listed: tuple = ()  # the model, whether it runs, and its backups
+    running: set[str] | None = None  # the runs under way at the last look
+    rolling_back: bool = False
+    asking: bool = False  # a dialog is open, which has the keys
     buttons: list[ui.button] = field(default_factory=list)
-
-    @property
-    def folder(self) -> Path:
-        return self.workspace.model(self.model)
 
     def build(self, models: list[str]) -> None:
         """Adds the elements of the page."""
@@ -104,10 +109,14 @@ class TrainPage:
                     self.slider.props('aria-label="preview history" label').classes("grow")
             with ui.column().classes("train-side"):
                 with ui.row().classes("panel run"):
-                    ui.select(models, value=self.model, label="run", on_change=self._choose).props(
-                        "dense options-dense"
-                    ).classes("grow")
+                    self.select = ui.select(
+                        models, value=self.model, label="run", on_change=self._choose
+                    )
+                    self.select.props("dense options-dense").classes("grow")
                     self.state = ui.label().classes("state")
+                    self.resume = _button("Resume", lambda: self._open_form(self.model))
+                    _button("New run", lambda: self._open_form(None), "data-new")
+                self.log = ui.label().classes("panel log")
                 with ui.grid(columns=3).classes("panel facts"):
                     names = ("iteration", "samples/s", "time left", "device", "memory", "batch")
                     self.facts = {name: _fact(name) for name in names}
@@ -119,30 +128,83 @@ class TrainPage:
                         button.props(f"no-caps outline dense data-command={command}")
                         button.on("click", js_handler=BLUR)
                         self.buttons.append(button)
-                self.chart = ui.echart(_chart([])).classes("panel chart")
+                with ui.column().classes("panel curves"):
+                    self.chart = ui.echart(_chart([])).classes("chart")
+                    self.terms = ui.label().classes("mute")
                 self.backups = ui.column().classes("panel backups")
         ui.keyboard(on_key=self._key)
         ui.timer(REFRESH, self._refresh)
 
+    # ---- what is shown ----
+
     async def _refresh(self) -> None:
+        await self._look_for_runs()
+        self._show_job()
+        if self.model is None:
+            self.state.set_text("no run here yet")
+            self._enable(False)
+            return
         try:
-            folder = self.folder
+            folder = self.workspace.model(self.model)
         except UserError:  # the user removed it
             self.state.set_text("gone")
+            self._enable(False)
             return
         running = control.is_running(folder)
         self._show_status(control.read_status(folder) or {}, running)
         self._show_previews(list(metrics.preview_files(folder)))
         await self._show_losses(folder / metrics.LOSSES)
-        await self._show_backups(folder)
+        await self._show_backups(folder, running)
+
+    async def _look_for_runs(self) -> None:
+        """Adds runs that are new; one that begins is shown unless another one is watched."""
+
+        def look() -> tuple[list[str], set[str]]:
+            models = self.workspace.models()
+            return models, {m for m in models if control.is_running(self.workspace.model(m))}
+
+        try:
+            models, running = await run.io_bound(look)
+        except UserError:  # one was removed meanwhile
+            return
+        known, self.running = self.running, running
+        begun = running - known if known is not None else set()
+        if models != self.select.options:
+            self.select.set_options(models)
+        name = next(iter(sorted(begun)), None)
+        if name is None and self.model is None and models:
+            name = models[0]
+        if name is not None and name != self.model:
+            if self.model not in running:
+                self.select.set_value(name)
+            ui.notify(f"{name} is training", position="bottom")
+
+    def _show_job(self) -> None:
+        """What `train.py` printed, where the run itself says nothing: as it begins, or failed."""
+        job = self.jobs.find(JOB)
+        begins = job.running and not self.running
+        self.log.set_visibility(begins or bool(job.code))
+        if self.log.visible:
+            head = f"starting, {_duration(job.seconds)}" if begins else f"failed ({job.code})"
+            lines = job.log.strip().splitlines()[-LINES:]
+            self.log.set_text("\n".join([head, *lines]))
+        self.resume.set_enabled(self.model is not None and self.model not in (self.running or ()))
+        back = self.jobs.find(ROLLBACK)
+        if self.rolling_back and not back.running:
+            self.rolling_back = False
+            last = (back.log.strip().splitlines() or ["it ended"])[-1]
+            ui.notify(last, type="negative" if back.code else "positive", position="bottom")
+
+    def _enable(self, running: bool) -> None:
+        for button in self.buttons:
+            button.set_enabled(running)
 
     def _show_status(self, status: dict[str, Any], running: bool) -> None:
         quiet = time.time() - _number(status, "written") > STALE
         state = "not running" if not running else "busy" if quiet else "training"
         self.state.set_text(state)
         self.state.classes(replace=f"state {state.replace(' ', '-')}")
-        for button in self.buttons:
-            button.set_enabled(running)
+        self._enable(running)
         step, target = int(_number(status, "step")), int(_number(status, "target"))
         batch, rate = int(_number(status, "batch_size")), _number(status, "steps_per_second")
         rate = rate if running else 0.0
@@ -172,7 +234,7 @@ class TrainPage:
             self.label.set_text("no preview yet")
             return
         step = self.steps[min(int(self.slider.value), len(self.steps) - 1)]
-        path = metrics.preview_files(self.folder).get(step)
+        path = metrics.preview_files(self.workspace.model(self.model)).get(step)
         version = path.stat().st_mtime_ns if path else 0
         if self.shown != (self.model, step, version):
             self.shown = (self.model, step, version)
@@ -188,42 +250,165 @@ class TrainPage:
         self.chart.options.clear()
         self.chart.options.update(_chart(rows))
         self.chart.update()
+        names = {name for row in rows for name in row["losses"]}
+        found = [f"{t}: {what}" for t, what in TERMS.items() if any(n.endswith(t) for n in names)]
+        self.terms.set_text("; ".join(["src solid, dst dashed; lower is better", *found]))
 
-    async def _show_backups(self, folder: Path) -> None:
+    async def _show_backups(self, folder: Path, running: bool) -> None:
         kept = await run.io_bound(backups_in, folder)
-        if self.listed == (listed := (self.model, *(one.name for one in kept))):
+        if self.listed == (listed := (self.model, running, *(one.name for one in kept))):
             return
         self.listed = listed
         lines = await run.io_bound(lambda: [_backup_line(one) for one in kept])
         self.backups.clear()
         self.backups.set_visibility(bool(kept))
         with self.backups:
-            for line in lines:
-                ui.label(line).classes("mute")
-            command = f"python train.py workspace={self.workspace.root} name={self.model}"
-            ui.label(f"Go back to one: {command} rollback=NAME").classes("mute")
+            for backup, line in zip(kept, lines, strict=True):
+                with ui.row().classes("backup"):
+                    ui.label(line).classes("mute grow")
+                    back = _button("Go back", lambda name=backup.name: self._roll_back(name))
+                    back.set_enabled(not running)
 
     def _slide(self) -> None:
         self.follow = not self.steps or self.slider.value >= len(self.steps) - 1
-        self._show_picture()
+        if self.model is not None:
+            self._show_picture()
 
     async def _choose(self, event: Any) -> None:
         self.model, self.steps, self.follow = event.value, [], True
         await self._refresh()
 
-    def _key(self, event: Any) -> None:
+    # ---- what is asked of a run ----
+
+    async def _key(self, event: Any) -> None:
         command = KEYS.get(event.key.name if event.key.name != "Space" else " ")
-        if command and event.action.keydown and not event.action.repeat:
+        if command and event.action.keydown and not event.action.repeat and not self.asking:
             held = event.modifiers
             if not (held.ctrl or held.alt or held.meta):
-                self._send(command)
+                await self._send(command)
 
-    def _send(self, command: str) -> None:
+    async def _send(self, command: str) -> None:
         try:
-            control.send(self.folder, command)
+            if self.model is None:
+                raise UserError("there is no run yet")
+            folder = self.workspace.model(self.model)
+            if command == "stop":
+                if not control.is_running(folder):
+                    raise UserError(f"{self.model}: nothing trains this model now")
+                if not await self._ask(f"Save {self.model} and stop?", "Save and stop"):
+                    return
+            control.send(folder, command)
             ui.notify(f"{command} asked for", position="bottom")
         except UserError as error:
             ui.notify(str(error), type="negative")
+
+    async def _roll_back(self, name: str) -> None:
+        question = (
+            f"Make backup {name} the present state of {self.model}? "
+            "What is there now becomes a backup."
+        )
+        if not await self._ask(question, "Go back"):
+            return
+        try:
+            self.jobs.start(ROLLBACK, "train", {"name": self.model, "rollback": name})
+            self.rolling_back = True
+        except UserError as error:
+            ui.notify(str(error), type="negative")
+
+    async def _ask(self, question: str, yes: str) -> bool:
+        """True when the button `yes` was pressed."""
+        with ui.dialog() as dialog, ui.card():
+            ui.label(question)
+            with ui.row():
+                agree = ui.button(yes, on_click=lambda: dialog.submit(True))
+                agree.props("no-caps autofocus data-yes")
+                ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("no-caps flat")
+        self.asking = True
+        answer = await dialog
+        self.asking = False
+        dialog.delete()
+        return bool(answer)
+
+    # ---- a run is started ----
+
+    def _open_form(self, resumed: str | None) -> None:
+        """The form for a new run, or for going on with the run `resumed`."""
+        known = runs.recall(self.workspace, resumed) if resumed else None
+        with ui.dialog() as dialog, ui.card().classes("start-form"):
+            ui.label(f"Go on with {resumed}" if resumed else "A new run").classes("title")
+            if resumed:
+                ui.label("The same settings resume it; a higher target lets it go on.").classes(
+                    "mute"
+                )
+            model = ui.select(runs.model_names(), label="model", value=known and known.model)
+            about = ui.label().classes("mute about")
+            presets = ["", *runs.preset_names()]
+            preset = ui.select(presets, label="preset", value=(known and known.preset) or "")
+            about_preset = ui.label().classes("mute about")
+            name = ui.input("name", value=resumed or "")
+            name.set_enabled(resumed is None)
+            batch = ui.number("batch size (empty: the preset's, or 16)", min=1, precision=0)
+            iterations = ui.number("iterations (0: until stopped)", min=0, precision=0)
+
+            def describe() -> None:
+                about.set_text(runs.describe("model", model.value) if model.value else "")
+                group, _, choice = (preset.value or "").partition("=")
+                about_preset.set_text(runs.describe(group, choice) if choice else "")
+
+            def propose() -> None:
+                describe()
+                if resumed is None:
+                    name.set_value(self._free_name(model.value))
+
+            model.on_value_change(propose)
+            preset.on_value_change(describe)
+            if known is None:
+                model.set_value("h64")
+            else:
+                batch.set_value(known.batch_size)
+                iterations.set_value(known.iterations)
+            describe()
+
+            def start() -> None:
+                numbers = [None if n.value is None else int(n.value) for n in (batch, iterations)]
+                choices = Choices(name.value, model.value, preset.value or None, *numbers)
+                if self._start(choices):
+                    dialog.close()
+
+            with ui.row():
+                ui.button("Resume" if resumed else "Start", on_click=start).props(
+                    "no-caps data-start"
+                )
+                ui.button("Cancel", on_click=dialog.close).props("no-caps flat")
+        self.asking = True
+
+        def closed() -> None:
+            self.asking = False
+            dialog.delete()
+
+        dialog.on("hide", closed)
+        dialog.open()
+
+    def _start(self, choices: Choices) -> bool:
+        """True when `train.py` was started."""
+        try:
+            self.jobs.start(JOB, "train", choices.settings())
+        except UserError as error:
+            ui.notify(str(error), type="negative")
+            return False
+        runs.remember(self.workspace, choices)
+        return True
+
+    def _free_name(self, model: str) -> str:
+        taken = self.workspace.models()
+        names = (model if number == 1 else f"{model}_{number}" for number in count(1))
+        return next(name for name in names if name not in taken)
+
+
+def _button(text: str, action: Callable[[], Any], props: str = "") -> ui.button:
+    button = ui.button(text, on_click=action).props(f"no-caps outline dense {props}")
+    button.on("click", js_handler=BLUR)
+    return button
 
 
 def _fact(name: str) -> ui.label:
@@ -243,32 +428,64 @@ def _backup_line(backup: Snapshot) -> str:
 
 
 def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """ECharts options: every loss over the iterations, logarithmic."""
+    """ECharts options: every loss over the iterations, logarithmic, and its running mean.
+
+    A loss of src and that of dst have one color: src's line is solid, dst's dashed.
+    """
     rows = rows[:: max(1, len(rows) // POINTS)]
-    names = sorted({name for row in rows for name in row["losses"]})
+    names = sorted({name for row in rows for name in row["losses"]}, key=_term)
+    terms = list(dict.fromkeys(map(_term, names)))
     grid = {"lineStyle": {"color": "#8894a555"}}
+    series = []
+    for name in names:
+        found = [(row["step"], row["losses"].get(name)) for row in rows]
+        points = [(step, value) for step, value in found if value is not None and value > 0]
+        line = {
+            "color": COLORS[terms.index(_term(name)) % len(COLORS)],
+            "type": "dashed" if name.startswith("dst") else "solid",
+        }
+        look = {"name": name, "type": "line", "color": line["color"], "symbolSize": 5}
+        faint = {"lineStyle": line | {"opacity": 0.25, "width": 1}, "silent": True}
+        bold = {"lineStyle": line | {"width": 2}, "showSymbol": len(points) < FEW}
+        series += [
+            look | faint | {"data": points, "showSymbol": False, "tooltip": {"show": False}},
+            look | bold | {"data": _smoothed(points)},
+        ]
     return {
         "animation": False,
-        "color": COLORS,
-        "legend": {"data": names, "textStyle": {"color": "#8894a5"}, "top": 0},
-        "tooltip": {"trigger": "axis"},
-        "grid": {"left": 56, "right": 16, "top": 56, "bottom": 28},
-        "xAxis": {"type": "value", "min": "dataMin", "max": "dataMax", "splitLine": grid},
+        "legend": {"data": names, "textStyle": {"color": "#8894a5"}, "type": "scroll"}
+        | {"top": 0, "left": 0, "right": 96, "pageTextStyle": {"color": "#8894a5"}},
+        "tooltip": {"trigger": "axis", ":valueFormatter": "(value) => value.toPrecision(4)"},
+        "toolbox": {
+            "right": 8,
+            "top": -6,
+            "feature": {"dataZoom": {"yAxisIndex": "none"}, "restore": {}},
+        },
+        "grid": {"left": 48, "right": 16, "top": 32, "bottom": 56},
+        "xAxis": {"type": "value", "splitLine": grid}
+        | ({"min": "dataMin", "max": "dataMax"} if len(rows) > 1 else {"scale": True}),
         "yAxis": {"type": "log", "splitLine": grid, "minorSplitLine": {"show": False}},
-        "series": [
-            {
-                "name": name,
-                "type": "line",
-                "showSymbol": False,
-                "data": [
-                    [row["step"], value]
-                    for row in rows
-                    if (value := row["losses"].get(name)) is not None and value > 0
-                ],
-            }
-            for name in names
-        ],
+        "dataZoom": [{"type": "inside"}, {"type": "slider", "height": 18, "bottom": 6}],
+        "series": series,
     }
+
+
+def _term(name: str) -> str:
+    """The part of a curve's name that src and dst share."""
+    return name.removeprefix("src_").removeprefix("dst_")
+
+
+def _smoothed(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """`points` with the mean around each of them, of the logarithms as the curve shows them."""
+    reach = int(len(points) * SMOOTHED / 2)
+    if not reach:
+        return points
+    logs = np.log([value for _, value in points])
+    sums = np.concatenate([[0.0], np.cumsum(logs)])
+    at = np.arange(len(points))
+    low, high = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(points))
+    means = np.exp((sums[high] - sums[low]) / (high - low))
+    return [(step, float(mean)) for (step, _), mean in zip(points, means, strict=True)]
 
 
 def _number(status: dict[str, Any], key: str) -> float:

@@ -1,0 +1,116 @@
+"""Training runs that the studio starts: what can be chosen, and what was chosen for each run.
+
+<workspace>/studio/runs.json remembers the choices of a run by its name, because the same settings
+resume it.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from odfs_jax.config import config_dir
+from odfs_jax.data import atomic, foreign
+from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.studio.workspace import StudioWorkspace, is_plain
+
+MOST_BATCH, MOST_ITERATIONS = 1 << 16, 1 << 40
+LARGEST, MOST_VALUES = 1 << 20, 100_000  # bytes and values of a file that is read
+PRESETS = ("recipe", "experiment")  # the groups of configs/ whose files are presets
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What `train.py` is started with. None: as the model or the preset has it."""
+
+    name: str
+    model: str
+    preset: str | None = None  # such as recipe=quick
+    batch_size: int | None = None
+    iterations: int | None = None  # 0: until it is stopped
+
+    def settings(self) -> dict[str, str | int]:
+        """The settings of the command line by key. Raises UserError for what cannot be chosen."""
+        if not is_plain(self.name):
+            raise UserError(f"name={self.name!r:.80}: expected the name of a folder")
+        if self.model not in model_names():
+            raise UserError(f"model={self.model!r:.80}: expected one of {', '.join(model_names())}")
+        found: dict[str, str | int] = {"name": self.name, "model": self.model}
+        if self.preset is not None:
+            if self.preset not in preset_names():
+                expected = ", ".join(preset_names())
+                raise UserError(f"preset {self.preset!r:.80}: expected one of {expected}")
+            group, _, choice = self.preset.partition("=")
+            found[group] = choice
+        for key, low, high in (("batch_size", 1, MOST_BATCH), ("iterations", 0, MOST_ITERATIONS)):
+            value = getattr(self, key)
+            if value is not None:
+                if not low <= value <= high:
+                    raise UserError(f"{key}={value}: expected {low}..{high}")
+                found[key] = value
+        return found
+
+
+def model_names() -> list[str]:
+    """The networks of configs/model, by name."""
+    return _files("model")
+
+
+def preset_names() -> list[str]:
+    """The recipes and experiments, as on a command line: recipe=quick."""
+    return [f"{group}={name}" for group in PRESETS for name in _files(group)]
+
+
+def describe(group: str, name: str) -> str:
+    """The comment at the top of configs/<group>/<name>.yaml."""
+    lines = (Path(config_dir()) / group / f"{name}.yaml").read_text().splitlines()
+    comments = [line[1:].strip() for line in lines if line.startswith("#")]
+    return " ".join(line for line in comments if not line.startswith("@package"))
+
+
+def remember(workspace: StudioWorkspace, choices: Choices) -> None:
+    """Keeps `choices` for the run of that name."""
+    known = _known(workspace) | {choices.name: asdict(choices)}
+    workspace.own.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(workspace.own / "runs.json", json.dumps(known))
+
+
+def recall(workspace: StudioWorkspace, name: str) -> Choices:
+    """What the run `name` was started with here; of others what its config.yaml says of it."""
+    usual = Choices(name, "h64" if "h64" in model_names() else model_names()[0])
+    try:
+        return _checked(_known(workspace)[name], usual)
+    except (KeyError, ValueError, UserError):
+        pass
+    try:
+        config = foreign.read_yaml(workspace.model(name) / "config.yaml", LARGEST, MOST_VALUES)
+        config = foreign.mapping(config, "config", ("model", "batch_size", "iterations"))
+        model = foreign.mapping(config["model"], "model", ("name",))["name"]
+        found = {key: config[key] for key in ("batch_size", "iterations")}
+        return _checked(found | {"model": model}, usual)
+    except (BadFileError, ValueError, UserError):
+        return usual
+
+
+def _checked(found: Any, usual: Choices) -> Choices:
+    """`usual` with what a file says. Raises ValueError or UserError for other values."""
+    found = foreign.mapping(found, "run")
+    keys = ("model", "preset", "batch_size", "iterations")
+    choices = replace(usual, **{key: found[key] for key in keys if key in found})
+    for key, high in (("batch_size", MOST_BATCH), ("iterations", MOST_ITERATIONS)):
+        if getattr(choices, key) is not None:
+            foreign.integer(getattr(choices, key), key, 0, high)
+    choices.settings()
+    return choices
+
+
+def _known(workspace: StudioWorkspace) -> dict[str, Any]:
+    try:
+        found = foreign.read_json(workspace.own / "runs.json", LARGEST)
+        return foreign.mapping(found, "runs")
+    except (BadFileError, ValueError):
+        return {}
+
+
+def _files(group: str) -> list[str]:
+    return sorted(path.stem for path in (Path(config_dir()) / group).glob("*.yaml"))
