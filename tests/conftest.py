@@ -10,6 +10,8 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of commands that
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8"
+    + " --xla_cpu_use_fusion_emitters=false"  # the older ones compile four times as fast
+    + " --xla_cpu_parallel_codegen_split_count=1"  # the cores are busy with other tests
     + " --xla_cpu_collective_call_terminate_timeout_seconds=600"  # 40 ends a busy machine's tests
 )
 

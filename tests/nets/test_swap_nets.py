@@ -1,5 +1,6 @@
 """The swap networks as their YAML describes them: sizes, shapes, and which way a face goes."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -144,13 +145,32 @@ def test_what_each_model_declares():
     assert avatar.target_specs == {"src": {"src": small, "src_large": large}, "dst": {"dst": small}}
 
 
+@functools.cache
+def program(net):
+    """(params, src, dst) to (outputs, swap of dst, gradients of each output), compiled once."""
+
+    def totals(params, src, dst):
+        outputs = net.apply({"params": params}, src, dst)
+        swap = net.apply({"params": params}, dst, method="swap")
+        named = {name: own for name, own in outputs.items() if name != "codes"} | {"swap": swap}
+        sums = {
+            name: sum(jnp.mean(x**2) for x in own if x is not None) for name, own in named.items()
+        }
+        return sums, (outputs, swap)
+
+    @jax.jit
+    def run(params, src, dst):
+        gradients, (outputs, swap) = jax.jacrev(totals, has_aux=True)(params, src, dst)
+        return outputs, swap, gradients
+
+    return run
+
+
 def test_rebuilding_src_is_the_swap_of_src(tiny):
     """The swap path is the src path, whoever the face belongs to; MIAEF's is in dst's color."""
     net, params, src, dst = tiny
-    rebuilt = jax.jit(net.apply)({"params": params}, src, dst)
-    swap = jax.jit(lambda faces: net.apply({"params": params}, faces, method="swap"))
-    *swap_of_src, _ = swap(src)
-    *swap_of_dst, dst_mask = swap(dst)
+    rebuilt, (*swap_of_dst, dst_mask), _ = program(net)(params, src, dst)
+    _, (*swap_of_src, _), _ = program(net)(params, src, src)
     if net.has_dst_mask:
         np.testing.assert_allclose(dst_mask, rebuilt["dst"][1], atol=1e-5)
     for of_src, own, of_dst in zip(
@@ -185,18 +205,13 @@ TRAINED = {
 def test_which_parameters_an_output_trains(tiny):
     """Both people train what is shared; no person's own part has a gradient from the other."""
     net, params, src, dst = tiny
-
-    def totals(params):
-        outputs = net.apply({"params": params}, src, dst)
-        del outputs["codes"]
-        return {name: face.sum() + mask.sum() for name, (face, mask) in outputs.items()}
-
-    grads = jax.jit(jax.jacrev(totals))(params)
+    *_, gradients = program(net)(params, src, dst)
+    del gradients["swap"]
     trained = {
         name: {
             k for k, part in parts.items() if any(np.any(leaf) for leaf in jax.tree.leaves(part))
         }
-        for name, parts in grads.items()
+        for name, parts in gradients.items()
     }
     assert trained == TRAINED[type(net)]
 
@@ -207,10 +222,9 @@ def test_miaefs_swap_reads_src_code_through_both_decoders():
     Source: docs/reference_2018.md section 7.
     """
     net = build_net(tiny_model("miaef128"))
-    params, face = random_params(net), random_faces(2)
+    params, face = random_params(net), random_faces(3)
     params["inter_b"] = params["inter_a"]
-    rebuilt = jax.jit(net.apply)({"params": params}, face, face)
-    swapped = jax.jit(lambda f: net.apply({"params": params}, f, method="swap"))(face)
+    rebuilt, swapped, _ = program(net)(params, face, face)
     for ours, theirs in zip(swapped, (*rebuilt["dst"], rebuilt["dst"][1]), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -277,27 +291,19 @@ def test_xla_convolutions_give_the_same_faces_and_gradients(tiny):
     net, params, *faces = tiny
     plain = net.clone(conv_impl="xla")
     assert jax.tree.all(jax.tree.map(lambda a, b: a.shape == b.shape, params, shapes_of(plain)))
-
-    def outputs_and_gradients(net):
-        def loss(params):
-            outputs = outputs_of(net, faces)(params)
-            return sum(jnp.mean(x**2) for x in jax.tree.leaves(outputs)), outputs
-
-        (_, outputs), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-        return outputs, grads
-
-    (found, grads), (expected, expected_grads) = map(outputs_and_gradients, (plain, net))
+    *found, grads = program(plain)(params, *faces)
+    *expected, expected_grads = program(net)(params, *faces)
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
         assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs) + 1e-7
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_only_auto_convolutions_have_gradients_of_their_own(tiny, remat):
+def test_only_auto_convolutions_have_gradients_of_their_own(tiny):
+    """Recomputed maps hide none; without them, test_forward_mode_needs_xla_convolutions."""
     net, params, *faces = tiny
     texts = {
-        impl: str(jax.make_jaxpr(outputs_of(net.clone(conv_impl=impl, remat=remat), faces))(params))
+        impl: str(jax.make_jaxpr(outputs_of(net.clone(conv_impl=impl, remat=True), faces))(params))
         for impl in ("auto", "xla")
     }
     assert "custom_vjp" in texts["auto"] and "custom_vjp" not in texts["xla"]
@@ -306,10 +312,12 @@ def test_only_auto_convolutions_have_gradients_of_their_own(tiny, remat):
 def test_forward_mode_needs_xla_convolutions(tiny):
     """A directional derivative is the change of the outputs along it, to first order."""
     net, params, *faces = tiny
-    outputs = outputs_of(net.clone(conv_impl="xla"), faces)
+    plain = net.clone(conv_impl="xla")
+    outputs = outputs_of(plain, faces)
     direction = jax.tree.map(lambda a: np.sign(a) * np.float32(0.1), params)
     values, tangents = jax.jit(lambda p, d: jax.jvp(outputs, (p,), (d,)))(params, direction)
-    step = jax.jit(outputs)(jax.tree.map(lambda a, d: a + np.float32(1e-3) * d, params, direction))
+    ahead = jax.tree.map(lambda a, d: a + np.float32(1e-3) * d, params, direction)
+    step = program(plain)(ahead, *faces)[:2]
     for value, tangent, moved in zip(*map(jax.tree.leaves, (values, tangents, step)), strict=True):
         change = (np.asarray(moved, np.float64) - value) / 1e-3
         assert np.linalg.norm(change - tangent) < 0.05 * np.linalg.norm(tangent) + 1e-3
