@@ -49,7 +49,7 @@ def environment() -> dict[str, str]:
     """That of a command: one CPU, not the many of the tests; compiled quickly, and kept."""
     return os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1"),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": os.path.expanduser("~/.cache/odfs_jax_tests"),
     }

@@ -25,7 +25,7 @@ def started(commands: list[list[str]], devices: int, logs: list[Path]):
     """The commands as processes with `devices` CPU devices each; none outlives the block."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", f"device_count={devices}"),
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
     }
     with contextlib.ExitStack() as stack:

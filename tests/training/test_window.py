@@ -82,7 +82,8 @@ def test_a_run_is_steered_from_its_window(screen, workspace, overrides):
     """p refreshes, s saves, Enter stops with a checkpoint: as in 2018."""
     more = ("preview=window", "preview_every=0", "save_minutes=1000")
     command = [sys.executable, str(ROOT / "train.py"), *overrides(workspace, *more)]
-    changes = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    changes = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     process = subprocess.Popen(command, env=screen.environment | changes)
     folder = workspace / "models" / "h64"
     steps = lambda: sorted(p.name for p in (folder / "checkpoints").glob("[0-9]*"))  # noqa: E731
