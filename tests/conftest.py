@@ -11,6 +11,7 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8"
     + " --xla_cpu_use_fusion_emitters=false"  # the older ones compile four times as fast
+    + " --xla_cpu_max_isa=AVX"  # but round one number in two ways, where a CPU has fused products
     + " --xla_cpu_parallel_codegen_split_count=1"  # the cores are busy with other tests
     + " --xla_cpu_collective_call_terminate_timeout_seconds=600"  # 40 ends a busy machine's tests
 )
@@ -34,7 +35,7 @@ from odfs_jax.faces.types import FaceType
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/odfs_jax_tests").expanduser()))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def pytest_collection_finish() -> None:
