@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -119,10 +120,12 @@ def _setting(key: str, kind: Any, value: Any) -> Any:
     return value
 
 
+@functools.cache
 def _check_specs(net: SwapNet) -> None:
     """Raises UserError unless the network's outputs have the shapes that it declares.
 
     Nor may the swap show less of dst's face than the network reads, which would leave a gap.
+    Remembered: tracing takes a while, and a process builds the same network again and again.
     """
     targets = (spec for specs in net.target_specs.values() for spec in specs.values())
     kinds = {spec.face_type for spec in (*net.input_specs.values(), *targets)}
