@@ -46,6 +46,8 @@ from odfs_jax.provenance.verify import verify
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.pose_index import read_index
 from odfs_jax.studio.workspace import StudioWorkspace
+from odfs_jax.swap.jobs import read_list
+from odfs_jax.swap.swap import Record
 from odfs_jax.training import control, metrics
 from odfs_jax.training.checkpoint import read_history
 
@@ -270,6 +272,7 @@ def read_dfl_face(path: Path) -> None:
 NOTES = {"version": 1, "step": "sorted", "token": "ab12",
          "moves": [{"old": "a.png", "new": "00000.png", "trashed": False}] * 3}  # fmt: skip
 BOXES = {"version": 1, "frames": {"a.png": [{"box": [1, 2, 30.5, 40], "score": 0.5}]}}
+SWAPS = b"- {src: a.mov, dst: b.mov, out: c.mp4, hours: 2.5, train: [seed=1], train.ema: 0.99}\n"
 SHOTS = b"- from: 0\n  mode: seamless\n  erode: 10\n- from: 30\n  blur: 5.5\n  keep: [eyes]\n"
 LOSSES = [{"step": n, "losses": {"src_face": 0.5, "dst_face": None}, "rate": 1.5} for n in range(3)]
 STATUS = {"state": "training", "step": 5, "target": 10, "steps_per_second": 0.5, "memory": 7,
@@ -291,6 +294,8 @@ READERS = {
     "poses": Reader("poses_src.json", lines({"a.png": ["17", [1.0, 2.0, 0.9, 4]]}), read_index),
     "jobs": Reader("studio/jobs/sort.json", lines({"pid": 1, "created": 1.5}),
                    lambda p: Jobs(StudioWorkspace(p.parents[2])).find("sort")),
+    "swap": Reader("swap.json", lines({"plan": {"of": "a", "seconds": 0.5}}), Record),
+    "swap_jobs": Reader("jobs.yaml", lambda _: SWAPS, read_list),
     "weights": Reader("a.npz", an_npz(a=np.ones((3, 2)), b=np.arange(4)),
                       foreign.read_npz, change_bytes),
     "trees": Reader("trees.npz", trees, read_kept, change_bytes),

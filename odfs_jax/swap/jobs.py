@@ -30,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from odfs_jax.config import STAGES, fitting, quoted
 from odfs_jax.data import atomic, foreign
 from odfs_jax.data.lock import locked
-from odfs_jax.errors import UserError
+from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.runtime.output import say
 from odfs_jax.runtime.processes import own_command
 
@@ -89,11 +89,7 @@ def run_jobs(config: DictConfig) -> None:
 
 def queue_list(path: Path, folder: Path) -> None:
     """Puts the jobs of the list `path` into queued/ of `folder`, but those that it has already."""
-    content = foreign.read_yaml(path, MAX_FILE, MAX_VALUES)
-    try:
-        jobs = [checked(job) for job in foreign.listing(content, "jobs")]
-    except ValueError as error:
-        raise UserError(f"{path}: expected a list of settings, src, dst, out ({error})") from error
+    jobs = read_list(path)
     with locked(folder, "queueing jobs"):
         # A job moves from state to state in this order, so that none is missed meanwhile.
         known = {file.stem.rpartition("-")[2] for s in STATES for file in job_files(folder / s)}
@@ -155,11 +151,10 @@ def run_job(job: Job, folder: Path, common: list[str]) -> None:
     record, interrupted = folder / LOGS / f"{name}.log", False
     say(f"{name}: running, {record}")
     try:
-        content = foreign.read_yaml(job.path, MAX_FILE, MAX_VALUES)
-        settings = arguments_of(checked(content))
-    except (UserError, ValueError) as error:
+        settings = arguments_of(read_job(job.path))
+    except UserError as error:
         with atomic.appending(record) as file:
-            file.write(f"{job.path}: no job ({error})\n".encode())
+            file.write(f"{error}\n".encode())
         code = 2
     else:
         with atomic.appending(record) as file:
@@ -188,6 +183,24 @@ def job_files(folder: Path) -> Iterator[Path]:
     """The job files in `folder`, by name."""
     found = (path for path in folder.glob("*.yaml") if not path.name.startswith("."))
     yield from sorted(found)
+
+
+def read_list(path: Path) -> list[dict[str, Any]]:
+    """The jobs in the list at `path`. Raises BadFileError."""
+    content = foreign.read_yaml(path, MAX_FILE, MAX_VALUES)
+    try:
+        return [checked(job) for job in foreign.listing(content, "it")]
+    except ValueError as error:
+        raise BadFileError(path, f"no list of jobs ({error})") from error
+
+
+def read_job(path: Path) -> dict[str, Any]:
+    """The job at `path`. Raises BadFileError."""
+    content = foreign.read_yaml(path, MAX_FILE, MAX_VALUES)
+    try:
+        return checked(content)
+    except ValueError as error:
+        raise BadFileError(path, f"no job ({error})") from error
 
 
 def checked(job: Any) -> dict[str, Any]:

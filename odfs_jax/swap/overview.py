@@ -30,7 +30,7 @@ class Overview(logging.Handler):
         self._stages = tuple(frames)
         self._frames = dict(frames)
         self._known: dict[str, float] = {}  # seconds of stages, as far as they were told
-        self._rate: float | None = None  # frames a second, of the last stage that went by frames
+        self.rate: float | None = None  # frames a second, of the last stage that went by frames
         self._stage, self._start, self._done, self._total = "", 0, 0, None
         self._first: int | None = None  # item of the stage, which is slow: it compiles
         self._began = self._shown = 0.0
@@ -91,14 +91,14 @@ class Overview(logging.Handler):
         if not since or not self._total or not seconds:
             return self._known.get(self._stage)
         if self._frames[self._stage] is not None:
-            self._rate = since / seconds
+            self.rate = since / seconds
         return (self._total - self._done) * seconds / since
 
     def _expected(self, stage: str) -> float | None:
         if stage in self._known:
             return self._known[stage]
         frames = self._frames[stage]
-        return None if frames is None or self._rate is None else frames / self._rate
+        return None if frames is None or self.rate is None else frames / self.rate
 
 
 def duration(seconds: float) -> str:

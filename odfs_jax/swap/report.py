@@ -60,7 +60,9 @@ def write_report(
             "batch_size": training.batch_size,
             "why": list(plan.why),
         },
-        "seconds": {s: record.of(s)["seconds"] for s in stages if "seconds" in record.of(s)},
+        "seconds": {
+            s: record.of(s)["seconds"] for s in stages if record.of(s).get("seconds") is not None
+        },
         "faces": {side: len(found) for side, found in poses.items()},
         "frames": len(journal.frames),
         "frames_to_look_at": len(journal.doubtful()),
@@ -130,7 +132,7 @@ def advice(facts: dict[str, Any], losses: list[dict[str, Any]]) -> list[str]:
     if fell is not None and fell > FALLING:
         found += [
             f"the loss still fell by {fell:.0%} in the last tenth of the training: give more time, "
-            "a higher hours= (the model goes on, it does not start again)"
+            f"a higher hours= with preset={plan['preset']}; the model goes on where it is"
         ]
     larger = [p for p in PRESETS.values() if p.pixels > PRESETS[plan["preset"]].pixels]
     if larger:

@@ -113,6 +113,8 @@ def swap(config: DictConfig) -> None:
             if not record.has("extract", made_of):
                 with record.timed("extract", made_of):
                     extract(extraction)
+            elif None not in frames.values() and (seconds := record.of("extract").get("seconds")):
+                overview.rate = sum(frames.values()) / seconds
 
             # ---- The plan: what is trained, for how long
 
@@ -145,7 +147,9 @@ def swap(config: DictConfig) -> None:
             made_of = digest(
                 conversion, saved_model.latest_step(model), clips["dst"], *sorted(faces)
             )
-            if not (record.has("convert", made_of) and record.of("convert")["out"] == state(out)):
+            if not (
+                record.has("convert", made_of) and record.of("convert").get("out") == state(out)
+            ):
                 record.put("convert", {"of": None, "running": True})
                 with record.timed("convert", made_of):
                     convert(conversion)
@@ -279,9 +283,10 @@ class Record:
         if path.exists():
             try:
                 content = foreign.mapping(foreign.read_json(path, LARGEST_RECORD), "record")
-                self._stages = {
-                    name: foreign.mapping(value, name) for name, value in content.items()
-                }
+                for name, value in content.items():
+                    self._stages[name] = foreign.mapping(value, name)
+                    if (seconds := value.get("seconds")) is not None:
+                        foreign.number(seconds, "seconds", 0, 1e9)
             except ValueError as error:
                 raise BadFileError(path, f"no record of a swap ({error}); remove it") from error
 

@@ -107,7 +107,8 @@ def test_a_draft_is_left_alone_and_a_damaged_job_fails(tmp_path, work):
     with pytest.raises(UserError, match="4 jobs failed"):
         work(folder)
     assert names(folder, "drafted") == ["later"] and not names(folder, "queued")
-    assert "no job" in (folder / "logs" / "a-cut.log").read_text()
+    assert "not YAML that is taken" in (folder / "logs" / "a-cut.log").read_text()
+    assert "no job (" in (folder / "logs" / "a-other.log").read_text()
 
 
 def test_a_job_whose_worker_is_killed_is_not_begun_twice_and_then_taken_over(tmp_path):
