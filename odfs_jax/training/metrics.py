@@ -12,6 +12,7 @@ waits for it. In a model's folder:
 import json
 import logging
 import re
+import socket
 import time
 from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,10 +23,9 @@ from typing import Any
 import cv2
 import jax
 import numpy as np
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from odfs_jax.data import atomic, foreign
 from odfs_jax.data.media import png
@@ -211,36 +211,44 @@ def _first_not_finite(columns: dict[str, np.ndarray], step: int) -> tuple[int, s
 class EventFile:
     """TensorBoard's event file, written in the caller's thread, which so learns of a full disk.
 
-    tensorboardX's own SummaryWriter hands everything to a thread; when that dies of a full disk, it
-    prints a traceback, and the next writes wait for it for ever.
+    TensorBoard's own EventFileWriter hands everything to a thread, which tells nobody when it dies
+    of a full disk.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._writer = EventsWriter(str(folder / "events"))
+        path = folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
+        self._records = RecordWriter(path.open("wb"))
+        self._write(Event(file_version="brain.Event:2"))
         # What an earlier run wrote from here on is void.
-        self._writer.write_event(
-            Event(step=step, session_log=SessionLog(status=SessionLog.SessionStatus.START))
-        )
+        self._write(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """Adds a point to the curve `name`."""
-        self._write(summary.scalar(name, value), step)
+        self._add(Summary.Value(tag=name, simple_value=value), step)
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
         """Adds `image`, uint8 RGB [H, W, 3]."""
-        self._write(summary.image(name, image, dataformats="HWC"), step)
+        height, width, _ = image.shape
+        picture = Summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=png.encode(image)
+        )
+        self._add(Summary.Value(tag=name, image=picture), step)
 
     def flush(self) -> None:
         """Writes to the disk what was added. Raises OSError."""
-        self._writer.flush()
+        self._records.flush()
 
     def close(self) -> None:
         """Ends the file."""
-        self._writer.close()
+        self._records.close()
 
-    def _write(self, values: Summary, step: int) -> None:
-        self._writer.write_event(Event(step=step, wall_time=time.time(), summary=values))
+    def _add(self, value: Summary.Value, step: int) -> None:
+        self._write(Event(step=step, summary=Summary(value=[value])))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
 
 
 def begin_record(folder: Path, step: int, history: list) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_tensorboard_reads_what_was_written(tmp_path):
 
 def test_a_full_disk_is_told_at_once(tmp_path, monkeypatch):
     with suppress(OSError), open("/dev/full", "wb") as full:  # closing it fails once more
-        monkeypatch.setattr("tensorboardX.record_writer.open_file", lambda path: full)
+        monkeypatch.setattr(Path, "open", lambda *_: full)
         events = EventFile(tmp_path / "events", 1)
         events.scalar("loss/src_face", 0.5, 10)
         with pytest.raises(OSError) as error:
