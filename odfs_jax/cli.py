@@ -189,9 +189,14 @@ def window() -> int:
     """Shows the preview and the losses of a run that trains, in a window."""
     parser = argparse.ArgumentParser(prog="odfs-window", description=window.__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the model's, models/h64 say")
+    folder = parser.parse_args().folder
     from odfs_jax.training.control import show_window
 
-    show_window(parser.parse_args().folder)
+    try:
+        show_window(folder)
+    except UserError as error:
+        print(f"odfs-window: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -217,7 +222,7 @@ def verify() -> int:
     try:
         verdicts = [read_marks(path) for path in paths]
     except UserError as error:
-        print(f"odfs-verify: {printable(str(error))}", file=sys.stderr)
+        print(f"odfs-verify: {error}", file=sys.stderr)
         return 2
     for verdict in verdicts:
         say(*verdict.lines())

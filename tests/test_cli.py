@@ -186,3 +186,26 @@ def test_the_version_names_what_computes(monkeypatch, capsys):
 def test_every_setting_of_a_command_is_known_by_its_dotted_name():
     found = set(setting_names(SCHEMAS["train"]))
     assert {"batch_size", "optimizer", "optimizer.learning_rate", "loss.face.mae"} <= found
+
+
+def test_a_folder_of_compiled_programs_that_the_environment_names_is_used(monkeypatch):
+    def folder(*overrides: str) -> str | None:
+        config = compose("train", ["data=src_dst", *overrides])
+        require_complete(config)
+        return config.hardware.compilation_cache
+
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    assert folder() == "~/.cache/odfs_jax"
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/scratch/a b,c")
+    assert folder() == "/scratch/a b,c"
+    assert folder("hardware.compilation_cache=/x") == "/x"
+    assert folder("hardware.compilation_cache=null") is None
+
+
+def test_a_users_own_settings_are_found_in_a_folder_of_theirs(tmp_path, monkeypatch, capsys):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("defaults: [h64, _self_]\nname: of_mine\n")
+    given = ["--config-dir", str(tmp_path), "model=mine", "data=src_dst", "--cfg", "job"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *given])
+    cli.train()
+    assert "of_mine" in capsys.readouterr().out

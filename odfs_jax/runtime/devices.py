@@ -106,7 +106,7 @@ def prepare(hardware: Mapping[str, Any]) -> None:
             _show_cards(chosen, hardware["multi_gpu"])
     elif isinstance(chosen, list):
         raise UserError(f"hardware.devices={chosen}: JAX_PLATFORMS=cpu hides all cards; unset it")
-    if hardware["compilation_cache"] is not None:
+    if hardware["compilation_cache"]:  # "" is an empty variable
         folder = Path(hardware["compilation_cache"]).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(folder))
 

@@ -233,6 +233,11 @@ def check_preview(preview: str) -> None:
             "preview=window: there is no display here (DISPLAY is not set); take preview=none and "
             "watch with: python scripts/studio.py"
         )
+    if preview == "window" and not cv2.currentUIFramework():
+        raise UserError(
+            "preview=window: this OpenCV has no windows (it is opencv-python-headless); take "
+            "preview=none and watch with: odfs studio"
+        )
 
 
 @contextmanager
@@ -273,7 +278,8 @@ def window_picture(folder: Path) -> np.ndarray:
 
 
 def show_window(folder: Path) -> None:
-    """Shows the run in `folder` in a window of its own, until it ends or Esc."""
+    """Shows the run in `folder` in a window of its own, until it ends or Esc. Raises UserError."""
+    check_preview("window")
     title = f"odfs-jax: {folder.name}"
     cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE)
     while is_running(folder):

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from odfs_jax import cli
 from odfs_jax.errors import UserError
 from odfs_jax.training import control, metrics
 from odfs_jax.training.control import COMMANDS, Control, is_running, read_status, send
@@ -195,6 +196,14 @@ def test_no_display_is_said_in_one_line(monkeypatch):
         control.check_preview("window")
     with pytest.raises(UserError, match="preview=both: expected one of none, window"):
         control.check_preview("both")
+
+
+def test_an_opencv_without_windows_is_said_in_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(control.cv2, "currentUIFramework", lambda: "")
+    monkeypatch.setattr(sys, "argv", ["odfs-window", str(tmp_path)])
+    assert cli.window() == 2
+    assert capsys.readouterr().err.startswith("odfs-window: preview=window: this OpenCV has no ")
 
 
 def test_the_status_is_json_that_browsers_read(running, tmp_path):
