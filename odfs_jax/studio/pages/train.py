@@ -115,7 +115,7 @@ class TrainPage:
                     self.select.props("dense options-dense").classes("grow")
                     self.state = ui.label().classes("state")
                     self.resume = _button("Resume", lambda: self._open_form(self.model))
-                    _button("New run", lambda: self._open_form(None), "data-new")
+                    self.new = _button("New run", lambda: self._open_form(None), "data-new")
                 self.log = ui.label().classes("panel log")
                 with ui.grid(columns=3).classes("panel facts"):
                     names = ("iteration", "samples/s", "time left", "device", "memory", "batch")
@@ -188,7 +188,10 @@ class TrainPage:
             head = f"starting, {_duration(job.seconds)}" if begins else f"failed ({job.code})"
             lines = job.log.strip().splitlines()[-LINES:]
             self.log.set_text("\n".join([head, *lines]))
-        self.resume.set_enabled(self.model is not None and self.model not in (self.running or ()))
+        # A run that was stopped is saved before its process ends.
+        others = self.model is not None and self.model not in (self.running or ())
+        self.resume.set_enabled(others and not job.running)
+        self.new.set_enabled(not job.running)
         back = self.jobs.find(ROLLBACK)
         if self.rolling_back and not back.running:
             self.rolling_back = False
@@ -232,6 +235,8 @@ class TrainPage:
     def _show_picture(self) -> None:
         if not self.steps:
             self.label.set_text("no preview yet")
+            self.picture.set_source("")
+            self.shown = ()
             return
         step = self.steps[min(int(self.slider.value), len(self.steps) - 1)]
         path = metrics.preview_files(self.workspace.model(self.model)).get(step)
@@ -454,13 +459,8 @@ def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "animation": False,
         "legend": {"data": names, "textStyle": {"color": "#8894a5"}, "type": "scroll"}
-        | {"top": 0, "left": 0, "right": 96, "pageTextStyle": {"color": "#8894a5"}},
+        | {"top": 0, "pageTextStyle": {"color": "#8894a5"}},
         "tooltip": {"trigger": "axis", ":valueFormatter": "(value) => value.toPrecision(4)"},
-        "toolbox": {
-            "right": 8,
-            "top": -6,
-            "feature": {"dataZoom": {"yAxisIndex": "none"}, "restore": {}},
-        },
         "grid": {"left": 48, "right": 16, "top": 32, "bottom": 56},
         "xAxis": {"type": "value", "splitLine": grid}
         | ({"min": "dataMin", "max": "dataMax"} if len(rows) > 1 else {"scale": True}),
