@@ -19,8 +19,9 @@ HIDDEN, SEEN = 0.4, 0.8
 
 Params = Any
 # (params, dst faces [N, R, R, 3] in RGB) -> (src faces [N, S, S, 3], their masks [N, S, S, 1], the
-# masks of dst's own faces, likewise, or None); pure, float32 in [0, 1].
-Predict = Callable[[Params, jax.Array], Swap]
+# masks of dst's own faces, likewise, or None); pure, float32 in [0, 1]. A third argument [1], in
+# [0, 1], may tell a network that can choose how much of the new face is src's.
+Predict = Callable[..., Swap]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Swapper:
     border: float = 0.0  # share of the face size that is faded out
     masked_hist_match: bool = True  # merge=hist_match counts only the face
     has_dst_mask: bool = False  # `predict` gives a mask of dst's own face too
+    can_morph: bool = False  # `predict` takes the share of src in the new face
 
 
 def make_swapper(
@@ -58,15 +60,17 @@ def make_swapper(
     Raises UserError for another precision, conv_impl or morph, or settings that fit no network.
     """
     net = with_precision(build_net(model, conv_impl), precision)
+    can_morph = hasattr(net, "morph")
     if morph is not None:
-        if not hasattr(net, "morph"):
+        if not can_morph:
             raise UserError(f"morph={morph}: only model=amp can do that, not net={model['net']}")
         net = net.clone(morph=morph)
     input_spec = net.input_specs["dst"]
 
-    def predict(params: Params, faces: jax.Array) -> Swap:
+    def predict(params: Params, faces: jax.Array, morph: jax.Array | None = None) -> Swap:
         inputs = input_spec.to_input(faces)
-        face, mask, dst_mask = net.apply({"params": params}, inputs, method="swap")
+        chosen = net if morph is None else net.clone(morph=morph)
+        face, mask, dst_mask = chosen.apply({"params": params}, inputs, method="swap")
         return to_rgb(face), mask, dst_mask
 
     return Swapper(
@@ -79,6 +83,7 @@ def make_swapper(
         border=model["border"],
         masked_hist_match=model["masked_hist_match"],
         has_dst_mask=net.has_dst_mask,
+        can_morph=can_morph,
     )
 
 

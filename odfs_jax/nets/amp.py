@@ -34,7 +34,7 @@ class Amp(SwapNet):
     d_dims: int
     d_mask_dims: int
     morph_factor: float
-    morph: float = 1.0
+    morph: float = 1.0  # an array [1] where it is known only when the swap runs
 
     draws = True
 
@@ -77,9 +77,11 @@ class Amp(SwapNet):
         code = self._mixed(features, jnp.broadcast_to(self._first(self.morph), (1, self.channels)))
         return *self.decoder(code), self.decoder(self.inter_dst(features))[1]
 
-    def _first(self, share: float) -> jax.Array:
-        """bool [channels], true for the first ones, `share` of them."""
-        return jnp.arange(self.channels) < int(self.channels * share)
+    def _first(self, share: float | jax.Array) -> jax.Array:
+        """bool [channels], true for the first ones, `share` of them; one may be an array [1]."""
+        count = self.channels * share
+        count = int(count) if isinstance(count, float) else count.astype(jnp.int32)
+        return jnp.arange(self.channels) < count
 
     def _mixed(self, features: jax.Array, of_src: jax.Array) -> jax.Array:
         """The code of `features`; channels of src's inter where `of_src` [N or 1, channels]."""

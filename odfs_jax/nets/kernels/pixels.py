@@ -47,6 +47,7 @@ def space_to_depth(x: jax.Array) -> jax.Array:
     return x.reshape(n, h // 2, w // 2, 4 * c)
 
 
+@jax.jit  # so that an export finds it under its name
 def depth_to_space(x: jax.Array) -> jax.Array:
     """Pixel shuffle by two: [N,H,W,4C] -> [N,2H,2W,C]."""
     n, h, w, c = x.shape
