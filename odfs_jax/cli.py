@@ -162,6 +162,14 @@ def import_dfl(config: DictConfig) -> None:
 
 
 @command
+def export(config: DictConfig) -> None:
+    """Writes a model as other programs read it."""
+    from odfs_jax.interop.export import export
+
+    export(config)
+
+
+@command
 def export_dfl(config: DictConfig) -> None:
     """Writes a model as DeepFaceLab reads it."""
     from odfs_jax.interop.import_dfl import export_dfl

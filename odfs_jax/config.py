@@ -337,6 +337,7 @@ class ConvertConfig:
     batch_size: int = MISSING
     precision: str = "float32"
     morph: float | None = within(0, 1, None)
+    dfm_face_type: str | None = None
     frames: Any = None
     identity: str | None = None
     identity_distance: float = MISSING
@@ -408,6 +409,17 @@ class ExportDflConfig:
 
 
 @dataclass
+class ExportConfig:
+    workspace: str = MISSING
+    name: str | None = None
+    format: str = MISSING
+    precision: str = MISSING
+    path: str | None = None
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    debug: bool = False
+
+
+@dataclass
 class EvaluateConfig:
     workspace: str = MISSING
     result: str | None = None
@@ -455,6 +467,7 @@ SCHEMAS = {
     "faceset": FacesetConfig,
     "masks": MasksConfig,
     "import_dfl": ImportDflConfig,
+    "export": ExportConfig,
     "export_dfl": ExportDflConfig,
     "evaluate": EvaluateConfig,
     "studio": StudioConfig,

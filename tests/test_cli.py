@@ -19,7 +19,17 @@ from odfs_jax.config import (
 from odfs_jax.errors import UserError
 from odfs_jax.runtime.output import say
 
-COMMANDS = ("train", "extract", "convert", "sort", "faceset", "studio", "import_dfl", "export_dfl")
+COMMANDS = (
+    "train",
+    "extract",
+    "convert",
+    "sort",
+    "faceset",
+    "studio",
+    "import_dfl",
+    "export_dfl",
+    "export",
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

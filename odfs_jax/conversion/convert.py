@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import odfs_jax
 from odfs_jax.conversion.auto import AUTO, fitting_color
+from odfs_jax.conversion.dfm import is_dfm, load_dfm
 from odfs_jax.conversion.merge import build_merge, build_seeing
 from odfs_jax.conversion.pipeline import (
     Counts,
@@ -59,7 +60,10 @@ def convert(config: DictConfig) -> None:
         raise UserError(f"batch_size={config.batch_size}: expected at least 1")
     workspace, aligned = Path(config.workspace), Path(config.data.dst.aligned)
     clip = find_input(config.workspace, "dst", config.data.dst)
-    model_dir = find_model(workspace / "models", config.name)
+    if is_dfm(config.name):
+        model_path = Path(config.name)
+    else:
+        model_path = find_model(workspace / "models", config.name)
     shots = read_shots(find_shots(config.shots, clip), config.merge)
     selection = build_selection(config.frames, config.identity, config.identity_distance)
     output = OmegaConf.to_object(config.output)
@@ -75,9 +79,8 @@ def convert(config: DictConfig) -> None:
         # ---- The faces to swap, and the model ----
 
         targets = find_target_faces(aligned, source, selection)
-        model = load_model(model_dir)
-        swapper = make_swapper(model.config, model.params, config.precision, morph=config.morph)
-        log.info("model: %s", model_dir)
+        log.info("model: %s", model_path)
+        swapper, src_eyes = load_swapper(model_path, config)
 
         # ---- What a mask network sees, where merge.mask asks for one ----
 
@@ -99,7 +102,7 @@ def convert(config: DictConfig) -> None:
         for shot in shots:
             if shot.settings in mergers:
                 continue
-            dst_from_src = find_anchor(shot.merge.anchor, model.src_eyes, aligned, swapper)
+            dst_from_src = find_anchor(shot.merge.anchor, src_eyes, aligned, swapper)
             try:
                 merge = build_merge(swapper, shot.merge, dst_from_src)
             except UserError as error:
@@ -121,7 +124,7 @@ def convert(config: DictConfig) -> None:
         if not result.suffix:  # a folder of pictures; a clip always begins at its first frame
             weights = hashlib.sha256()
             seeing = () if see is None else see.args
-            for leaf in jax.tree.leaves((model.params, seeing)):
+            for leaf in jax.tree.leaves((swapper.params, seeing)):
                 weights.update(np.asarray(leaf).tobytes())
             files = [clip] if clip.is_file() else image_files(clip)
             states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -173,6 +176,22 @@ def convert(config: DictConfig) -> None:
     )
 
 
+def load_swapper(path: Path, config: DictConfig) -> tuple[Swapper, np.ndarray | None]:
+    """(the swapper of the model at `path`, src's eyes as in `SavedModel`; None: not known).
+
+    `path` is a model's folder or a DFM, and `config` a `ConvertConfig`. Raises UserError.
+    """
+    if is_dfm(config.name):
+        if config.precision != "float32":
+            raise UserError(f"precision={config.precision}: a DFM computes as it was exported")
+        return load_dfm(path, config.dfm_face_type, config.morph), None
+    if config.dfm_face_type is not None:
+        raise UserError(f"dfm_face_type={config.dfm_face_type}: {path} is no DFM; it knows its own")
+    model = load_model(path)
+    swapper = make_swapper(model.config, model.params, config.precision, morph=config.morph)
+    return swapper, model.src_eyes
+
+
 def load_seeing(
     models: Path, name: str | None, precision: str, output_spec: FaceSpec
 ) -> Callable[..., jax.Array]:
@@ -208,17 +227,21 @@ def choose_colors(
 
 
 def find_anchor(
-    anchor: str, src_eyes: np.ndarray, aligned: Path, swapper: Swapper
+    anchor: str, src_eyes: np.ndarray | None, aligned: Path, swapper: Swapper
 ) -> np.ndarray | None:
     """dst_from_src [2, 3] of `merge.anchor`, in the model's pixels; None: the identity.
 
     There is one matrix for the whole clip. It lays the mean eyes of src's faceset, `src_eyes`
-    [12, 2] in shares of the face square, on those of dst's faceset, the folder `aligned`. Raises
-    UserError for an unknown anchor, for a faceset that cannot be read, and for eyes that are none.
+    [12, 2] in shares of the face square, on those of dst's faceset, the folder `aligned`. src's
+    may be unknown (None); the matrix is then the identity. Raises UserError for an unknown anchor,
+    for a faceset that cannot be read, and for eyes that are none.
     """
     if anchor not in ANCHORS:
         raise UserError(f"merge.anchor={anchor}: expected {' or '.join(ANCHORS)}")
     if anchor == "face":
+        return None
+    if src_eyes is None:
+        log.info("merge.anchor=eyes: a DFM does not say where src's are; faces stay where they are")
         return None
     resolution = swapper.output_spec.resolution
     dst_eyes = read_eyes(aligned, "dst", swapper.output_spec.face_type)
