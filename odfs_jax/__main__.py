@@ -14,6 +14,7 @@ COMMANDS = (  # each is a function of `odfs_jax.cli`, in the order in which one 
     "window",
     "convert",
     "evaluate",
+    "export",
     "verify",
     "studio",
     "import-dfl",

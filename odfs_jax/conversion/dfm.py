@@ -26,6 +26,7 @@ from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.inference import Params, Swapper
 from odfs_jax.nets.layers import Swap
+from odfs_jax.runtime.extras import extra
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +58,9 @@ def load_dfm(path: Path, face_type: str | None, morph: float | None) -> Swapper:
     Raises UserError for a file that is no DFM, for settings that do not fit it, and where onnx or
     onnxruntime is not installed.
     """
-    try:
+    with extra("dfm"):
         import onnx
         import onnxruntime
-    except ImportError as error:
-        raise UserError(f"{path}: reading it needs {error.name}; pip install '.[dfm]'") from error
     content = foreign.read_bytes(path, MOST_BYTES)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong comes as an exception

@@ -25,6 +25,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
 from odfs_jax.inference import Swapper, make_swapper
 from odfs_jax.runtime import devices
+from odfs_jax.runtime.extras import extra
 from odfs_jax.runtime.output import say
 from odfs_jax.saved_model import SavedModel, find_model, load_model, named
 
@@ -113,12 +114,8 @@ def _serialized(
     half: bool,
 ) -> bytes:
     """The ONNX file of `function`: see `onnx_graph.to_onnx`."""
-    try:
+    with extra("export"):
         from odfs_jax.interop.onnx_graph import to_onnx
-    except ImportError as error:
-        raise UserError(
-            f"{path}: writing it needs {error.name}; pip install '.[export]'"
-        ) from error
     count = sum(leaf.size for leaf in jax.tree.leaves(swapper.params))
     if count * (2 if half else 4) > MOST_BYTES:
         cure = "a smaller model" if half else "precision=float16"
