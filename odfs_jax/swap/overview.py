@@ -78,7 +78,7 @@ class Overview(logging.Handler):
         if self._total:
             line += f" {self._done}/{self._total} ({self._done / self._total:.0%})"
         left = self._left(seconds)
-        if left is not None:
+        if left is not None and (left or self._total):
             line += f", {duration(left)} left"
             later = [self._expected(stage) for stage in self._stages[number:]]
             if later and None not in later:

@@ -8,6 +8,7 @@ report.
 """
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -172,6 +173,8 @@ def seconds_per_iteration(config: DictConfig) -> float:
     config = config.copy()
     steps = config.steps_per_dispatch
     config.iterations = (saved_model.latest_step(folder) or 0) + MOST * steps
+    config.save_minutes = math.inf
+    config.log_every = config.preview_every = config.evaluate_every = 0
     taken = 0.0
 
     def timed(step: Step) -> Step:

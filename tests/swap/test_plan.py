@@ -6,8 +6,15 @@ import pytest
 
 from odfs_jax.config import compose, fitting, require_complete, with_stages
 from odfs_jax.errors import UserError
+from odfs_jax.saved_model import latest_step
 from odfs_jax.swap.overview import Overview, duration
-from odfs_jax.swap.plan import PRESETS, SMALL_ITERATIONS, make_plan, read_plan
+from odfs_jax.swap.plan import (
+    PRESETS,
+    SMALL_ITERATIONS,
+    make_plan,
+    read_plan,
+    seconds_per_iteration,
+)
 from odfs_jax.training.memory import TooLargeError
 
 CPU, CARD = SimpleNamespace(platform="cpu"), SimpleNamespace(platform="gpu")
@@ -70,6 +77,21 @@ def test_the_users_own_iterations_need_no_measurement():
 def test_unknown_presets_are_refused():
     with pytest.raises(UserError, match="expected auto, small, medium, large, huge"):
         plan_for(24, preset="giant")
+
+
+@pytest.mark.slow
+def test_iterations_are_timed_and_nothing_of_them_is_kept(tmp_path, write_faceset, monkeypatch):
+    monkeypatch.setattr("odfs_jax.swap.plan.TIMED_SECONDS", 0.0)
+    for seed, side in enumerate(("src", "dst")):
+        write_faceset(tmp_path / side / "aligned", 2, seed=seed)
+    tiny = ("model.width=0.01", "model.resolution=32", "batch_size=2", "save_minutes=0.01")
+    config = compose("train", ["model=h64", *tiny, f"workspace={tmp_path}"])
+    require_complete(config)
+    assert 0 < seconds_per_iteration(config) < 60
+    assert latest_step(tmp_path / "models" / "h64") is None
+    config.hardware.memory_gb = 1e-6
+    with pytest.raises(TooLargeError):
+        seconds_per_iteration(config)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
