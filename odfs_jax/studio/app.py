@@ -16,7 +16,7 @@ from odfs_jax.runtime import devices
 from odfs_jax.studio.frame_cache import FrameCache
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import STATIC
-from odfs_jax.studio.pages import convert, debug, extract, faces, home, train
+from odfs_jax.studio.pages import convert, debug, extract, faces, home, masks, train
 from odfs_jax.studio.pose_index import PoseIndex
 from odfs_jax.studio.worker import COMPILE_FAST, Worker
 from odfs_jax.studio.workspace import SIDES, StudioWorkspace
@@ -56,6 +56,7 @@ def build(workspace: StudioWorkspace, config: dict[str, Any]) -> FastAPI:
     home.register(app, workspace, jobs)
     faces.register(app, workspace, jobs, worker, indices)
     extract.register(app, workspace, frame_cache, indices, config)
+    masks.register(app, workspace)
     train.register(app, workspace, jobs)
     convert.register(app, workspace, jobs, frame_cache, preview_worker, indices["dst"])
     debug.register(app, workspace)

@@ -15,6 +15,7 @@ STATIC = Path(__file__).parent / "static"
 PAGES = {
     "/faces": ("Faces", "look through the aligned faces, sort them, throw wrong ones out"),
     "/extract": ("Extract by hand", "place faces in the frames where none was found"),
+    "/masks": ("Masks", "draw what of a face is seen, and what hides it"),
     "/train": ("Train", "preview, losses and speed of a run; save, refresh, stop"),
     "/convert": ("Convert", "try merge settings on a frame, write them down, convert"),
     "/debug": ("Debug", "the pictures that commands with debug=true left"),
