@@ -5,6 +5,7 @@ range of its field (`within`) by range. Meanings and units stand beside the defa
 files.
 """
 
+import functools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -483,6 +484,7 @@ def setting_names(schema: type, prefix: str = "") -> Iterator[str]:
             yield from setting_names(types[each.name], f"{prefix}{each.name}.")
 
 
+@functools.cache
 def register_schemas() -> None:
     """Makes the schemas known to Hydra as `<command>_schema`."""
     store = ConfigStore.instance()
