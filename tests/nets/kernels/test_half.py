@@ -96,13 +96,14 @@ def test_layers_of_a_cpu_take_it_and_have_gradients(monkeypatch, size, stride, f
 def test_a_dense_layer_has_float32s_gradients():
     layer = Dense(16)
     x = jax.random.normal(jax.random.key(0), (4, 32)).astype(jnp.bfloat16)
-    params = layer.init(jax.random.key(1), x)
+    params = jax.jit(layer.init)(jax.random.key(1), x)
 
     def weighted(params, x):
         return jnp.sum(layer.apply(params, x).astype(jnp.float32) * jnp.arange(16.0)[None])
 
-    found = jax.grad(weighted)(params, x)["params"]
-    exact = jax.grad(weighted)(params, x.astype(jnp.float32))["params"]
+    gradients_of = jax.jit(jax.grad(weighted))
+    found = gradients_of(params, x)["params"]
+    exact = gradients_of(params, x.astype(jnp.float32))["params"]
     for name in ("kernel", "bias"):
         assert found[name].dtype == jnp.float32
         apart = np.linalg.norm(found[name] - exact[name])
