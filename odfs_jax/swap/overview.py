@@ -2,6 +2,7 @@
 
 import io
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -68,6 +69,8 @@ class Overview(logging.Handler):
 
     def _show(self) -> None:
         line = self.line(time.monotonic() - self._began)
+        if self._on_terminal:  # a longer one would not be cleared
+            line = line[: shutil.get_terminal_size().columns - 1]
         sys.stderr.write(f"{CLEAR}{line}" if self._on_terminal else f"{line}\n")
         sys.stderr.flush()
 

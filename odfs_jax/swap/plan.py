@@ -20,7 +20,6 @@ from omegaconf import DictConfig
 
 from odfs_jax import saved_model
 from odfs_jax.data import foreign
-from odfs_jax.errors import UserError
 from odfs_jax.training.memory import TooLargeError
 from odfs_jax.training.step import Step
 from odfs_jax.training.train import train
@@ -112,8 +111,6 @@ def make_plan(
     `devices`. `measure(plan)` returns the seconds of an iteration, and raises TooLargeError. Raises
     UserError for a name that is no preset.
     """
-    if preset not in (AUTO, *PRESETS):
-        raise UserError(f"preset={preset}: expected {AUTO}, {', '.join(PRESETS)}")
     room = USE * free / 1e9
     on_card = devices[0].platform != "cpu"
     small = PRESETS["small"]

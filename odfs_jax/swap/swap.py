@@ -43,7 +43,7 @@ from odfs_jax.runtime import devices
 from odfs_jax.runtime.output import say
 from odfs_jax.swap.jobs import run_jobs
 from odfs_jax.swap.overview import Overview, shown
-from odfs_jax.swap.plan import Plan, make_plan, read_plan, seconds_per_iteration
+from odfs_jax.swap.plan import AUTO, PRESETS, Plan, make_plan, read_plan, seconds_per_iteration
 from odfs_jax.swap.report import beside, write_report
 from odfs_jax.training.step import Step
 from odfs_jax.training.train import train
@@ -85,6 +85,7 @@ def swap(config: DictConfig) -> None:
         of_result = [*of_dst, f"output.path={quoted(str(out))}"]
         extraction = compose_stage(config, "extract", both)
         conversion = compose_stage(config, "convert", of_result)
+        check_training(config, both)
         record = Record(workspace / RECORD)
         check_result(out, make_marking(conversion.provenance, clips["dst"]), record, config)
 
@@ -205,6 +206,21 @@ def compose_stage(
     composed.hardware, composed.debug = config.hardware, config.debug
     require_complete(composed)
     return composed
+
+
+def check_training(config: DictConfig, data: list[str]) -> None:
+    """Raises UserError for a setting of the user's that no preset in question takes."""
+    if config.preset not in (AUTO, *PRESETS):
+        raise UserError(f"preset={config.preset}: expected {AUTO}, {', '.join(PRESETS)}")
+    names = list(PRESETS) if config.preset == AUTO else [config.preset]
+    for name in names:
+        try:
+            compose_stage(config, "train", data, PRESETS[name].settings)
+        except (UserError, HydraException):
+            if name == names[-1]:
+                raise
+        else:
+            return
 
 
 def choose(config: DictConfig, data: list[str]) -> Plan:

@@ -15,6 +15,7 @@ from odfs_jax.swap.plan import (
     read_plan,
     seconds_per_iteration,
 )
+from odfs_jax.swap.swap import check_training
 from odfs_jax.training.memory import TooLargeError
 
 CPU, CARD = SimpleNamespace(platform="cpu"), SimpleNamespace(platform="gpu")
@@ -74,9 +75,21 @@ def test_the_users_own_iterations_need_no_measurement():
     assert (plan.preset, plan.iterations, tried) == ("huge", 7, [])
 
 
-def test_unknown_presets_are_refused():
-    with pytest.raises(UserError, match="expected auto, small, medium, large, huge"):
-        plan_for(24, preset="giant")
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("preset=giant", "expected auto, small, medium, large, huge"),
+        ("train.batchsize=4", r"^train\.batchsize: no such setting; did you mean batch_size\?"),
+        ("train.model.args.archi=df", None),  # a preset has it
+    ],
+)
+def test_settings_of_the_training_are_checked_before_anything_begins(setting, said):
+    config = compose("swap", with_stages([setting]))
+    if said is None:
+        check_training(config, [])
+        return
+    with pytest.raises(UserError, match=said):
+        check_training(config, [])
 
 
 @pytest.mark.slow
