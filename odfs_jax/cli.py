@@ -38,6 +38,8 @@ from odfs_jax.errors import UserError, printable
 from odfs_jax.runtime.output import say, start_logging
 from odfs_jax.runtime.processes import keep_current_folder_out
 
+NO_LIBRARY = "cannot open shared object file"  # in the words of the system's loader
+
 
 def command(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
     """An entry point without arguments: `work` with the configuration of the command line.
@@ -83,7 +85,9 @@ def command(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
             sys.stdout.flush()
         except BrokenPipeError:  # the reader of our output, `head` say, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        except (
+            UserError, HydraException, OmegaConfBaseException, OSError, ImportError
+        ) as error:  # fmt: skip
             if "debug=true" in sys.argv or not _is_users(error):
                 raise
             line = misspelt(name, error) or _one_line(error)
@@ -306,7 +310,13 @@ def _is_traced() -> bool:
 
 
 def _is_users(error: Exception) -> bool:
-    """True for what the user can mend; an OSError only if the disk or a permission is at fault."""
+    """True for what the user can mend.
+
+    An OSError only if the disk or a permission is at fault, an ImportError only if a library of
+    the system, libGL say, is not there.
+    """
+    if isinstance(error, ImportError):
+        return NO_LIBRARY in str(error)
     disk = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
     return isinstance(error, UserError | HydraException) or (
         isinstance(error, OmegaConfBaseException) or error.errno in disk
@@ -317,6 +327,11 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'writing'}: {error.strerror}"
     text = " ".join(_message(error).split())
+    if isinstance(error, ImportError):
+        return (
+            f"{text}; install it, or, where only OpenCV wants it, take OpenCV without windows: "
+            "pip uninstall opencv-python; pip install opencv-python-headless"
+        )
     text = re.sub(r"\.? To append to your config use \S+", "", text)  # it would be refused
     cause = error.__cause__  # Hydra's own words for an override, then what OmegaConf said of it
     if isinstance(error, HydraException) and cause is not None:
