@@ -219,3 +219,19 @@ def test_a_users_own_settings_are_found_in_a_folder_of_theirs(tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", ["train.py", *given])
     cli.train()
     assert "of_mine" in capsys.readouterr().out
+
+
+def test_a_library_that_the_system_lacks_is_said_in_one_line(monkeypatch, capsys):
+    def sort(config) -> None:
+        raise ImportError(message)
+
+    monkeypatch.setattr(sys, "argv", ["sort.py", "data=src"])
+    message = "libGL.so.1: cannot open shared object file: No such file or directory"
+    with pytest.raises(SystemExit) as ended:
+        cli.command(sort)()
+    err = capsys.readouterr().err
+    assert ended.value.code == 2 and err.startswith(f"odfs-sort: {message}; install it, or")
+    assert err.count("\n") == 1 and "opencv-python-headless" in err
+    message = "cannot import name 'x' from 'y'"  # a bug of ours
+    with pytest.raises(ImportError):
+        cli.command(sort)()
