@@ -235,6 +235,8 @@ def choose(config: DictConfig, data: list[str]) -> Plan:
 
     given = any(setting.partition("=")[0] == "iterations" for setting in config.train)
     iterations = compose_stage(config, "train", data).iterations if given else None
+    if iterations == 0:
+        raise UserError("train.iterations=0: expected the number after which the result is made")
     return make_plan(config.preset, config.hours, iterations, used, free, measure)
 
 
