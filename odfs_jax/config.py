@@ -548,7 +548,8 @@ def with_stages(arguments: Sequence[str]) -> list[str]:
             settings.setdefault(stage, []).append(quoted(setting))
         else:
             others.append(argument)
-    return others + [f"{stage}=[{','.join(texts)}]" for stage, texts in settings.items()]
+    # Before the options (`--cfg job`), behind which argparse takes no more settings.
+    return [f"{stage}=[{','.join(texts)}]" for stage, texts in settings.items()] + others
 
 
 def fitting(own: Sequence[str], users: Sequence[str]) -> list[str]:

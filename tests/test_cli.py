@@ -20,6 +20,7 @@ from odfs_jax.errors import UserError
 from odfs_jax.runtime.output import say
 
 COMMANDS = (
+    "swap",
     "train",
     "extract",
     "convert",

@@ -222,7 +222,7 @@ def arguments_of(settings: dict[str, Any], prefix: str = "") -> list[str]:
     arguments = []
     for key, value in settings.items():
         if OmegaConf.is_config(value):
-            value = OmegaConf.to_container(value)
+            value = OmegaConf.to_container(value, resolve=True)
         if isinstance(value, dict):
             arguments += arguments_of(value, f"{prefix}{key}.")
         elif isinstance(value, list) and key in STAGES:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
-from odfs_jax.config import compose
+from odfs_jax.config import compose, fitting, with_stages
 from odfs_jax.errors import UserError
+from odfs_jax.runtime.processes import own_command
 from odfs_jax.swap import jobs
 
 PATIENCE = 60
@@ -143,6 +145,26 @@ def test_several_workers_do_each_job_once(tmp_path):
     assert len(names(folder, "done")) == 40
     for number in range(40):
         assert (tmp_path / f"{number}.mp4").read_text().count("\n") == 1
+
+
+def test_a_job_is_a_command_line_of_the_program(tmp_path):
+    """The real one reads what a worker hands it: its own settings, and the job's before them."""
+    common = compose("swap", with_stages(["hours=2", "train.seed=3", "hardware.devices=[0,1]"]))
+    common = jobs.arguments_of({k: common[k] for k in ("hours", "train", "hardware")})
+    odd = {"src": "a b.mov", "dst": "d,[x].mp4", "out": "o'x.mp4", "convert.merge": "seamless"}
+    own = jobs.arguments_of(
+        jobs.checked(odd | {"train.seed": 5, "train": ["ema=0.9"], "hours": None})
+    )
+    command = [*own_command("swap", *fitting(common, own)), "--cfg", "job"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown = OmegaConf.create(done.stdout)
+    assert (shown.src, shown.dst, shown.out, shown.hours) == (*list(odd.values())[:3], None)
+    assert list(shown.train) == ["seed=5", "ema=0.9"] and list(shown.convert) == [
+        "merge='seamless'"
+    ]
+    assert shown.hardware.devices == [0, 1]
+    assert shown.hardware.compilation_cache == compose("swap").hardware.compilation_cache
 
 
 def test_jobs_and_a_single_swap_are_not_asked_for_at_once(work, tmp_path):
