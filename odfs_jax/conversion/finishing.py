@@ -21,10 +21,8 @@ MOST_MEDIANS = 5  # one after the other, at degrade.denoise=100
 YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
 
-def sharpen(faces: jax.Array, share: float, by: str) -> jax.Array:
+def sharpen(faces: jax.Array, share: float | jax.Array, by: str) -> jax.Array:
     """`faces` [N, R, R, 3] with `share` 0..1 of the detail that `SHARPENERS[by]` finds added."""
-    if not share:
-        return faces
     return jnp.clip(faces + share * SHARPENERS[by](faces), 0.0, 1.0)
 
 

@@ -5,7 +5,8 @@ sizes are int32 [N]: each face has its own, the shapes stay the same. An even ke
 pixel further up and left, as OpenCV's do.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -29,6 +30,16 @@ FINER = 4  # times larger drawn than needed and averaged down, so that outlines 
 FEATHER = 0.015  # of the face square's side: the gaussian at the edge of what is kept of dst
 
 
+class Kernels(NamedTuple):
+    """Shares of a mask's side that kernels take, factors of the 2018 program's formulas.
+
+    A program has them as inputs: it is compiled for the largest kernels, not for these.
+    """
+
+    erode: float | jax.Array
+    blur: float | jax.Array
+
+
 @dataclass(frozen=True)
 class MaskSettings:
     """How a mask is eroded and blurred, in per cent of the 2018 program's formulas."""
@@ -37,6 +48,16 @@ class MaskSettings:
     blur: float
     border: float  # share of the face square's side that is faded out
     smooth: bool  # the ramp of the blurred edge as an S instead of a line
+
+    @property
+    def kernels(self) -> Kernels:
+        """The kernels of these settings."""
+        return Kernels(0.01 * abs(self.erode), 0.10 * 0.01 * max(self.blur, 0.0))
+
+    def rounded(self) -> "MaskSettings":
+        """These settings with the next powers of two: a program for them serves all below, too."""
+        erode = math.copysign(_power_of_two(abs(self.erode)), self.erode)
+        return replace(self, erode=erode, blur=_power_of_two(max(self.blur, 0.0)))
 
     def max_erode(self, region: int) -> int:
         """The largest erosion kernel in a region of `region` pixels."""
@@ -59,25 +80,36 @@ class BlendMask(NamedTuple):
 
 
 def blend_mask(
-    masks: jax.Array, face_from_region: jax.Array, resolution: int, settings: MaskSettings
+    masks: jax.Array,
+    face_from_region: jax.Array,
+    resolution: int,
+    settings: MaskSettings,
+    kernels: Kernels | None = None,
 ) -> BlendMask:
     """Erodes and blurs `masks` [N, S, S], which are pasted into the regions already.
+
+    `kernels` may be any up to those of `settings`, which are what None stands for.
 
     `face_from_region` [N, 2, 3] maps region pixels to the new face's pixels, of which there are
     `resolution` a side. Whatever the settings, alpha is 0 outside the face square and falls to 0
     towards its edge, so that no straight edge can show. Of a face whose mask is nowhere solid it is
     0 everywhere.
     """
-    return map_in_groups(partial(_blend_mask, resolution, settings), 1, masks, face_from_region)
+    blend = partial(_blend_mask, resolution, settings, kernels or settings.kernels)
+    return map_in_groups(blend, 1, masks, face_from_region)
 
 
 def _blend_mask(
-    resolution: int, settings: MaskSettings, masks: jax.Array, face_from_region: jax.Array
+    resolution: int,
+    settings: MaskSettings,
+    kernels: Kernels,
+    masks: jax.Array,
+    face_from_region: jax.Array,
 ) -> BlendMask:
     region = masks.shape[-1]
     masks = jnp.where(masks <= WARPED_FLOOR, 0.0, masks)
     side = solid_side(masks)
-    erode_size, blur_size = kernel_sizes(side, settings)
+    erode_size, blur_size = kernel_sizes(side, kernels)
     solid = masks
     if settings.erode:
         reshape = erode if settings.erode > 0 else dilate
@@ -98,6 +130,11 @@ def _blend_mask(
     return BlendMask(masks, solid * square, alpha, square, side)
 
 
+def _power_of_two(value: float) -> float:
+    """The smallest power of two, from 1 on, that is not below `value`; 0 of 0."""
+    return float(2 ** max(math.ceil(math.log2(value)), 0)) if value else 0.0
+
+
 def solid_side(masks: jax.Array) -> jax.Array:
     """int32 [N]: the shorter side of the bounding box of `masks` > 0.9; 0 where there is none."""
 
@@ -110,14 +147,14 @@ def solid_side(masks: jax.Array) -> jax.Array:
     return jnp.minimum(extent(solid.any(1)), extent(solid.any(2)))
 
 
-def kernel_sizes(side: jax.Array, settings: MaskSettings) -> tuple[jax.Array, jax.Array]:
+def kernel_sizes(side: jax.Array, kernels: Kernels) -> tuple[jax.Array, jax.Array]:
     """(erosion or dilation, blur) kernels int32 [N] in pixels, for masks of `side` [N] pixels.
 
     Source: docs/reference_2018.md section 10.
     """
     side = side.astype(jnp.float32)
-    erosion = side * (0.126 - side * 0.00004551365) * (0.01 * abs(settings.erode))
-    blur = side * (0.10 * 0.01 * max(settings.blur, 0.0))
+    erosion = side * (0.126 - side * 0.00004551365) * kernels.erode
+    blur = side * kernels.blur
     return jnp.maximum(erosion, 0.0).astype(jnp.int32), blur.astype(jnp.int32)
 
 

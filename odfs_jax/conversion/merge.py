@@ -4,15 +4,18 @@ The first call predicts the new faces and measures the statistics of colors that
 the second one composites. In between, the statistics may be averaged along each face's track.
 """
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from omegaconf import OmegaConf
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.auto import AUTO
@@ -22,6 +25,7 @@ from odfs_jax.conversion.masks import (
     MASKS,
     PREDICTED_FLOOR,
     SOLID,
+    Kernels,
     MaskSettings,
     blend_mask,
 )
@@ -81,6 +85,24 @@ class Merged(NamedTuple):
     side: jax.Array  # int32 [N]: shorter side of each solid mask in pixels, 0: not merged
 
 
+class Amounts(NamedTuple):
+    """The settings that programs have as inputs: to change them compiles nothing."""
+
+    kernels: Kernels
+    opacity: float  # shares
+    sharpen: float
+    motion_blur: float
+    src_from_dst: np.ndarray | None  # [2, 3], pixels of the model; None: the identity
+
+
+class Programs(NamedTuple):
+    """Jitted functions with `Amounts` as first argument, for all merges of one `program_key`."""
+
+    predict: Callable[..., Prediction]
+    composite: Callable[..., Merged]
+    show: Callable[..., dict[str, jax.Array]]
+
+
 @dataclass(frozen=True)
 class Merge:
     """How faces are merged: jitted functions, which compile once a region size.
@@ -93,6 +115,7 @@ class Merge:
     predict: Callable[[Params, jax.Array, Placement], Prediction]
     composite: Callable[[jax.Array, Placement, Prediction], Merged]
     show: Callable[[jax.Array, Placement, Prediction], dict[str, jax.Array]]  # steps of `composite`
+    programs: Programs  # what these three are made of
     config: MergeConfig
     region_scale: float  # how much larger than the face square regions are, see `face_region`
     black_background: bool  # the rest of every frame is black, not dst's
@@ -112,12 +135,16 @@ class Merge:
 
 
 def build_merge(
-    swapper: Swapper, config: MergeConfig, dst_from_src: np.ndarray | None = None
+    swapper: Swapper,
+    config: MergeConfig,
+    dst_from_src: np.ndarray | None = None,
+    programs: Programs | None = None,
 ) -> Merge:
     """The merge of `swapper`'s faces with the settings `config`.
 
     `dst_from_src` [2, 3] maps pixels of the new face to pixels of the dst face that it replaces,
-    both as the model has them; None: the identity. Raises UserError for a setting out of range.
+    both as the model has them; None: the identity. `programs` are those of a merge of the same
+    `program_key`. Raises UserError for a setting out of range.
     """
     check_merge(config)
     if config.color == AUTO:
@@ -127,16 +154,25 @@ def build_merge(
     input_spec, output_spec = swapper.input_spec, swapper.output_spec
     resolution = output_spec.resolution
     masking = mask_settings(swapper, config)
+    rounded = masking.rounded()
     # Without "stored" or "network": the mask that what is seen of dst's face is taken off.
     sees, choice = _split_choice(config.mask)
     # A network without a mask of dst's own: the hull of dst's points stands for it.
     choice = "product" if choice == "both" and not swapper.has_dst_mask else choice
     dst_from_src = scaled(dst_from_src, config.scale, resolution)
-    src_from_dst = None if dst_from_src is None else invert(dst_from_src)
+    amounts = Amounts(
+        masking.kernels,
+        config.opacity / 100,
+        config.sharpen / 100,
+        config.motion_blur,
+        None if dst_from_src is None else invert(dst_from_src),
+    )
 
     # ---- First call: the network's faces, and what their colors need ----
 
-    def predict(params: Params, regions: jax.Array, placement: Placement) -> Prediction:
+    def predict(
+        amounts: Amounts, params: Params, regions: jax.Array, placement: Placement
+    ) -> Prediction:
         dst = _crop(regions, placement.model_from_region, output_spec)
         if replace(input_spec, gray=False) == replace(output_spec, gray=False):
             inputs = dst
@@ -159,7 +195,7 @@ def build_merge(
                 recolored,
                 masks,
                 dst,
-                lambda faces: paste(regions, placement, faces, masks, dst_masks),
+                lambda faces: paste(amounts, regions, placement, faces, masks, dst_masks),
             )
         return Prediction(faces, masks, dst_masks if choice == "both" else None, stats)
 
@@ -169,6 +205,7 @@ def build_merge(
         return faces if transfer is None else transfer.apply(faces, stats["color"])
 
     def paste(
+        amounts: Amounts,
         regions: jax.Array,
         placement: Placement,
         faces: jax.Array,
@@ -176,16 +213,17 @@ def build_merge(
         dst_masks: jax.Array | None,
     ) -> BlendInputs:
         side, percent = regions.shape[1], config.degrade
-        faces = sharpen(faces, config.sharpen / 100, config.sharpen_by)
+        if config.sharpen:
+            faces = sharpen(faces, amounts.sharpen, config.sharpen_by)
         layers = jnp.concatenate([faces, masks], axis=-1)
-        face_from_region = to_src(placement.model_from_region)
+        face_from_region = to_src(placement.model_from_region, amounts.src_from_dst)
 
         def exposure(time: jax.Array) -> jax.Array:
             moved = placement.model_from_region + time * placement.motion
-            return _paste(layers, to_src(moved), side)
+            return _paste(layers, to_src(moved, amounts.src_from_dst), side)
 
         if config.motion_blur and placement.motion is not None:
-            times = jnp.linspace(-config.motion_blur / 2, config.motion_blur / 2, EXPOSURES)
+            times = jnp.linspace(-0.5, 0.5, EXPOSURES) * amounts.motion_blur
             pasted = jax.lax.map(exposure, times).mean(0)
         else:
             pasted = _paste(layers, face_from_region, side)
@@ -193,11 +231,11 @@ def build_merge(
             pasted[..., :3], percent.bicubic / 100, percent.denoise / 100, percent.jpeg / 100
         )
         new_masks, shown = choose_masks(pasted[..., 3], dst_masks, placement)
-        mask = blend_mask(new_masks, face_from_region, resolution, masking)
+        mask = blend_mask(new_masks, face_from_region, resolution, rounded, amounts.kernels)
         mask = mask._replace(alpha=mask.alpha * shown)
         return BlendInputs(regions.astype(jnp.float32) / 255, new_faces, face_from_region, mask)
 
-    def to_src(model_from_region: jax.Array) -> jax.Array:
+    def to_src(model_from_region: jax.Array, src_from_dst: jax.Array | None) -> jax.Array:
         """The matrices from region pixels to the new face's pixels, not to the dst face's."""
         if src_from_dst is None:
             return model_from_region
@@ -241,18 +279,20 @@ def build_merge(
     # ---- Second call: the regions with the new faces in them ----
 
     def blend(
-        regions: jax.Array, placement: Placement, prediction: Prediction
+        amounts: Amounts, regions: jax.Array, placement: Placement, prediction: Prediction
     ) -> tuple[jax.Array, BlendInputs, jax.Array, jax.Array]:
         """(faces in their final colors, what is blended, the mode's picture of it, its alpha)."""
         faces = apply_transfer(prediction.faces, prediction.stats)
         if mode.recolor is not None:
             faces = mode.recolor(faces, prediction.stats)
-        inputs = paste(regions, placement, faces, prediction.masks, prediction.dst_masks)
+        inputs = paste(amounts, regions, placement, faces, prediction.masks, prediction.dst_masks)
         layer = mode.layer(inputs, prediction.stats)
-        return faces, inputs, layer, mode.alpha(inputs.mask) * (config.opacity / 100)
+        return faces, inputs, layer, mode.alpha(inputs.mask) * amounts.opacity
 
-    def composite(regions: jax.Array, placement: Placement, prediction: Prediction) -> Merged:
-        _, inputs, layer, alpha = blend(regions, placement, prediction)
+    def composite(
+        amounts: Amounts, regions: jax.Array, placement: Placement, prediction: Prediction
+    ) -> Merged:
+        _, inputs, layer, alpha = blend(amounts, regions, placement, prediction)
         below, shares = inputs.regions, alpha[..., None]
         merged = below + shares * (layer - below)
         pixels = jnp.where(shares > 0, _to_bytes(merged), regions)
@@ -261,10 +301,10 @@ def build_merge(
     # ---- debug=true: the picture of each step by name, [N, h, w] or [N, h, w, 3] ----
 
     def show(
-        regions: jax.Array, placement: Placement, prediction: Prediction
+        amounts: Amounts, regions: jax.Array, placement: Placement, prediction: Prediction
     ) -> dict[str, jax.Array]:
-        faces, inputs, layer, alpha = blend(regions, placement, prediction)
-        merged = composite(regions, placement, prediction)
+        faces, inputs, layer, alpha = blend(amounts, regions, placement, prediction)
+        merged = composite(amounts, regions, placement, prediction)
         pictures = [
             ("dst", regions / 255),
             ("dst face", _crop(regions, placement.model_from_region, output_spec)),
@@ -280,10 +320,12 @@ def build_merge(
         ]
         return {f"{number:02d} {name}": picture for number, (name, picture) in enumerate(pictures)}
 
+    programs = programs or Programs(jax.jit(predict), jax.jit(composite), jax.jit(show))
     return Merge(
-        predict=jax.jit(predict),
-        composite=jax.jit(composite),
-        show=jax.jit(show),
+        predict=partial(programs.predict, amounts),
+        composite=partial(programs.composite, amounts),
+        show=partial(programs.show, amounts),
+        programs=programs,
         config=config,
         region_scale=region_scale(dst_from_src, resolution),
         black_background=mode.black_background,
@@ -293,6 +335,21 @@ def build_merge(
         or config.mask.startswith("stored"),  # the hull of faces that nothing is stored of
         sees=sees,
     )
+
+
+def program_key(swapper: Swapper, config: MergeConfig, dst_from_src: np.ndarray | None) -> str:
+    """A text that is the same for merges of `swapper` that share `Programs`.
+
+    They differ in `Amounts`: erosion and blur up to the next power of two, opacity, sharpening,
+    motion blur, scale and anchor, and in what only the host does.
+    """
+    rounded = mask_settings(swapper, config).rounded()
+    moved = scaled(dst_from_src, config.scale, swapper.output_spec.resolution) is not None
+    settings = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+    settings |= {"erode": rounded.erode, "blur": rounded.blur, "scale": moved, "anchor": moved}
+    settings |= {name: bool(settings[name]) for name in ("sharpen", "motion_blur")}
+    del settings["opacity"], settings["color_smoothing"]
+    return json.dumps(settings, sort_keys=True)
 
 
 def build_seeing(

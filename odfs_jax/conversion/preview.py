@@ -13,7 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.auto import AUTO, fitting_color
 from odfs_jax.conversion.convert import find_anchor, load_seeing
-from odfs_jax.conversion.merge import Merge, Placement, Prediction, build_merge
+from odfs_jax.conversion.merge import (
+    Merge,
+    Placement,
+    Prediction,
+    Programs,
+    build_merge,
+    check_merge,
+    program_key,
+)
 from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.target_faces import TargetFaces, find_target_faces
 from odfs_jax.data.media.frame_io import FrameReader
@@ -21,7 +29,8 @@ from odfs_jax.data.media.frames import Frame
 from odfs_jax.inference import Params, make_swapper
 from odfs_jax.saved_model import load_model
 
-MAX_MERGES = 16  # settings whose programs stay compiled
+MAX_MERGES = 16  # settings that stay checked
+MAX_PROGRAMS = 16  # that stay compiled
 MAX_FACES = 64  # faces whose network output is kept
 
 
@@ -47,6 +56,7 @@ class FramePreviewer:
         self._see: Callable[..., jax.Array] | None = None  # of a mask network, once asked for
         self._color: tuple[int, str] | None = None  # (the folder's time, what auto means for it)
         self._merges: OrderedDict[str, Merge] = OrderedDict()
+        self._programs: OrderedDict[str, Programs] = OrderedDict()
         self._outputs: OrderedDict[str, tuple[jax.Array | None, ...]] = OrderedDict()
 
     def preview(self, number: int, files: list[Path], config: DictConfig) -> Frame:
@@ -84,7 +94,11 @@ class FramePreviewer:
         dst_from_src = find_anchor(config.anchor, self._src_eyes, self._aligned, self._swapper)
         # Its "parameters" are the network's output.
         swapper = replace(self._swapper, predict=lambda outputs, _faces: outputs)
-        merge = build_merge(swapper, config, dst_from_src)
+        check_merge(config)
+        key = program_key(swapper, config, dst_from_src)
+        merge = build_merge(swapper, config, dst_from_src, self._programs.get(key))
+        self._programs[key] = merge.programs
+        _get(self._programs, key, MAX_PROGRAMS)
         return replace(merge, predict=self._with_kept_outputs(merge.predict), smoothing=0)
 
     def _seeing(self) -> Callable[..., jax.Array]:

@@ -70,7 +70,7 @@ def test_solid_side_is_the_shorter_side_of_the_bounding_box():
 def test_kernel_sizes_follow_the_2018_program(erosion, blur):
     sides = np.array([0, 60, 155, 500, 1200])
     settings = MaskSettings(erode=erosion, blur=blur, border=0.0, smooth=False)
-    eroded, blurred = kernel_sizes(jnp.array(sides), settings)
+    eroded, blurred = kernel_sizes(jnp.array(sides), settings.kernels)
     for side, e, b in zip(sides, eroded, blurred, strict=True):
         assert abs(int(e) - int(side * (0.126 - side * 0.00004551365) * 0.01 * abs(erosion))) <= 1
         assert abs(int(b) - int(side * 0.10 * 0.01 * max(blur, 0))) <= 1
@@ -131,6 +131,18 @@ def test_faint_masks_are_dropped_and_no_solid_mask_means_no_face():
     assert side.tolist() == [31, 0]
     assert (np.asarray(alpha[0, 50:56]) == 0).all()
     assert (np.asarray(alpha[1]) == 0).all()
+
+
+@pytest.mark.parametrize(("erosion", "blur"), [(33, 65), (-100, 1), (64, 128)])
+def test_a_program_for_larger_kernels_serves_smaller_ones(erosion, blur):
+    settings = MaskSettings(erosion, blur, 0.0, smooth=False)
+    rounded = settings.rounded()
+    assert abs(erosion) <= abs(rounded.erode) < 2 * abs(erosion) and blur <= rounded.blur < 2 * blur
+    inputs = jnp.array(face_masks()[:1]), upright(64, 68, 2), 64
+    own = jitted_blend_mask(*inputs, settings)
+    shared = jitted_blend_mask(*inputs, rounded, settings.kernels)
+    np.testing.assert_array_equal(own.solid, shared.solid)
+    np.testing.assert_allclose(own.alpha, shared.alpha, atol=1e-5)  # sums of another order
 
 
 def test_a_smooth_feather_has_the_same_reach():

@@ -1,5 +1,6 @@
 """The whole merge: a perfect network changes nothing, no pixel outside the mask moves."""
 
+from dataclasses import replace
 from functools import partial
 
 import cv2
@@ -11,7 +12,7 @@ import pytest
 from odfs_jax.config import DegradeConfig, MergeConfig
 from odfs_jax.conversion.face_region import face_region, read_region, write_region
 from odfs_jax.conversion.masks import outline_masks
-from odfs_jax.conversion.merge import Merged, Placement, build_merge, mask_settings
+from odfs_jax.conversion.merge import Merged, Placement, build_merge, mask_settings, program_key
 from odfs_jax.conversion.modes import MODES, Mode, build_mode
 from odfs_jax.errors import UserError
 from odfs_jax.faces.colors import TRANSFERS
@@ -45,6 +46,28 @@ def merged_region(merge, pixels, region) -> Merged:
     )
     prediction = merge.predict({}, pixels[None], placement)
     return merge.composite(pixels[None], placement, prediction)
+
+
+def test_values_that_change_compile_nothing(identity_swapper, face_points, smooth_picture):
+    """Programs of one key are shared by merges of other amounts, and give what their own give."""
+    frame, points = smooth_picture(220, 260), face_points((140, 105), 75, 25)
+    swapper = identity_swapper(RESOLUTION, erode_modifier=30.0, border=0.046875)
+    first = settings(erode=5, blur=70, opacity=60, sharpen=10, scale=-3)
+    other = settings(erode=33, blur=128, opacity=100, sharpen=90, scale=-5)
+    assert program_key(swapper, first, None) == program_key(swapper, other, None)
+    for change in ({"blur": 129}, {"erode": -36}, {"sharpen": 0}, {"scale": 0}, {"mode": "raw"}):
+        changed = replace(other, **change)
+        assert program_key(swapper, changed, None) != program_key(swapper, other, None)
+    merges = [build_merge(swapper, first)]
+    merges += [build_merge(swapper, other, programs=merges[0].programs)]
+    merges += [build_merge(swapper, other)]
+    region = face_region(points, FaceType.FULL, RESOLUTION, merges[0].region_scale)
+    pixels = read_region(frame, region)
+    unlike, shared, own = (merged_region(merge, pixels, region) for merge in merges)
+    assert merges[0].programs.composite._cache_size() == 1
+    np.testing.assert_array_equal(shared.pixels, own.pixels)
+    np.testing.assert_array_equal(shared.alpha, own.alpha)
+    assert (np.asarray(unlike.alpha) != np.asarray(own.alpha)).any()
 
 
 @pytest.mark.parametrize("mode", sorted(MODES.keys() - {"hist_match_bw"}))

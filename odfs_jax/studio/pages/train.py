@@ -180,12 +180,12 @@ class TrainPage:
             ui.notify(f"{name} is training", position="bottom")
 
     def _show_job(self) -> None:
-        """What `train.py` printed, where the run itself says nothing: as it begins, or failed."""
+        """What `train.py` printed, where the run itself says nothing: at its ends, or failed."""
         job = self.jobs.find(JOB)
         begins = job.running and not self.running
         self.log.set_visibility(begins or bool(job.code))
         if self.log.visible:
-            head = f"starting, {_duration(job.seconds)}" if begins else f"failed ({job.code})"
+            head = f"at work, {_duration(job.seconds)}" if begins else f"failed ({job.code})"
             lines = job.log.strip().splitlines()[-LINES:]
             self.log.set_text("\n".join([head, *lines]))
         # A run that was stopped is saved before its process ends.

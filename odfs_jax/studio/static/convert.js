@@ -8,6 +8,7 @@ const start = studio.start();
 const main = document.getElementById("studio-main");
 const REST = 120; // milliseconds without a change before a frame is merged
 const LOOK = 1000; // milliseconds between two looks at the conversion
+const IDLE = 6000; // milliseconds without a question, after which a mode is compiled
 const LONG = 1500; // milliseconds of merging, after which it says what takes so long
 const RANGE = 25; // frames that are played, if nothing else is asked for
 const MOST_RANGE = 250; // frames that are played at most: all of them wait in the browser
@@ -16,7 +17,7 @@ const state = {
   count: 0, rate: 25, noted: {}, frame: 0, version: "0", file: "",
   shots: [], // [{from, ...what differs from the command's settings}], the first from 0
   view: "merged", compare: "one", tinted: false, playing: false,
-  written: true, result: null, is_clip: false, job: null, trips: [],
+  written: true, result: null, is_clip: false, job: null, trips: [], rest: 0,
 };
 
 const button = (id, text, action, title) => make("button", { id, title, onclick: (event) => {
@@ -130,6 +131,7 @@ async function put(source, wanted) {
   main.dataset.shown = `${state.view} ${state.frame}`;
 }
 
+const warm = new Set(); // the model and settings that were compiled while nothing else was asked for
 let timer = 0, asking = false, again = false, drawn = "";
 
 function merge() {
@@ -174,6 +176,22 @@ async function askForFrame() {
     asking = false;
     if (again) { again = false; attempt(askForFrame); }
   }
+}
+
+// While nothing is asked for, the modes are compiled for the present settings, one after the other.
+async function warmUp() {
+  const shot = state.view === "merged" && model.value && state.shots.length && shotOf(state.frame);
+  if (!shot || asking || state.playing || state.job === "running" || document.hidden ||
+    performance.now() - state.rest < IDLE) return;
+  const { from, args, ...settings } = shot, modes = start.fields.find((field) => field.name === "mode").options;
+  const named = (mode) => JSON.stringify([model.value, { ...settings, mode }]);
+  const mode = modes.find((one) => one !== (shot.mode ?? start.base.mode) && !warm.has(named(one)));
+  if (!mode) return;
+  warm.add(named(mode));
+  state.rest = performance.now();
+  const request = { model: model.value, frame: state.frame, merge: { ...settings, mode } };
+  await fetch("/api/convert/still", { method: "POST", body: JSON.stringify(request),
+    headers: { "Content-Type": "application/json" } });
 }
 
 function toggleTint() {
@@ -391,6 +409,7 @@ async function watch() {
   }
 }
 
+setInterval(() => warmUp().catch(() => {}), LOOK); // what cannot be merged is said when it is asked for
 setInterval(() => watch().catch(() => { jobText.textContent = "the studio does not answer"; }), LOOK);
 
 // ---- keys and the beginning ----
