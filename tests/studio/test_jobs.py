@@ -10,6 +10,7 @@ import pytest
 from studios import wait_for
 
 from odfs_jax.errors import UserError
+from odfs_jax.runtime.progress import LINES_VARIABLE, _line, progress
 from odfs_jax.studio.jobs import TAIL, Jobs
 from odfs_jax.studio.workspace import StudioWorkspace
 
@@ -105,3 +106,21 @@ def test_of_a_long_log_the_end_is_shown(jobs, tmp_path):
     (folder / "sort.log").write_bytes(b"\xff" * 3 * TAIL + b"the end")
     log = jobs.find("sort").log
     assert log.endswith("the end") and len(log) == TAIL
+
+
+def test_a_log_tells_how_far_a_command_is(jobs, tmp_path):
+    folder = tmp_path / "studio" / "jobs"
+    folder.mkdir(parents=True)
+    assert jobs.find("convert").progress is None
+    lines = [_line(done, 150, 0.25, "convert", "frame") for done in (8, 24)]
+    (folder / "convert.log").write_text("model: 1/2 of them\n" + "\n".join(lines) + "\nmore\n")
+    assert jobs.find("convert").progress == (24, 150, 32)
+
+
+def test_lines_come_as_often_as_who_reads_them_asks(monkeypatch, caplog):
+    monkeypatch.setenv(LINES_VARIABLE, "0")
+    with caplog.at_level("INFO", "odfs_jax.runtime.progress"):
+        assert list(progress(range(4), 4, "convert")) == [0, 1, 2, 3]
+    assert [record.message.split(",")[0] for record in caplog.records] == [
+        f"convert: {done}/4 frames ({done / 4:.0%})" for done in (2, 3, 4)
+    ]
