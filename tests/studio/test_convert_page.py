@@ -161,6 +161,7 @@ def test_a_frame_is_looked_at_closely(studio, visit):
     page.wait_for_selector("#studio-main[data-playing=false]")
 
 
+@pytest.mark.slow  # a studio of its own: the shared one has no clip
 def test_the_result_plays_with_its_sound(tmp_path, visit):
     """As the browser plays it, from the frame that is shown."""
     for name in ("dst.mp4", "result.mp4"):
