@@ -23,6 +23,8 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/hadolint Dockerfile
+	$(VENV)/bin/shellcheck .ci/run packaging/*.sh
 
 # In an environment of its own: what is installed in it goes into the program. OpenCV without
 # windows, which needs no libGL and no X11.
