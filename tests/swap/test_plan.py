@@ -1,13 +1,15 @@
 """What is trained on which machine, and the line over all stages."""
 
+import logging
 from types import SimpleNamespace
 
 import pytest
 
 from odfs_jax.config import compose, fitting, require_complete, with_stages
 from odfs_jax.errors import UserError
+from odfs_jax.runtime.progress import progress
 from odfs_jax.saved_model import latest_step
-from odfs_jax.swap.overview import Overview, duration
+from odfs_jax.swap.overview import Overview, duration, shown
 from odfs_jax.swap.plan import (
     PRESETS,
     SMALL_ITERATIONS,
@@ -154,6 +156,25 @@ def test_the_line_over_all_stages_says_what_is_left():
     overview.hear("train", 1001, 3000)
     overview.hear("train", 2001, 3000)
     assert overview.line(100) == "[3/4] train 2001/3000 (67%), 2 min left; 2 min in all"
+
+
+def test_loops_tell_the_overview_and_the_log_goes_to_a_file(tmp_path, capsys):
+    own = logging.getLogger("odfs_jax.of_this_test")
+    own.setLevel(logging.INFO)
+    before = logging.getLogger().handlers[:]
+    overview = Overview({"convert": 2, "evaluate": 2})
+    with shown(overview, tmp_path / "swap.log"):
+        assert list(progress(iter("ab"), 2, "convert")) == ["a", "b"]
+        own.info("a detail")
+        own.warning("a face left out \x1b[2J")
+    assert logging.getLogger().handlers == before
+    first, last, warning = capsys.readouterr().err.splitlines()
+    assert first == "[1/2] convert 0/2 (0%)" and last.startswith(
+        "[1/2] convert 2/2 (100%), 0 s left"
+    )
+    assert warning == "a face left out \\x1b[2J"
+    written = (tmp_path / "swap.log").read_text()
+    assert "a detail\n" in written and "a face left out" in written
 
 
 def test_durations_in_words():
