@@ -63,7 +63,8 @@ def load_dfm(path: Path, face_type: str | None, morph: float | None) -> Swapper:
         import onnxruntime
     content = foreign.read_bytes(path, MOST_BYTES)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong comes as an exception
+    options.log_severity_level = 4  # what is wrong comes as an exception, not as a line
+    onnxruntime.set_default_logger_severity(4)
     wanted = ["CPUExecutionProvider"]
     if jax.default_backend() != "cpu":
         wanted = ["CUDAExecutionProvider", *wanted]
@@ -71,7 +72,9 @@ def load_dfm(path: Path, face_type: str | None, morph: float | None) -> Swapper:
     try:
         model = onnx.load_model_from_string(content)
         refuse_more_than_layers(model.graph)
-        session = onnxruntime.InferenceSession(content, options, providers=providers)
+        session = onnxruntime.InferenceSession(
+            content, options, providers=providers, enable_fallback=0
+        )
         network = Network(session, *read_inputs(session.get_inputs()))
         check_outputs(network)
     except Exception as error:  # protobuf and onnxruntime raise many kinds
