@@ -46,11 +46,11 @@ const act = (text, action, id) => make("button", { id, onclick: (event) => {
   event.currentTarget.blur();
   attempt(action);
 } }, text);
-const crop = make("canvas", { width: start.size, height: start.size, class: "crop" });
+const crop = make("canvas", { width: start.size, height: start.size, class: "crop", "aria-label": "the aligned face" });
 const list = make("div", { class: "list" });
 const canvas = make("canvas", { class: "board", tabindex: "0", "aria-label": "the frame with its faces" });
 const nothing = make("div", { class: "nothing", hidden: "" });
-const strip = make("canvas", { class: "timeline", height: 36 });
+const strip = make("canvas", { class: "timeline", height: 36, "aria-label": "all frames of the clip" });
 
 main.append(
   make("div", { class: "bar" }, side, make("label", {}, "frames", show), score,

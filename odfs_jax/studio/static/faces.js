@@ -177,6 +177,10 @@ async function showFacts() {
     for (const [key, value] of Object.entries({ file: name, ...data.facts })) {
       facts.append(make("tr", {}, make("td", {}, key), make("td", {}, value)));
     }
+    const masks = `/masks?${new URLSearchParams({ side: state.side, name })}`;
+    if (!state.trashed) {
+      facts.append(make("tr", {}, make("td", {}, "mask"), make("td", {}, make("a", { href: masks }, "draw"))));
+    }
   } catch (error) {
     if (facing !== name) return;
     facts.append(make("tr", {}, make("td", {}, "bad"), make("td", {}, error.message)));

@@ -20,7 +20,7 @@ export class Grid {
     this.anchor = 0; // index where a range begins
     this.side = 112; // pixels of a cell
     this.cells = [];
-    this.titles = [];
+    this.titles = new Map(); // the elements of the headings in sight
     this.spacer = studio.make("div", { role: "presentation" });
     scroll.setAttribute("role", "listbox");
     scroll.setAttribute("aria-multiselectable", "true");
@@ -50,6 +50,7 @@ export class Grid {
     this.columns = Math.max(1, Math.floor(width / (this.side + GAP)));
     this.step = this.side + GAP;
     this.rows = [];
+    this.drawTitles([]);
     let top = GAP;
     for (const head of this.heads.length ? this.heads : [{ first: 0, count: this.items.length }]) {
       for (let at = 0; at < head.count; at += this.columns) {
@@ -74,7 +75,8 @@ export class Grid {
   newCell() {
     const img = studio.make("img", { alt: "", draggable: "false", decoding: "async" });
     const text = studio.make("span");
-    const element = studio.make("div", { class: "cell", role: "option" }, img, text);
+    const id = `face-${this.cells.length}`;
+    const element = studio.make("div", { class: "cell", role: "option", id }, img, text);
     img.addEventListener("error", () => { img.style.visibility = "hidden"; });
     img.addEventListener("load", () => { img.style.visibility = "visible"; });
     this.scroll.append(element);
@@ -120,6 +122,8 @@ export class Grid {
     }
     for (const cell of this.cells) {
       const seen = cell.index >= first && cell.index < end;
+      if (cell.seen === seen) continue;
+      cell.seen = seen;
       cell.element.style.display = seen ? "" : "none";
     }
     this.drawTitles(titled);
@@ -127,18 +131,18 @@ export class Grid {
   }
 
   drawTitles(titled) {
-    while (this.titles.length > titled.length) this.titles.pop().remove();
-    while (this.titles.length < titled.length) {
-      const element = studio.make("button", { class: "head", title: "choose this group" });
-      this.titles.push(element);
+    const there = new Map(titled);
+    for (const [head, element] of this.titles) {
+      if (!there.has(head)) { element.remove(); this.titles.delete(head); }
+    }
+    for (const [head, top] of titled) {
+      if (this.titles.has(head)) continue;
+      const choose = (event) => this.chooseRange(head.first, head.first + head.count - 1, event);
+      const element = studio.make("button", { class: "head", title: "choose this group", onclick: choose,
+        style: `transform: translate(0, ${top}px)` }, head.text);
+      this.titles.set(head, element);
       this.scroll.append(element);
     }
-    titled.forEach(([head, top], at) => {
-      const element = this.titles[at];
-      element.style.transform = `translate(0, ${top}px)`;
-      element.textContent = head.text;
-      element.onclick = (event) => this.chooseRange(head.first, head.first + head.count - 1, event);
-    });
   }
 
   place(cell, index, x, y) {
@@ -149,18 +153,24 @@ export class Grid {
     cell.img.src = this.picture(name);
     cell.text.textContent = this.label(name);
     cell.element.title = name;
-    cell.element.id = `face-${index}`;
     cell.element.dataset.name = name;
   }
 
+  // Only what differs is set: a hundred cells are looked at in each frame of a scroll.
   mark() {
-    for (const { element, index } of this.cells) {
-      const chosen = this.chosen.has(this.items[index]);
-      element.classList.toggle("chosen", chosen);
-      element.setAttribute("aria-selected", `${chosen}`);
-      element.classList.toggle("cursor", index === this.cursor);
+    for (const cell of this.cells) {
+      const chosen = this.chosen.has(this.items[cell.index]), current = cell.index === this.cursor;
+      if (cell.chosen !== chosen) {
+        cell.chosen = chosen;
+        cell.element.classList.toggle("chosen", chosen);
+        cell.element.setAttribute("aria-selected", `${chosen}`);
+      }
+      if (cell.current !== current) {
+        cell.current = current;
+        cell.element.classList.toggle("cursor", current);
+        if (current) this.scroll.setAttribute("aria-activedescendant", cell.element.id);
+      }
     }
-    this.scroll.setAttribute("aria-activedescendant", `face-${this.cursor}`);
   }
 
   pressed(event) {
