@@ -44,7 +44,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 10, 10)
 
 
-OPTIMIZED = ("tests/nets/kernels/", "tests/extraction/")  # long loops, or what compilers do to them
+OPTIMIZED = (  # long loops, or what compilers do to them
+    "tests/extraction/",
+    "tests/nets/kernels/test_dispatch.py::test_a_gradient_penalty",
+    "tests/nets/kernels/test_dispatch.py::test_updating_large_kernels",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
