@@ -438,7 +438,8 @@ def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     A loss of src and that of dst have one color: src's line is solid, dst's dashed.
     """
     rows = rows[:: max(1, len(rows) // POINTS)]
-    names = sorted({name for row in rows for name in row["losses"]}, key=_term)
+    names = sorted({name for row in rows for name in row["losses"]}, reverse=True)
+    names.sort(key=_term)  # src before dst
     terms = list(dict.fromkeys(map(_term, names)))
     grid = {"lineStyle": {"color": "#8894a555"}}
     series = []
