@@ -93,17 +93,19 @@ def swap(config: DictConfig) -> None:
         for side, clip in clips.items():
             with open_frames(clip) as source:
                 frames[side] = source.count
-        overview = Overview(
-            {
-                "extract src": frames["src"],
-                "extract dst": frames["dst"],
-                "plan": None,
-                "train": None,
-                "convert": frames["dst"],
-                "evaluate": frames["dst"],
-            }
-        )
-        overview.expect("plan", 0)
+        stages = {
+            "extract src": frames["src"],
+            "extract dst": frames["dst"],
+            "plan": None,
+            "train": None,
+            "convert": frames["dst"],
+            "evaluate": frames["dst"],
+        }
+        if config.truth is not None:
+            stages["against the truth"] = None
+        overview = Overview(stages)
+        for short in ("plan", "against the truth"):
+            overview.expect(short, 0)
         if config.hours is not None:
             overview.expect("train", config.hours * 3600)
 
