@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -108,6 +109,16 @@ def test_without_truth_the_rest_is_measured(workspace, tmp_path, capsys):
     assert values["swap"]["identity"] == 0 and values["swap"]["spill"] is None
     assert values["flat"]["to_src"] > values["swap"]["to_src"]
     assert cv2.imread(str(tmp_path / "other_evaluation.png")).shape[1] == 2 * 256
+
+
+def test_without_dlib_all_but_identity_is_measured(workspace, tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    result = tmp_path / "other"
+    shutil.copytree(workspace / "result", result)
+    run(workspace, f"result={result}", f"truth={workspace / 'gt'}")
+    assert "identity is not measured: dlib is not installed; run: pip install" in caplog.text
+    swap = json.loads((tmp_path / "other_evaluation.json").read_text())["values"]["swap"]
+    assert swap["ssim"] > 0.96 and swap["flicker"] > 2 and "identity" not in swap
 
 
 @pytest.mark.slow
