@@ -71,7 +71,7 @@ def load_dfm(path: Path, face_type: str | None, morph: float | None) -> Swapper:
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:
         model = onnx.load_model_from_string(content)
-        refuse_more_than_layers(model.graph)
+        refuse_more_than_layers(model)
         session = onnxruntime.InferenceSession(
             content, options, providers=providers, enable_fallback=0
         )
@@ -131,18 +131,20 @@ class Network:
         return self.session.run(None, feed)
 
 
-def refuse_more_than_layers(graph: Any) -> None:
-    """Raises ValueError for an onnx.GraphProto with data outside of its file, or with loops.
+def refuse_more_than_layers(model: Any) -> None:
+    """Raises ValueError for an onnx.ModelProto with data outside of its file, or with loops.
 
     Data outside may be any file of this machine; a loop need not end.
     """
-    tensors = list(graph.initializer)
-    for node in graph.node:
+    if model.functions:
+        raise ValueError("it brings functions of its own")
+    tensors = list(model.graph.initializer)
+    for node in model.graph.node:
         for attribute in node.attribute:
             if attribute.g.ByteSize() or attribute.graphs:
                 raise ValueError(f"{foreign.shown(node.op_type)}: a graph in the graph")
             tensors += [attribute.t, *attribute.tensors]
-    if graph.sparse_initializer or any(tensor.external_data for tensor in tensors):
+    if model.graph.sparse_initializer or any(tensor.external_data for tensor in tensors):
         raise ValueError("its weights are not in the file itself")
 
 

@@ -116,6 +116,8 @@ class _Node:
 
 @dataclass
 class _Graph:
+    """The graph while it is made. `half` is that of `to_onnx`."""
+
     half: bool
     nodes: dict[str, _Node] = field(default_factory=dict)  # by output, each after its inputs
 

@@ -140,7 +140,15 @@ def test_a_strangers_model_gets_bgr_and_is_run_inside_of_jax(tmp_path, faces, co
     assert (face == pictures).all() and (mask == pictures[..., 2:]).all() and (own == mask).all()
 
 
+def with_function():
+    """A model that says itself what one of its operations is."""
+    model = stranger()
+    model.functions.add(name="Own", domain="own")
+    return model
+
+
 BAD = {
+    "functions": (with_function(), "functions of its own"),
     "no ONNX": (b"hello", "Error parsing message"),
     "nothing": (b"", "No graph"),
     "another name": (
