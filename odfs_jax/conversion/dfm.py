@@ -2,7 +2,8 @@
 
 A DFM is an ONNX model under names that DeepFaceLive, facefusion and VisoMaster know: one input
 [N, R, R, 3], of an AMP model a second one, and three outputs that are read by their place. Its
-pictures are BGR. It does not say how faces are cut for it; ours do, in their metadata.
+pictures are BGR. It does not say how faces are cut for it, nor what it wants of its edges; ours do,
+in their metadata.
 
 Such a file is mostly a stranger's. It may have no loops and no data outside of itself, its inputs
 and outputs are checked, and it has to swap a gray face before it is used. See docs/export.md.
@@ -27,13 +28,14 @@ from odfs_jax.faces.types import FaceType
 from odfs_jax.inference import Params, Swapper
 from odfs_jax.nets.layers import Swap
 from odfs_jax.runtime.extras import extra
+from odfs_jax.saved_model import MODEL_RANGES
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".dfm", ".onnx")
 FACE, MORPH = "in_face:0", "morph_value:0"  # float32 [N, R, R, 3] in [0, 1]; [1] in [0, 1]
 OUTPUTS = ("out_face_mask:0", "out_celeb_face:0", "out_celeb_face_mask:0")  # dst's mask, the swap
-FACE_TYPE = "odfs.face_type"  # of our own files' metadata
+FACE_TYPE, SETTINGS = "odfs.face_type", "odfs.settings"  # in our own files' metadata
 USUAL = FaceType.DFL_WHOLE  # what nearly all DFMs are trained on
 MOST_BYTES = 1 << 31  # protobuf's own limit
 SIDES = (16, 2048)  # pixels of a face
@@ -77,12 +79,17 @@ def load_dfm(path: Path, face_type: str | None, morph: float | None) -> Swapper:
         )
         network = Network(session, *read_inputs(session.get_inputs()))
         check_outputs(network)
+        said = {entry.key: entry.value for entry in model.metadata_props}
+        settings = foreign.mapping(foreign.parse_json(said.get(SETTINGS, "{}")), SETTINGS)
+        edges = {
+            name: foreign.number(settings.get(name, 0), name, *reach)
+            for name, reach in MODEL_RANGES.items()
+        }
     except Exception as error:  # protobuf and onnxruntime raise many kinds
         reason = " ".join(str(error).split())[:200]
         raise BadFileError(path, f"no DFM that can be run ({reason})") from error
 
-    said = {entry.key: entry.value for entry in model.metadata_props}.get(FACE_TYPE, USUAL)
-    chosen = face_type or said
+    chosen = face_type or said.get(FACE_TYPE, USUAL)
     if chosen not in (kinds := [kind for kind in FaceType if kind.turns]):
         raise UserError(f"dfm_face_type={chosen}: expected one of {', '.join(kinds)}")
     if morph is not None and network.morph_name is None:
@@ -97,7 +104,7 @@ def load_dfm(path: Path, face_type: str | None, morph: float | None) -> Swapper:
 
     spec = FaceSpec(FaceType(chosen), network.side)
     digest = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
-    return Swapper(predict, digest, spec, spec, has_dst_mask=True)
+    return Swapper(predict, digest, spec, spec, has_dst_mask=True, **edges)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 import odfs_jax
-from odfs_jax.conversion.dfm import FACE, FACE_TYPE, MORPH, OUTPUTS
+from odfs_jax.conversion.dfm import FACE, FACE_TYPE, MORPH, OUTPUTS, SETTINGS
 from odfs_jax.data import atomic
 from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
@@ -139,7 +139,7 @@ def metadata(name: str, saved: SavedModel, face_type: FaceType, precision: str) 
         FACE_TYPE: str(face_type),
         "odfs.precision": precision,
         "odfs.weights_sha256": weights.hexdigest(),
-        "odfs.settings": json.dumps(saved.config, sort_keys=True),
+        SETTINGS: json.dumps(saved.config, sort_keys=True),
     }
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from dataclasses import replace
 
 import cv2
 import jax
@@ -11,8 +10,7 @@ import pytest
 from workspaces import convert_workspace
 
 from odfs_jax.config import compose
-from odfs_jax.conversion import convert
-from odfs_jax.conversion.dfm import FACE, MORPH, OUTPUTS, load_dfm
+from odfs_jax.conversion.dfm import FACE, MORPH, OUTPUTS, SETTINGS, load_dfm
 from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
 from odfs_jax.interop.export import export
@@ -27,17 +25,14 @@ def exported(workspace, *settings):
     export(compose("export", [*own, *settings]))
 
 
-def test_an_exported_model_swaps_as_the_model_itself(workspace, capsys, caplog, monkeypatch):
-    """But for what a DFM does not say: src's eyes, and how the model wants its edges."""
+def test_an_exported_model_swaps_as_the_model_itself(workspace, capsys, caplog):
+    """But for what a DFM does not say: where src's eyes are."""
     caplog.set_level(logging.INFO)
     exported(workspace)
     path = workspace / "tiny_full_32.dfm"
     assert "tiny_full_32.dfm: 0." in capsys.readouterr().out
     with pytest.raises(UserError, match=r"tiny_full_32.dfm: exists already; give another path="):
         exported(workspace)
-    plain = {"border": 0.0, "erode_modifier": 0.0, "blur_modifier": 0.0}
-    make = convert.make_swapper
-    monkeypatch.setattr(convert, "make_swapper", lambda *a, **k: replace(make(*a, **k), **plain))
     convert_workspace(workspace, "name=tiny", f"output.path={workspace}/ours")
     theirs = (f"name={path}", f"output.path={workspace}/theirs", "merge.anchor=eyes")
     convert_workspace(workspace, *theirs)
@@ -185,6 +180,14 @@ def test_a_model_of_no_numbers_is_refused(tmp_path):
     model.graph.node[3].input.append("nan")
     (tmp_path / "a.dfm").write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="no numbers"):
+        load_dfm(tmp_path / "a.dfm", None, None)
+
+
+def test_settings_out_of_range_are_refused(tmp_path):
+    model = stranger()
+    model.metadata_props.add(key=SETTINGS, value='{"border": 7}')
+    (tmp_path / "a.dfm").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=r"a.dfm: no DFM that can be run \(border"):
         load_dfm(tmp_path / "a.dfm", None, None)
 
 
