@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from fastapi import FastAPI
 from nicegui import ui
 
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.extraction.journal import ExtractionJournal
+from odfs_jax.extraction.journal import JOURNAL, ExtractionJournal
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
+from odfs_jax.studio.pose_index import version_of
 from odfs_jax.studio.workspace import SIDES, StudioWorkspace
 from odfs_jax.training import control
 from odfs_jax.training.backups import checkpoints_in
@@ -107,9 +109,16 @@ def _sides_to_extract(workspace: StudioWorkspace) -> list[str]:
 
 
 def _doubtful(workspace: StudioWorkspace, side: str) -> int:
+    folder = workspace.faces(side)
+    return _count_doubtful(folder, version_of(folder / JOURNAL))
+
+
+@lru_cache(maxsize=4)
+def _count_doubtful(folder: Path, _version: str) -> int:
+    """Read once a version: the page asks every two seconds, and a journal has a line a frame."""
     try:
-        return len(ExtractionJournal.read(workspace.faces(side)).doubtful())
-    except BadFileError:  # the page of faces says so
+        return len(ExtractionJournal.read(folder).doubtful())
+    except BadFileError:  # extract.py says so when it goes on
         return 0
 
 
