@@ -31,6 +31,7 @@ PAIRS = {"ada_ben": ROOT / "assets" / "demo", "chi_dele": ROOT / "assets" / "chi
 STARTS = {"ada_ben": "bundled:chi_dele_80", "chi_dele": "bundled:ada_ben_80"}
 RECIPE = "experiment=demo"
 WITHOUT_WARP = 0.22  # share of the run, at its end, in which nothing is warped
+WITHOUT_TRANSFORM = 0.33  # likewise, turned, scaled or moved
 TIMED_STEPS = 10  # three times as many are run, and the fastest ten count
 
 
@@ -99,6 +100,7 @@ def race(workspace: Path, pair: str, name: str, iterations: int, settings: list[
         sys.exit(f"{workspace / 'models' / name}: a run of this note is here; choose another one")
     settings = [*settings, f"name={name}", f"iterations={iterations}"]
     settings.append(f"augment.warp_until={round((1 - WITHOUT_WARP) * iterations)}")
+    settings.append(f"augment.transform_until={round((1 - WITHOUT_TRANSFORM) * iterations)}")
     _, seconds = timed(lambda: run_command("train.py", workspace, *settings))
     result = workspace / f"{name}.mp4"
     run_command("convert.py", workspace, "data=dst", f"name={name}", f"output.path={result}")

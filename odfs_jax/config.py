@@ -174,6 +174,7 @@ class AugmentConfig:
     flip_dst: float | None = within(0, 1, None)
     warp: float = MISSING
     warp_until: int | None = None
+    transform_until: int | None = None
     color: float = MISSING
     light: float = MISSING
     hsv: float = within(0, 1, MISSING)

@@ -26,6 +26,7 @@ CELLS = (2, 4, 8)  # the warp grid has cells of width/2, /4 or /8, one at random
 NODES = CELLS[-1] + 1
 TRUNCATE = 2.5  # sigmas
 HSV_DRAWS, LOSS_DRAWS = 4, 5  # folded into a sample's key; 0 to 3 are what it is split into
+TRANSFORM = ("rotation", "scale", "shift")  # settings of `random_transform`
 COLOR_TRANSFERS = ("none", "rct", "lct", "mkl", "idt", "sot")
 MEASURED_AT = 64  # pixels of a face whose colors are measured
 LOSSES = ("blur", "shrink", "noise", "jpeg")  # settings by which an input gets worse, in this order
@@ -135,22 +136,27 @@ def draw(
 
 
 def at(augment_cfg: Mapping, step: jax.Array) -> dict:
-    """An `AugmentConfig` as it is at iteration `step`: without a warp from `warp_until` on.
+    """An `AugmentConfig` as it is at iteration `step`: see `warp_until` and `transform_until`.
 
     Where a warped face went is uncertain, and the network answers that with blur. Late in a run it
-    has learned what the warp is for, and a run without it sharpens.
+    has learned what the warp is for, and a run without it sharpens. So it is with faces that are
+    turned, scaled and moved; and where they no longer are, a network does not take dst's features,
+    which lie a little lower than src's, for src's face moved down.
     """
-    until = augment_cfg["warp_until"]
-    warp = (
-        augment_cfg["warp"] if until is None else jnp.where(step < until, augment_cfg["warp"], 0.0)
-    )
-    return {**augment_cfg, "warp": warp}
+
+    def strength(name: str, until: int | None) -> float | jax.Array:
+        value = augment_cfg[name]
+        return value if until is None else jnp.where(step < until, value, 0.0)
+
+    until = dict.fromkeys(TRANSFORM, augment_cfg["transform_until"])
+    until["warp"] = augment_cfg["warp_until"]
+    return {**augment_cfg, **{name: strength(name, end) for name, end in until.items()}}
 
 
 def unchanged(augment_cfg: Mapping) -> dict:
     """An `AugmentConfig` that leaves faces as they are stored."""
     amounts = dict.fromkeys(augment_cfg, 0.0)
-    return amounts | {"warp_until": None, "color_transfer": "none"}
+    return amounts | {"warp_until": None, "transform_until": None, "color_transfer": "none"}
 
 
 def of_side(augment_cfg: Mapping, side: str) -> dict:

@@ -28,6 +28,7 @@ DEFAULT_HOURS = 8.0  # of training on a card
 USE = 0.92  # share of a card's free memory that training may take
 FEWEST, MOST = 100, 500_000  # iterations that hours are turned into
 WARPED = (7, 9)  # share of the iterations with a warp; the others sharpen
+TRANSFORMED = (2, 3)  # share with faces turned, scaled and moved; in the others features settle
 BATCH, LARGE_BATCH = 8, 16
 WARM_UP, TIMED, TIMED_SECONDS = 3, 10, 3.0  # steps before the clock starts; least steps, seconds
 
@@ -68,13 +69,14 @@ class Plan:
 
     def settings(self) -> list[str]:
         """As train.py's command line has them."""
-        warped, of = WARPED
+        warped, transformed = (self.iterations * share // of for share, of in (WARPED, TRANSFORMED))
         return [
             *PRESETS[self.preset].settings,
             f"name={self.preset}",
             f"iterations={self.iterations}",
             f"batch_size={self.batch_size}",
-            f"augment.warp_until={self.iterations * warped // of}",
+            f"augment.warp_until={warped}",
+            f"augment.transform_until={transformed}",
             "save_minutes=2",
         ]
 

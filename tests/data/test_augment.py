@@ -279,7 +279,7 @@ def test_all_views_of_a_sample_are_moved_and_lit_alike(image):
 
 
 def test_the_warp_ends_where_it_is_told_to(image):
-    settings = NONE | {"warp": 0.24, "warp_until": 5}
+    settings = NONE | {"warp": 0.24, "warp_until": 5, "transform_until": None}
 
     @jax.jit
     def draw(step):
@@ -289,6 +289,21 @@ def test_the_warp_ends_where_it_is_told_to(image):
     assert np.abs(warped - face).mean() > 0.01
     np.testing.assert_array_equal(plain_face, same)
     assert augment.at(settings | {"warp_until": None}, 9)["warp"] == 0.24
+
+
+def test_faces_keep_their_places_from_where_they_are_told_to(image):
+    settings = NONE | {"rotation": 10.0, "scale": 0.05, "shift": 0.05, "transform_until": 5}
+
+    @jax.jit
+    def draw(step):
+        now = augment.at(settings | {"warp_until": None}, step)
+        moved = sample_of(jax.random.key(1), image, CUT, settings=now)
+        return moved[1], sample_of(jax.random.key(1), image, CUT, settings=NONE)[1]
+
+    moved, still = draw(4)
+    settled, same = draw(5)
+    np.testing.assert_array_equal(settled, same)
+    assert np.abs(moved - still).mean() > 0.01
 
 
 def test_each_side_may_have_its_own_flips_and_only_src_changes_hue():
