@@ -1,4 +1,4 @@
-"""Packs MTCNN's weights for the program: python tools/pack_mtcnn.py odfs_jax/weights/mtcnn.npz
+"""Packs MTCNN's weights: python tools/pack_mtcnn.py odfs_jax/weights/detectors/mtcnn.npz
 
 They come inside the package mtcnn 1.0.0 as pickles that lz4 compressed (`pip install '.[test]'`
 brings it with joblib and lz4), and loading a pickle can run any code that is in it. So the bytes

@@ -27,7 +27,7 @@ from odfs_jax.faces.packaged_weights import verified
 
 log = logging.getLogger(__name__)
 
-MTCNN = Path(__file__).resolve().parent.parent / "weights" / "mtcnn.npz"
+MTCNN = Path(__file__).resolve().parent.parent / "weights" / "detectors" / "mtcnn.npz"
 MTCNN_SHA256 = "1a2dc0d03fe1f5107d406ec8d214b72af60d7dc023725da6d5cdc68891f3e847"
 
 
