@@ -345,4 +345,4 @@ def _row(step: int, means: dict[str, float], rate: float | None) -> str:
 
 def _line(step: int, means: dict[str, float], seconds: float, rate: float) -> str:
     losses = "  ".join(f"{name} {value:.5f}" for name, value in means.items())
-    return f"[{step:8d}]  {losses}  {seconds * 1e3:8.1f} ms  {rate:8.1f} samples/s"
+    return f"[{step:8d}]  {losses}  {seconds * 1e3:8.1f} ms  {rate:8.1f} pairs/s"

@@ -125,7 +125,7 @@ def test_a_loss_of_both_people_has_one_color():
 def assert_facts(page):
     facts = {
         name: page.locator(f"[data-fact='{name}']").inner_text()
-        for name in ("iteration", "samples/s", "device", "memory", "batch", "time left")
+        for name in ("iteration", "pairs/s", "device", "memory", "batch", "time left")
     }
     assert int(facts["iteration"].replace(",", "")) > 0 and facts["batch"] == "4"
     assert "cpu" in facts["device"] and "GB" in facts["memory"]

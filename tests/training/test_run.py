@@ -37,7 +37,7 @@ def test_the_log_says_what_happens(finished_run):
     folder, lines = finished_run
     number = r"\d+\.\d{5}"
     losses = "  ".join(f"{name} {number}" for name in TERMS)
-    pattern = rf"\[ {{6}}\d0\]  {losses}  [ \d]{{6}}\.\d ms  [ \d]{{6}}\.\d samples/s"
+    pattern = rf"\[ {{6}}\d0\]  {losses}  [ \d]{{6}}\.\d ms  [ \d]{{6}}\.\d pairs/s"
     table = [line for line in lines if re.fullmatch(pattern, line)]
     assert len(table) == 4 and len({len(line) for line in table}) == 1
     text = "\n".join(lines)

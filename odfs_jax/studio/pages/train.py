@@ -118,7 +118,7 @@ class TrainPage:
                     self.new = _button("New run", lambda: self._open_form(None), "data-new")
                 self.log = ui.label().classes("panel log")
                 with ui.grid(columns=3).classes("panel facts"):
-                    names = ("iteration", "samples/s", "time left", "device", "memory", "batch")
+                    names = ("iteration", "pairs/s", "time left", "device", "memory", "batch")
                     self.facts = {name: _fact(name) for name in names}
                 with ui.row().classes("panel buttons"):
                     for command, name, key, icon in BUTTONS:
@@ -214,7 +214,7 @@ class TrainPage:
         left = (target - step) / rate if target and rate else None
         facts = {
             "iteration": f"{step:,}" + (f" of {target:,}" if target else ""),
-            "samples/s": f"{rate * batch:.1f}" if rate else "-",
+            "pairs/s": f"{rate * batch:.1f}" if rate else "-",
             "time left": _duration(left) if left is not None else "no target" if running else "-",
             "device": str(status.get("device", "-"))[:60],
             "memory": f"{_number(status, 'memory') / 1e9:.2f} of "
