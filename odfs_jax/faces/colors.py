@@ -21,7 +21,7 @@ light: dst's light on the new face, the new face times the quotient of both blur
 changes slowly over a face, features change fast: the quotient image of Riklin-Raviv and Shashua,
 CVPR 1999, with a gaussian for the slow part. It takes src's shadows away and adds dst's.
 tone: the same, measured on skin only, with more of the new face's own contrast where the two skins
-differ in brightness.
+differ in brightness, and without shadows that dst's face has not.
 
 Faces and targets are float32 [N, R, R, 3] in [0, 1]; `where` is bool [N, R, R, 1], True for the
 pixels that are counted; pictures are float32 [N, h, w, 3].
@@ -350,6 +350,8 @@ LIGHT_FLOOR = 0.02  # keeps the quotient of two dark places near 1
 DARKEST_SKIN = 0.7  # of a face's mean brightness: what is darker is hair, or an eye, or a mouth
 DETAIL_POWER = 0.25  # 1: contrast falls with the light, as in `light`; 0: it stays as it is
 DARKEST_DETAIL = 0.15  # of the light at a place
+SHADOW_REACH = 0.06  # of the side: how near to a dark place of dst's the new face may be as dark
+DARKEST_SHADOW = 0.8  # of the darkest place of dst's within that reach
 
 
 def measure_light(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:
@@ -382,6 +384,7 @@ class Bands(NamedTuple):
 
     own: jax.Array
     wanted: jax.Array
+    darkest: jax.Array  # [N, R, R, 1]: the least brightness of dst's within SHADOW_REACH
 
 
 def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Bands:
@@ -399,7 +402,11 @@ def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Ban
         skin = where & (luma > DARKEST_SKIN * mean)
         band, total = _blurred(pictures, skin)
         bands.append(jnp.where(total > 1e-6, band, 0.5))
-    return Bands(*bands)
+    luma = jnp.where(where, to_gray(targets), jnp.inf)
+    reach = 2 * round(SHADOW_REACH * luma.shape[1]) + 1
+    for window in ((1, reach, 1, 1), (1, 1, reach, 1)):
+        luma = jax.lax.reduce_window(luma, jnp.inf, jax.lax.min, window, (1, 1, 1, 1), "SAME")
+    return Bands(*bands, jnp.where(jnp.isfinite(luma), luma, 0.0))
 
 
 def apply_tone(pictures: jax.Array, bands: Bands) -> jax.Array:
@@ -408,12 +415,16 @@ def apply_tone(pictures: jax.Array, bands: Bands) -> jax.Array:
     Colors are those of the quotient. Of the brightness only the slow part takes the whole factor
     f: detail takes f to the power of DETAIL_POWER, for dark skin shows a nose or a lip more
     strongly than f times the light on bright skin would, and eyes are white in any skin.
+
+    A hard shadow of the clip that the new face was learned from has no place in dst's light: the
+    new face is dark only where dst's is, at eyes, brows, nostrils, lips and beard, or near that.
     """
     quotient = (bands.wanted + LIGHT_FLOOR) / (bands.own + LIGHT_FLOOR)
     lit = pictures * quotient
     wanted = to_gray(bands.wanted)
     detail = (to_gray(pictures) - to_gray(bands.own)) * to_gray(quotient) ** DETAIL_POWER
-    luma = jnp.maximum(wanted + detail, DARKEST_DETAIL * wanted)
+    darkest = jnp.maximum(DARKEST_DETAIL * wanted, DARKEST_SHADOW * bands.darkest)
+    luma = jnp.maximum(wanted + detail, darkest)
     return jnp.clip(lit * luma / jnp.maximum(to_gray(lit), LIGHT_FLOOR), 0.0, 1.0)
 
 

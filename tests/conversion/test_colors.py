@@ -10,6 +10,7 @@ from scipy.linalg import sqrtm
 
 from odfs_jax.faces.colors import (
     CONES,
+    DARKEST_SHADOW,
     DETAIL_POWER,
     IDT,
     LIGHT_FLOOR,
@@ -208,3 +209,16 @@ def test_tone_keeps_dark_detail_above_black(faces):
     bright, dark = (np.full((1, SIZE, SIZE, 3), v, np.float32) for v in (0.8, 0.2))
     bright[:, 23:25, 23:25] = 0.2
     assert transferred("tone", bright, dark, where[:1]).min() > 0.1 * 0.2
+
+
+def test_tone_lifts_a_shadow_that_dst_has_not_and_keeps_an_eye_that_it_has():
+    """Dark bars on the left and on the right of the new face; dst is dark on the right only."""
+    face = np.full((1, SIZE, SIZE, 3), 0.6, np.float32)
+    face[:, 10:38, 8:12] = face[:, 10:38, 36:40] = 0.1
+    dst = np.full_like(face, 0.5)
+    dst[:, 10:38, 35:39] = 0.1  # a pixel beside it, within SHADOW_REACH
+    where = np.ones((1, SIZE, SIZE, 1), bool)
+    toned = np.asarray(transferred("tone", face, dst, where))
+    np.testing.assert_allclose(toned[:, 10:38, 8:12], DARKEST_SHADOW * 0.5, atol=0.01)
+    assert toned[:, 10:38, 36:40].max() < 0.15
+    np.testing.assert_allclose(toned[:, :, 20:28], 0.5, atol=0.02)
