@@ -39,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from odfs_jax.faces.spec import to_gray
+from odfs_jax.faces.warp import largest
 
 
 class ColorStats(NamedTuple):
@@ -402,11 +403,9 @@ def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Ban
         skin = where & (luma > DARKEST_SKIN * mean)
         band, total = _blurred(pictures, skin)
         bands.append(jnp.where(total > 1e-6, band, 0.5))
-    luma = jnp.where(where, to_gray(targets), jnp.inf)
-    reach = 2 * round(SHADOW_REACH * luma.shape[1]) + 1
-    for window in ((1, reach, 1, 1), (1, 1, reach, 1)):
-        luma = jax.lax.reduce_window(luma, jnp.inf, jax.lax.min, window, (1, 1, 1, 1), "SAME")
-    return Bands(*bands, jnp.where(jnp.isfinite(luma), luma, 0.0))
+    reach = 2 * round(SHADOW_REACH * targets.shape[1]) + 1
+    darkest = -largest(jnp.where(where, -to_gray(targets), -jnp.inf), reach)
+    return Bands(*bands, jnp.where(jnp.isfinite(darkest), darkest, 0.0))
 
 
 def apply_tone(pictures: jax.Array, bands: Bands) -> jax.Array:

@@ -1,4 +1,5 @@
-"""Resampling on the device: faces cropped out of pictures and pasted back, bilinear reads.
+"""Resampling on the device: faces cropped out of pictures and pasted back, bilinear reads,
+means and largest values of neighboring pixels.
 
 Coordinates are those of pixel centers, as in OpenCV; beyond a picture its edge is repeated.
 """
@@ -114,6 +115,13 @@ def pixel_means(samples: jax.Array, reads: int) -> jax.Array:
     """
     rows = sum(samples[i::reads] for i in range(reads))
     return sum(rows[:, i::reads] for i in range(reads)) / reads**2
+
+
+def largest(x: jax.Array, size: int) -> jax.Array:
+    """The largest value in a square of `size` pixels around each one of `x` [N, H, W, C]."""
+    for window in ((1, size, 1, 1), (1, 1, size, 1)):
+        x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), "SAME")
+    return x
 
 
 def map_in_groups(function: Callable[..., T], group: int, *arrays: jax.Array) -> T:

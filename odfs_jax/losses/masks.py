@@ -6,7 +6,7 @@ Masks are float32 [N, H, W, 1] in [0, 1], 1 on the face.
 import jax
 import jax.numpy as jnp
 
-from odfs_jax.losses.terms import largest
+from odfs_jax.faces.warp import largest
 
 TOLERANCE = 0.008  # of a picture's diagonal: how far off an outline may be (Perazzi et al. 2016)
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from odfs_jax.faces.warp import largest
+
 WINDOW = 11  # pixels
 SIGMA = 1.5  # pixels
 K1, K2 = 0.01, 0.03  # keep the quotients finite where a picture is dark or flat
@@ -118,13 +120,6 @@ def gaussian_blur(x: jax.Array, sigma: float) -> jax.Array:
 def dilate(masks: jax.Array, margin: float) -> jax.Array:
     """`masks` [N, H, W, 1], grown to all sides by `margin`, a share of the width."""
     return largest(masks, 2 * round(margin * masks.shape[2]) + 1)
-
-
-def largest(x: jax.Array, size: int) -> jax.Array:
-    """The largest value in a square of `size` pixels around each one of `x` [N, H, W, C]."""
-    for window in ((1, size, 1, 1), (1, 1, size, 1)):
-        x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), "SAME")
-    return x
 
 
 def soft(mask: jax.Array) -> jax.Array:
