@@ -1,6 +1,6 @@
 // The manual extractor. A square follows the mouse and the points follow the square; all drawing is
 // done here, the server only finds points. A click pins a face, so that its points can be dragged.
-import { Closeup } from "./closeup.js";
+import { Board } from "./board.js";
 import { Timeline } from "./timeline.js";
 
 const { make, call, say } = studio;
@@ -71,7 +71,7 @@ main.append(
   strip);
 document.querySelector("#accept").classList.add("primary");
 
-const board = new Closeup(canvas, state);
+const board = new Board(canvas, state);
 const timeline = new Timeline(strip, state, (number) => attempt(() => open(number)));
 
 async function attempt(action) {
