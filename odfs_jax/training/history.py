@@ -50,7 +50,7 @@ class History:
         1 less the mean of the last figures of held-out faces, where there are some; else the sum of
         all losses, a mean over the last tenth of the rows.
         """
-        figures = [row for row in (_held_out(means) for _, means in self.rows) if row]
+        figures = [row for row in (held_out(means) for _, means in self.rows) if row]
         if figures:
             return 1 - float(np.mean(figures[-1]))
         means = [means for _, means in self.rows] or [self.means()]
@@ -83,7 +83,7 @@ class History:
         return cls(rows, count, sums)
 
 
-def _held_out(means: dict[str, float]) -> list[float]:
+def held_out(means: dict[str, float]) -> list[float]:
     """Of a row the figures of held-out faces, each 1 for the best."""
     return [value for name, value in means.items() if HELD_OUT.fullmatch(name)]
 

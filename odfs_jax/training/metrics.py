@@ -14,7 +14,7 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +31,7 @@ from odfs_jax.data import atomic, foreign
 from odfs_jax.data.media import png
 from odfs_jax.errors import BadFileError
 from odfs_jax.runtime import distributed
-from odfs_jax.training.history import History
+from odfs_jax.training.history import History, held_out
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class MetricLogger:
         rate = self._batch_size / seconds
         self.history.end_row(step, means)
         log.info("%s", _line(step, means, seconds, rate))
-        best = stalled_since(self.history.rows, figures.keys() & means.keys())
+        best = stalled_since(self.history.rows) if figures else None
         if best is not None:
             log.info(
                 "held-out faces are no better than at iteration %d: more of the same gains little; "
@@ -180,17 +180,13 @@ class MetricLogger:
             add_preview(self._folder, step, captioned(np.asarray(image), self._captions))
 
 
-def stalled_since(rows: list, names: Set[str]) -> int | None:
+def stalled_since(rows: list) -> int | None:
     """The iteration of the best row, when the last row is the PATIENCE-th after it; else None.
 
-    `rows` are a history's, [step, {name: value}]. Better is the mean of `names`, which grow with
-    likeness; rows without them do not count.
+    `rows` are a history's, [step, {name: value}]. Better is the mean of the figures of held-out
+    faces; rows without them do not count.
     """
-    scored = [
-        (step, np.mean([values[name] for name in names]))
-        for step, values in rows
-        if names and names <= values.keys()
-    ]
+    scored = [(step, np.mean(found)) for step, means in rows if (found := held_out(means))]
     best_at, best = 0, -np.inf
     for place, (_, value) in enumerate(scored):
         if value > best + GAIN:

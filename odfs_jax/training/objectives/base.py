@@ -201,7 +201,7 @@ class Objective(ABC):
     ) -> Samples:
         """Inputs and targets of a batch, drawn from its stored faces as `augment_cfg` says."""
 
-        def draw(side: str) -> tuple:
+        def of_side(side: str) -> tuple:
             own = augment.of_side(augment_cfg, side)
 
             def one(key: jax.Array, image: jax.Array, store_from_model: jax.Array, *other):
@@ -219,4 +219,4 @@ class Objective(ABC):
             others = () if own["color_transfer"] == "none" else batch["dst"]
             return jax.vmap(one)(keys[side], *batch[side], *others)
 
-        return {side: draw(side) for side in batch}
+        return {side: of_side(side) for side in batch}
