@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import av
 import cv2
 import jax
 import numpy as np
@@ -122,6 +123,22 @@ def write_faceset() -> Callable[..., None]:
             coarse = rng.integers(30, 226, (5, 5, 3)).astype(np.uint8)
             picture = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
             write_face(folder / f"{index:05d}_0.png", picture, face)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_clip() -> Callable[[Path, list[np.ndarray]], None]:
+    """write(path, images): a clip of them (uint8 RGB), 25 frames a second."""
+
+    def write(path: Path, images: list[np.ndarray]) -> None:
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options={"crf": "18"})
+            stream.height, stream.width = images[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            for image in images:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode(None))
 
     return write
 

@@ -53,7 +53,7 @@ class Jobs:
         self._root = workspace.root
         self._children: dict[str, subprocess.Popen] = {}
 
-    def start(self, kind: str, command: str, settings: dict[str, str | int]) -> None:
+    def start(self, kind: str, command: str, settings: dict[str, str | int | float]) -> None:
         """Starts `odfs <command>` in the workspace; `settings` are texts or numbers by key.
 
         Raises UserError when one runs.

@@ -5,6 +5,7 @@ resume it.
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from odfs_jax.studio.workspace import StudioWorkspace, is_plain
 MOST_BATCH, MOST_ITERATIONS = 1 << 16, 1 << 40
 LARGEST, MOST_VALUES = 1 << 20, 100_000  # bytes and values of a file that is read
 PRESETS = ("recipe", "experiment")  # the groups of configs/ whose files are presets
+# Of `more`: no setting in these groups is a path, and no such value is one.
+SETTING = re.compile(r"((?:model|augment|loss|optimizer|discriminator)(?:\.\w+)+)=([\w.+-]+)", re.A)
+MOST_TEXT = 1000  # letters of `more`
 
 
 @dataclass(frozen=True)
@@ -28,14 +32,15 @@ class Choices:
     preset: str | None = None  # such as recipe=quick
     batch_size: int | None = None
     iterations: int | None = None  # 0: until it is stopped
+    more: str = ""  # as on a command line: model.resolution=128 augment.color=0.2
 
-    def settings(self) -> dict[str, str | int]:
+    def settings(self) -> dict[str, str | int | float]:
         """The settings of the command line by key. Raises UserError for what cannot be chosen."""
         if not is_plain(self.name):
             raise UserError(f"name={self.name!r:.80}: expected the name of a folder")
         if self.model not in model_names():
             raise UserError(f"model={self.model!r:.80}: expected one of {', '.join(model_names())}")
-        found: dict[str, str | int] = {"name": self.name, "model": self.model}
+        found: dict[str, str | int | float] = {"name": self.name, "model": self.model}
         if self.preset is not None:
             if self.preset not in preset_names():
                 expected = ", ".join(preset_names())
@@ -48,7 +53,7 @@ class Choices:
                 if not low <= value <= high:
                     raise UserError(f"{key}={value}: expected {low}..{high}")
                 found[key] = value
-        return found
+        return found | _more_settings(self.more)
 
 
 def model_names() -> list[str]:
@@ -92,14 +97,34 @@ def recall(workspace: StudioWorkspace, name: str) -> Choices:
         return usual
 
 
+def _more_settings(text: str) -> dict[str, str | int | float]:
+    """The settings `key=value` in `text` by key. Raises UserError for any of another group."""
+    found = {}
+    for word in text[:MOST_TEXT].split():
+        setting = SETTING.fullmatch(word)
+        if setting is None:
+            raise UserError(
+                f"{word!r:.80}: expected settings of model, augment, loss, optimizer or "
+                "discriminator, such as model.resolution=128"
+            )
+        key, value = setting.groups()
+        try:
+            known = foreign.parse_yaml(value.encode(), 1)
+        except ValueError as error:
+            raise UserError(f"{word!r:.80}: {error}") from error
+        found[key] = known if isinstance(known, int | float) else value
+    return found
+
+
 def _checked(found: Any, usual: Choices) -> Choices:
     """`usual` with what a file says. Raises ValueError or UserError for other values."""
     found = foreign.mapping(found, "run")
-    keys = ("model", "preset", "batch_size", "iterations")
+    keys = ("model", "preset", "batch_size", "iterations", "more")
     choices = replace(usual, **{key: found[key] for key in keys if key in found})
     for key, high in (("batch_size", MOST_BATCH), ("iterations", MOST_ITERATIONS)):
         if getattr(choices, key) is not None:
             foreign.integer(getattr(choices, key), key, 0, high)
+    foreign.text(choices.more, "more", MOST_TEXT)
     choices.settings()
     return choices
 

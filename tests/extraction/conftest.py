@@ -3,7 +3,6 @@
 import importlib.util
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -55,19 +54,3 @@ def facenet():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="session")
-def write_clip():
-    """write(path, images): a clip of them (uint8 RGB), 25 frames a second."""
-
-    def write(path: Path, images: list[np.ndarray]) -> None:
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=25, options={"crf": "18"})
-            stream.height, stream.width = images[0].shape[:2]
-            stream.pix_fmt = "yuv420p"
-            for image in images:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-            container.mux(stream.encode(None))
-
-    return write

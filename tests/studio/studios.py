@@ -1,5 +1,6 @@
 """Starting a real studio in a process of its own, and waiting for what it does."""
 
+import base64
 import os
 import re
 import signal
@@ -10,10 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120  # seconds; the machine may be busy
+PIXELS = """() => {
+    const image = document.querySelector('img.frame'), canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    canvas.getContext('2d').drawImage(image, 0, 0);
+    return canvas.toDataURL().split(',')[1];
+}"""
 
 
 class Studio:
@@ -76,3 +84,9 @@ def started(workspace: Path, log: Path, *settings: str) -> Iterator[Studio]:
 def mean_error(points: np.ndarray, exact: np.ndarray) -> float:
     """Mean distance of the points that alignment uses."""
     return float(np.linalg.norm(points - exact, axis=1)[17:].mean())
+
+
+def shown(page) -> np.ndarray:
+    """The frame on /convert, BGR."""
+    content = np.frombuffer(base64.b64decode(page.evaluate(PIXELS)), np.uint8)
+    return cv2.imdecode(content, cv2.IMREAD_COLOR).astype(int)

@@ -1,43 +1,24 @@
-"""/convert in Chromium: settings are seen on a frame, written as shots, and converted with."""
+"""/convert in Chromium: settings are seen on a frame and written as shots."""
 
-import base64
-import shutil
-
-import cv2
 import numpy as np
 import pytest
 import yaml
-from studios import ROOT, started, wait_for
+from studios import shown, wait_for
 
 from odfs_jax.studio.pages.convert import keep_result
-
-PIXELS = """() => {
-    const image = document.querySelector('img.frame'), canvas = document.createElement('canvas');
-    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-    canvas.getContext('2d').drawImage(image, 0, 0);
-    return canvas.toDataURL().split(',')[1];
-}"""
 
 
 @pytest.fixture
 def studio(shared_studio):
-    """What the page makes is removed."""
+    """The shots that the page writes are removed."""
     yield shared_studio
     (shared_studio.workspace / "dst.shots.yaml").unlink(missing_ok=True)
-    for path in shared_studio.workspace.glob("result*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def opened(visit, studio):
     page = visit(f"{studio.url}/convert")
     page.wait_for_selector("#studio-main[data-merged]")
     return page
-
-
-def shown(page) -> np.ndarray:
-    """The frame on the page, BGR."""
-    content = np.frombuffer(base64.b64decode(page.evaluate(PIXELS)), np.uint8)
-    return cv2.imdecode(content, cv2.IMREAD_COLOR).astype(int)
 
 
 def merged_with(page, settings: str):
@@ -47,8 +28,8 @@ def merged_with(page, settings: str):
     return shown(page)
 
 
-def test_what_is_seen_is_written_and_converted(studio, visit):
-    page, workspace = opened(visit, studio), studio.workspace
+def test_what_is_seen_is_written(studio, visit):
+    page, file = opened(visit, studio), studio.workspace / "dst.shots.yaml"
     usual = shown(page)
     page.get_by_label("mode", exact=True).select_option("hist_match")
     matched = merged_with(page, '{"mode":"hist_match"}')
@@ -62,32 +43,12 @@ def test_what_is_seen_is_written_and_converted(studio, visit):
     page.keyboard.press("Enter")
     merged_with(page, '{"mode":"hist_match","erode":40}')
     page.get_by_label("mode", exact=True).select_option("overlay")
-    second = merged_with(page, '{"erode":40}')
+    assert np.abs(merged_with(page, '{"erode":40}') - usual).max() > 20
     page.locator("#write").click()
-    file = workspace / "dst.shots.yaml"
     wait_for(file.exists)
     assert yaml.safe_load(file.read_text()) == [
         {"from": 0, "mode": "hist_match"}, {"from": 1, "erode": 40}
     ]  # fmt: skip
-    page.locator("#begin").click()
-    page.wait_for_selector("#studio-main[data-job=done]")
-    results = sorted((workspace / "result").glob("*.png"))
-    assert len(results) == len(list((workspace / "dst").glob("*.jpg")))
-    for path, seen in zip(results, (matched, second), strict=False):
-        assert np.abs(cv2.imread(str(path)).astype(int) - seen).mean() < 1  # but for JPEG's loss
-    page.locator("#view-result").click()
-    page.wait_for_selector("#studio-main[data-shown='result 1']")
-    assert np.abs(shown(page) - second).mean() < 2
-    page.locator("#begin").click()
-    page.get_by_role("button", name="Cancel").click()  # nothing was replaced, nothing started
-    assert page.locator("#studio-main").get_attribute("data-job") == "done"
-    page.locator("#begin").click()
-    page.locator("button[value=keep]").click()
-    wait_for((workspace / "result.1").exists)
-    page.locator("#stop").click()
-    assert sorted(path.name for path in (workspace / "result.1").glob("*.png")) == [
-        path.name for path in results
-    ]
 
 
 def test_a_result_is_kept_with_all_that_belongs_to_it(tmp_path):
@@ -159,24 +120,3 @@ def test_a_frame_is_looked_at_closely(studio, visit):
     assert page.get_by_label("blur", exact=True).input_value() == "109"
     page.keyboard.press(" ")
     page.wait_for_selector("#studio-main[data-playing=false]")
-
-
-@pytest.mark.slow  # a studio of its own: the shared one has no clip
-def test_the_result_plays_with_its_sound(tmp_path, visit):
-    """As the browser plays it, from the frame that is shown."""
-    for name in ("dst.mp4", "result.mp4"):
-        shutil.copy(ROOT / "assets" / "demo" / "dst.mp4", tmp_path / name)
-    with started(tmp_path, tmp_path / "log") as running:
-        page = visit(f"{running.url}/convert")
-        page.get_by_label("frame", exact=True).fill("75")
-        page.keyboard.press("Enter")
-        page.locator("#view-result").click()
-        page.wait_for_selector("#studio-main[data-shown='result 75']")
-        page.locator("#play").click()
-        page.wait_for_function(
-            "(v => v.currentTime > v.duration / 2)(document.querySelector('video'))"
-        )
-        assert page.evaluate("document.querySelector('video').controls")
-        page.locator("#play").click()
-        page.wait_for_selector("#studio-main[data-playing=false]")
-        assert int(page.get_by_label("frame", exact=True).input_value()) >= 75

@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 from models import write_model
-from studios import started
 
 from odfs_jax.extraction.journal import Done, ExtractionJournal
 from odfs_jax.studio.jobs import Jobs
@@ -59,18 +58,3 @@ def test_the_button_leads_on(shared_studio, visit):
     page = visit(shared_studio.url)
     page.get_by_role("link", name="Try it on dst and convert").click()
     page.wait_for_url("**/convert")
-
-
-@pytest.mark.slow
-def test_the_button_extracts_the_faces(tmp_path, pictures, visit):
-    for side, person in (("src", "ada_070"), ("dst", "ben_100")):
-        (tmp_path / side).mkdir()
-        shutil.copy(pictures / f"{person}.jpg", tmp_path / side)
-    with started(tmp_path, tmp_path / "log") as studio:
-        page = visit(studio.url)
-        page.get_by_role("button", name="Extract src and dst").click()
-        page.get_by_role("button", name="Stop").wait_for()
-        page.locator(".next", has_text="then train").wait_for()
-    assert all(
-        len(list((tmp_path / side / "aligned").glob("*.png"))) == 1 for side in ("src", "dst")
-    )

@@ -15,6 +15,11 @@ def test_settings_are_those_of_the_command_line():
         "name": "a b", "model": "saehd", "recipe": "quick", "batch_size": 4, "iterations": 0
     }  # fmt: skip
     assert Choices("a", "h64").settings() == {"name": "a", "model": "h64"}
+    more = Choices("a", "h64", more="model.width=0.5  loss.masked=false model.face_type=full")
+    assert more.settings() == {
+        "name": "a", "model": "h64", "model.width": 0.5, "loss.masked": False,
+        "model.face_type": "full",
+    }  # fmt: skip
     assert "recipe=quick" in preset_names() and "SAEHD" in describe("model", "saehd_192")
 
 
@@ -27,6 +32,10 @@ def test_settings_are_those_of_the_command_line():
         (Choices("a", "h64", "hydra=default"), "expected one of recipe="),
         (Choices("a", "h64", None, 0), "batch_size=0: expected 1"),
         (Choices("a", "h64", None, None, -1), "iterations=-1: expected 0"),
+        (Choices("a", "h64", more="workspace=/"), "expected settings of model"),
+        (Choices("a", "h64", more="model.width=0.5 init_from=b"), "'init_from=b': expected"),
+        (Choices("a", "h64", more="model.width=${oc.env:HOME}"), "expected settings of model"),
+        (Choices("a", "h64", more="model.name=a/b"), "expected settings of model"),
     ],
 )
 def test_nothing_else_becomes_a_setting(choices, message):
@@ -36,7 +45,7 @@ def test_nothing_else_becomes_a_setting(choices, message):
 
 def test_what_was_chosen_is_there_again(tmp_path):
     workspace = StudioWorkspace(tmp_path)
-    first, second = Choices("a", "df", "recipe=long", 2, 7), Choices("b", "h128")
+    first, second = Choices("a", "df", "recipe=long", 2, 7, "augment.warp=0"), Choices("b", "h128")
     remember(workspace, first)
     remember(workspace, second)
     assert recall(workspace, "a") == first and recall(workspace, "b") == second
@@ -57,7 +66,7 @@ def test_of_a_run_from_elsewhere_its_config_tells(tmp_path):
 @pytest.mark.parametrize(
     "kept",
     [{"model": "h64", "preset": "hydra=x"}, {"model": ["h64"]}, {"batch_size": 1.5}, [], "x",
-     {"preset": {}}, {"iterations": True}],
+     {"preset": {}}, {"iterations": True}, {"more": 1}, {"more": "name=x"}],
 )  # fmt: skip
 def test_a_strangers_choices_are_not_taken(tmp_path, kept):
     (tmp_path / "studio").mkdir()

@@ -354,6 +354,7 @@ class TrainPage:
             name.set_enabled(resumed is None)
             batch = ui.number("batch size (empty: the preset's, or 16)", min=1, precision=0)
             iterations = ui.number("iterations (0: until stopped)", min=0, precision=0)
+            more = ui.input("other settings, such as model.resolution=128")
 
             def describe() -> None:
                 about.set_text(runs.describe("model", model.value) if model.value else "")
@@ -372,12 +373,13 @@ class TrainPage:
             else:
                 batch.set_value(known.batch_size)
                 iterations.set_value(known.iterations)
+                more.set_value(known.more)
             describe()
 
             def start() -> None:
                 numbers = [None if n.value is None else int(n.value) for n in (batch, iterations)]
-                choices = Choices(name.value, model.value, preset.value or None, *numbers)
-                if self._start(choices):
+                chosen = (name.value, model.value, preset.value or None, *numbers, more.value)
+                if self._start(Choices(*chosen)):
                     dialog.close()
 
             with ui.row():
