@@ -34,7 +34,7 @@ def main() -> None:
         print("odfs COMMAND [KEY=VALUE ...]\n")
         for command in COMMANDS:
             print(f"  {command:12}{_function(command).__doc__.splitlines()[0]}")
-        print("\nSettings of one: odfs COMMAND --cfg job. Versions and device: odfs --version")
+        print("\nExamples and settings of one: odfs COMMAND --help. Versions: odfs --version")
     elif (command := name.replace("_", "-")) in COMMANDS:
         sys.argv = [f"odfs-{command}", *arguments]
         sys.exit(_function(command)())

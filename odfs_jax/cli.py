@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from odfs_jax import explain
 from odfs_jax.config import (
     SCHEMAS,
     config_dir,
@@ -45,7 +46,7 @@ def command(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
     """An entry point without arguments: `work` with the configuration of the command line.
 
     The YAML of `configs/` that it composes has the name of `work`. What `work` imports itself is
-    not imported for `--help`, `--cfg job` and misspelt keys.
+    not imported for `--help` (see `explain`), `--cfg job` and misspelt keys.
     """
     name = work.__name__
     shown = f"odfs-{name.replace('_', '-')}"
@@ -54,7 +55,9 @@ def command(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
         if sys.argv[1:] == ["--version"]:
             print(version())
             return
-        use_huge_pages()
+        asks_help = bool({"--help", "-h"} & set(sys.argv[1:]))
+        if not asks_help:
+            use_huge_pages()
         keep_current_folder_out()
         sweeps = bool({"-m", "--multirun"} & set(sys.argv))
         if name == "swap":
@@ -79,6 +82,13 @@ def command(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
 
         try:
             refuse_dashes(name, sys.argv[1:])
+            if asks_help:
+                settings = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+                about = inspect.getdoc(work).splitlines()[0]
+                lines = explain.help_page(name, about, settings, *explain.page_format())
+                sys.stdout.write("".join(f"{line}\n" for line in lines))
+                sys.stdout.flush()
+                return
             compose(job if sweeps else configs.append)()
             for config in configs:
                 run(config)
@@ -198,8 +208,14 @@ def studio(config: DictConfig) -> None:
 
 
 def window() -> int:
-    """Shows the preview and the losses of a run that trains, in a window."""
-    parser = argparse.ArgumentParser(prog="odfs-window", description=window.__doc__)
+    """Shows the preview and the losses of a run that trains, in a window.
+
+    Examples:
+      odfs window models/h64
+      odfs window night/models/saehd
+      odfs window /mnt/other-host/workspace/models/anna
+    """
+    parser = _parser("odfs-window", window)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the model's, models/h64 say")
     folder = parser.parse_args().folder
     from odfs_jax.training.control import show_window
@@ -217,12 +233,13 @@ def verify() -> int:
 
     Exit code 0: all are signed and unaltered; 1: one was altered; 3: one is not signed; 2: a
     mistake.
+
+    Examples:
+      odfs verify result.mp4
+      odfs verify result.mp4 faces.zip anna_full_128.dfm
+      odfs verify frames
     """
-    parser = argparse.ArgumentParser(
-        prog="odfs-verify",
-        description=inspect.getdoc(verify),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _parser("odfs-verify", verify)
     parser.add_argument("paths", type=Path, nargs="*", metavar="FILE_OR_FOLDER")
     paths = parser.parse_args().paths
     if not paths:
@@ -240,6 +257,14 @@ def verify() -> int:
         say(*verdict.lines())
     codes = {verdict.code for verdict in verdicts}
     return ALTERED if ALTERED in codes else max(codes)
+
+
+def _parser(name: str, work: Callable[[], int]) -> argparse.ArgumentParser:
+    """For a command without settings, whose docstring is its help."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(
+        prog=name, description=inspect.getdoc(work), formatter_class=formatter
+    )
 
 
 def version() -> str:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, open_dict
 
 from odfs_jax.errors import UserError
 
@@ -567,9 +567,19 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
 
     Raises Hydra's exceptions for keys and choices that there are not.
     """
+    return compose_with_choices(command, overrides)[0]
+
+
+def compose_with_choices(
+    command: str, overrides: Sequence[str] = ()
+) -> tuple[DictConfig, dict[str, str | None]]:
+    """As `compose`, and which file of each group of configs/ was taken; None: none."""
     register_schemas()
     with _COMPOSING, hydra.initialize_config_dir(config_dir(), version_base="1.3"):
-        return hydra.compose(command, overrides=list(overrides))
+        config = hydra.compose(command, overrides=list(overrides), return_hydra_config=True)
+    with open_dict(config):
+        choices = config.pop("hydra").runtime.choices
+    return config, {name.partition("@")[0]: choice for name, choice in choices.items()}
 
 
 def misspelt(name: str, error: Exception) -> str | None:

@@ -13,7 +13,7 @@ LAYERS = (  # a part imports from the rows below its own, and from itself
     {"evaluation", "interop"},
     {"training", "extraction", "conversion", "curation"},
     {"saved_model", "inference", "provenance"},
-    {"data"},
+    {"data", "explain"},
     {"nets", "losses", "faces"},
     {"config", "runtime", "frame_ranges"},
     {"errors", "__init__"},

@@ -7,12 +7,11 @@ resume it.
 import json
 import re
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from odfs_jax.config import config_dir
 from odfs_jax.data import atomic, foreign
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.explain import choices_of, comments_of
 from odfs_jax.studio.workspace import StudioWorkspace, is_plain
 
 MOST_BATCH, MOST_ITERATIONS = 1 << 16, 1 << 40
@@ -58,19 +57,17 @@ class Choices:
 
 def model_names() -> list[str]:
     """The networks of configs/model, by name."""
-    return _files("model")
+    return choices_of("model")
 
 
 def preset_names() -> list[str]:
     """The recipes and experiments, as on a command line: recipe=quick."""
-    return [f"{group}={name}" for group in PRESETS for name in _files(group)]
+    return [f"{group}={name}" for group in PRESETS for name in choices_of(group)]
 
 
 def describe(group: str, name: str) -> str:
     """The comment at the top of configs/<group>/<name>.yaml."""
-    lines = (Path(config_dir()) / group / f"{name}.yaml").read_text().splitlines()
-    comments = [line[1:].strip() for line in lines if line.startswith("#")]
-    return " ".join(line for line in comments if not line.startswith("@package"))
+    return " ".join(comments_of(group, name).head)
 
 
 def remember(workspace: StudioWorkspace, choices: Choices) -> None:
@@ -135,7 +132,3 @@ def _known(workspace: StudioWorkspace) -> dict[str, Any]:
         return foreign.mapping(found, "runs")
     except (BadFileError, ValueError):
         return {}
-
-
-def _files(group: str) -> list[str]:
-    return sorted(path.stem for path in (Path(config_dir()) / group).glob("*.yaml"))

@@ -11,7 +11,6 @@ import zlib
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -282,8 +281,7 @@ def test_a_folder_of_no_faces(run_faceset, folder):
 
 def test_help(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["faceset", "--help"])
-    with pytest.raises(SystemExit, match="0"):
-        cli.faceset()
-    text = capsys.readouterr().out
-    assert all(f"action={action}" in text for action in ("summary", "verify", "pack", "unpack"))
-    assert np.all([word in text for word in ("workspace: workspace", "people: true")])
+    cli.faceset()
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    first = {line[0] for line in lines if line}
+    assert {"summary", "verify", "pack", "unpack", "workspace=workspace", "people=true"} <= first

@@ -1,7 +1,6 @@
 """`/convert`: merge settings tried out on single frames, written as shots, and the conversion."""
 
 import inspect
-import re
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from itertools import count
@@ -14,7 +13,7 @@ from nicegui import ui
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, Field
 
-from odfs_jax.config import MergeConfig, compose, config_dir
+from odfs_jax.config import MergeConfig, compose
 from odfs_jax.conversion.convert import ANCHORS
 from odfs_jax.conversion.masks import KEPT
 from odfs_jax.conversion.merge import CHOICES, RANGES
@@ -22,6 +21,7 @@ from odfs_jax.conversion.modes import MODES
 from odfs_jax.conversion.shots import SUFFIX, parse_shots, read_entries, write_shots
 from odfs_jax.data.lock import locked_result
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.explain import comments_of
 from odfs_jax.saved_model import find_model, steps_in
 from odfs_jax.studio.frame_cache import FrameCache, jpeg
 from odfs_jax.studio.jobs import Jobs
@@ -249,7 +249,7 @@ def merge_fields() -> list[dict[str, Any]]:
     """
     found = [{"name": "mode", "kind": "choice", "options": list(MODES)}]
     found += _mode_fields() + _dataclass_fields(MergeConfig)
-    help_of = _comments(Path(config_dir()) / "merge" / "overlay.yaml")
+    help_of = comments_of("merge", "overlay").keys | comments_of("merge", "hist_match").keys
     return [field | {"help": help_of.get(field["name"], "")} for field in found]
 
 
@@ -289,17 +289,4 @@ def _mode_fields() -> list[dict[str, Any]]:
             if field["kind"] == "choice":
                 field["options"] = [None, *field["options"]]
             found.append({"name": f"args.{name}", "mode": mode} | field)
-    return found
-
-
-def _comments(path: Path) -> dict[str, str]:
-    """The comment beside each key of a YAML file of at most two levels."""
-    found, parent = {}, ""
-    for line in path.read_text().splitlines():
-        match = re.match(r"( *)(\w+):([^#]*)(?:#\s*(.*))?$", line)
-        if match:
-            indent, key, value, comment = match.groups()
-            name = f"{parent}.{key}" if indent else key
-            parent = key if not indent and not value.strip() else parent
-            found[name] = comment or found.get(parent, "")
     return found
