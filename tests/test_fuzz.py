@@ -43,8 +43,8 @@ from odfs_jax.interop import facesets, pickles
 from odfs_jax.interop.models import find_model, settings_of
 from odfs_jax.nets import build_net
 from odfs_jax.provenance.verify import verify
+from odfs_jax.studio.face_index import read_index
 from odfs_jax.studio.jobs import Jobs
-from odfs_jax.studio.pose_index import read_index
 from odfs_jax.studio.workspace import StudioWorkspace
 from odfs_jax.swap.jobs import read_list
 from odfs_jax.swap.swap import Record
@@ -291,7 +291,8 @@ READERS = {
     "losses": Reader(metrics.LOSSES, lines(*LOSSES), lambda p: metrics.read_losses(p.parent)),
     "status": Reader("control/status.json", lines(STATUS),
                      lambda p: control.read_status(p.parents[1])),
-    "poses": Reader("poses_src.json", lines({"a.png": ["17", [1.0, 2.0, 0.9, 4]]}), read_index),
+    "poses": Reader("poses_src.json", lines({"a.png": ["17", [1.0, 2.0, 0.9, 4]]}),
+                    functools.partial(read_index, width=4)),
     "jobs": Reader("studio/jobs/sort.json", lines({"pid": 1, "created": 1.5}),
                    lambda p: Jobs(StudioWorkspace(p.parents[2])).find("sort")),
     "swap": Reader("swap.json", lines({"plan": {"of": "a", "seconds": 0.5}}), Record),

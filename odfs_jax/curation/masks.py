@@ -26,7 +26,7 @@ from odfs_jax.data.aligned_png import FaceData, read_face, read_image_and_face, 
 from odfs_jax.data.lock import locked, require_empty
 from odfs_jax.data.media import png
 from odfs_jax.data.parallel import read_files
-from odfs_jax.data.stored_masks import encode_mask, stored_mask
+from odfs_jax.data.stored_masks import BY_HAND, encode_mask, is_drawn, stored_mask
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.align import alignment_matrix
@@ -67,9 +67,7 @@ def masks(config: DictConfig) -> None:
 def _apply(folder: Path, files: list[Path], config: DictConfig) -> None:
     devices.prepare(config.hardware)
     model_dir = find_model(Path(config.workspace) / "models", config.mask_model, masks=True)
-    model = load_model(model_dir)
-    masker = make_masker(model.config, model.params, config.precision)
-    maker = f"{model_dir.name} {model.step}"
+    masker, maker = load_masker(model_dir, config.precision)
     start = time.monotonic()
     with locked(folder, "applying masks"):
         written, there, bad = apply(files, masker, maker, config.batch_size)
@@ -80,19 +78,26 @@ def _apply(folder: Path, files: list[Path], config: DictConfig) -> None:
     say(f"{folder}: {written} masks written in {seconds:.0f} s{kept}, {len(bad)} files skipped")
 
 
+def load_masker(model_dir: Path, precision: str = "float32") -> tuple[Masker, str]:
+    """The mask network in `model_dir`, and its name as the maker of masks. Raises UserError."""
+    model = load_model(model_dir)
+    masker = make_masker(model.config, model.params, precision)
+    return masker, f"{model_dir.name} {model.step}"
+
+
 def apply(
     files: list[Path], masker: Masker, maker: str, batch_size: int
 ) -> tuple[int, int, list[BadFileError]]:
     """Writes the masks that `masker` finds into the aligned PNGs `files`.
 
-    A face whose mask was made by `maker` keeps it. What somebody drew stays, and still counts
-    before the mask. Returns (how many were written, how many were there, the errors of files that
-    cannot be used).
+    A face whose mask was made by `maker`, or painted by hand, keeps it. Polygons stay, and still
+    count before the mask. Returns (how many were written, how many were there, the errors of files
+    that cannot be used).
     """
     found, bad = read_files(files, read_face, "reading faces")
     faces = dict(found)
     near = neighbors(faces)
-    todo = [path for path in near if faces[path].mask_maker != maker]
+    todo = [path for path in near if faces[path].mask_maker not in (maker, BY_HAND)]
     find = jax.jit(masker.predict)
     written, known = 0, {}
     for start in progress(range(0, len(todo), BLOCK), -(-len(todo) // BLOCK), "masks", "block"):
@@ -114,6 +119,40 @@ def apply(
                 rewrite_data(own, changed)
                 written += 1
     return written, len(faces) - len(todo), bad
+
+
+def seen(
+    files: list[Path], masker: Masker, find: Callable, batch_size: int
+) -> dict[Path, np.ndarray]:
+    """uint8 [S, S] for each of `files`: the mask that `masker` finds in that picture alone.
+
+    `find` is its `predict`, jitted. Files that are no aligned faces are left out.
+    """
+    pictures, _ = read_files(files, partial(_picture, masker=masker), "reading pictures")
+    return {
+        path: _on_picture(area, path, read_face(path), masker)
+        for path, area in _find(pictures, masker, find, batch_size).items()
+    }
+
+
+def doubt(path: Path, found: np.ndarray, masker: Masker) -> float:
+    """How far `found`, a mask as `seen` finds it, is from that of the face at `path`, 0 .. 1.
+
+    1 less the intersection over union of both, within the network's view; the face's own is what
+    is stored, or else the hull. Raises BadFileError.
+    """
+    face = read_face(path)
+    try:
+        own = stored_mask(face)
+    except ValueError as error:
+        raise BadFileError(path, str(error)) from error
+    if own is None:
+        own = face_mask(face.landmarks, *face.shape, brows=True)
+    all_of_it = np.ones((masker.spec.resolution, masker.spec.resolution), np.float32)
+    view = _on_picture(all_of_it, path, face, masker)
+    own = np.minimum(cv2.resize(own, view.shape[::-1], interpolation=cv2.INTER_AREA), view)
+    both, either = np.minimum(own, found).sum(), np.maximum(own, found).sum()
+    return float(1 - both / either) if either else 0.0
 
 
 def neighbors(faces: Mapping[Path, FaceData]) -> dict[Path, list[Path]]:
@@ -191,12 +230,12 @@ def _model_from_image(path: Path, face: FaceData, masker: Masker) -> np.ndarray:
 
 
 def _remove(folder: Path, files: list[Path], config: DictConfig) -> None:
-    """Takes the masks out of the PNGs; what somebody drew stays."""
+    """Takes the masks out of the PNGs; what somebody drew or painted stays."""
     removed = 0
     with locked(folder, "removing masks"):
         found, bad = read_files(files, read_face, "reading faces")
         for path, face in progress(found, len(found), "removing", "face"):
-            if face.mask is not None:
+            if face.mask is not None and face.mask_maker != BY_HAND:
                 rewrite_data(path, replace(face, mask=None, mask_maker=None))
                 removed += 1
     for error in bad:
@@ -209,7 +248,7 @@ def _fetch(folder: Path, files: list[Path], config: DictConfig) -> None:
     target = _target(folder, "labelled", config)
     require_empty(target)
     found, bad = read_files(files, read_face, "reading faces")
-    drawn = [path for path, face in found if face.polygons]
+    drawn = [path for path, face in found if is_drawn(face)]
     for error in bad:
         log.warning("skipped: %s", error)
     if not drawn:

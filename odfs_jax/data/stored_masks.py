@@ -10,6 +10,7 @@ from odfs_jax.data.aligned_png import MAX_MASK, FaceData
 from odfs_jax.data.media import png
 from odfs_jax.faces.hull import face_mask
 
+BY_HAND = "hand"  # the maker of a mask that somebody painted; no network's, which has its step
 FINER = 4  # times larger drawn than needed and averaged down, so that outlines are smooth
 
 
@@ -37,6 +38,11 @@ def stored_mask(face: FaceData) -> np.ndarray | None:
         inside = _filled(own, height, width) if own else 0
         area = np.maximum(area, inside) if include else np.minimum(area, 255 - inside)
     return area.astype(np.uint8)
+
+
+def is_drawn(face: FaceData) -> bool:
+    """True when somebody said which part of the picture is face: by polygons, or with a brush."""
+    return bool(face.polygons) or face.mask_maker == BY_HAND
 
 
 def encode_mask(mask: np.ndarray) -> bytes:

@@ -13,11 +13,11 @@ from starlette.staticfiles import StaticFiles
 from odfs_jax.data import foreign
 from odfs_jax.errors import BadFileError, UserError, printable
 from odfs_jax.runtime import devices
+from odfs_jax.studio.face_index import PoseIndex
 from odfs_jax.studio.frame_cache import FrameCache
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import STATIC
 from odfs_jax.studio.pages import convert, debug, extract, faces, home, masks, train
-from odfs_jax.studio.pose_index import PoseIndex
 from odfs_jax.studio.worker import COMPILE_FAST, Worker
 from odfs_jax.studio.workspace import SIDES, StudioWorkspace
 
@@ -56,7 +56,7 @@ def build(workspace: StudioWorkspace, config: dict[str, Any]) -> FastAPI:
     home.register(app, workspace, jobs)
     faces.register(app, workspace, jobs, worker, indices)
     extract.register(app, workspace, frame_cache, indices, config)
-    masks.register(app, workspace)
+    masks.register(app, workspace, worker)
     train.register(app, workspace, jobs)
     convert.register(app, workspace, jobs, frame_cache, preview_worker, indices["dst"])
     debug.register(app, workspace)

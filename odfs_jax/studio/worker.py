@@ -22,11 +22,13 @@ from odfs_jax.data.media import png
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.runtime.processes import spawn_context
+from odfs_jax.runtime.progress import heard_by
 
 PARENT_POLL = 1.0  # seconds
 # Compiles in 60 % of the time, for programs that run once.
 COMPILE_FAST = "--xla_backend_optimization_level=0"
 PREVIEW_QUALITY = 93  # of a merged frame's JPEG, per cent
+MASK_BATCH = 8  # faces a call of a mask network
 TINT = np.array([255, 0, 0], np.float32)  # RGB of what is new
 TINTED = 0.5  # most of a pixel that the tint takes
 
@@ -88,6 +90,46 @@ def read_poses(files: list[Path]) -> list[tuple[float, float, float, int] | None
         except BadFileError:
             found.append(None)
     return found
+
+
+def measure_doubt(model_dir: Path, step: int, files: list[Path]) -> list[tuple[float] | None]:
+    """`curation.masks.doubt` of each face; None for a file that is not an aligned face.
+
+    The network in `model_dir` is that of iteration `step`. Raises UserError.
+    """
+    from odfs_jax.curation.masks import doubt, seen
+
+    masker, find = _masker(model_dir, step)
+    with heard_by(lambda *_: None):  # the page shows how far it is
+        masks, measured = seen(files, masker, find, MASK_BATCH), []
+    for path in files:
+        try:
+            measured.append((doubt(path, masks[path], masker),) if path in masks else None)
+        except BadFileError:
+            measured.append(None)
+    return measured
+
+
+def network_mask(model_dir: Path, step: int, path: Path) -> bytes:
+    """A gray PNG: the mask that a network finds in the face at `path` alone. Raises UserError."""
+    from odfs_jax.curation.masks import seen
+
+    with heard_by(lambda *_: None):
+        masks = seen([path], *_masker(model_dir, step), MASK_BATCH)
+    if path not in masks:
+        raise BadFileError(path, "not an aligned face")
+    return png.encode(masks[path])
+
+
+@lru_cache(maxsize=1)
+def _masker(model_dir: Path, _step: int) -> tuple[Any, Callable]:
+    """The mask network and its jitted function; read again when there is a later step."""
+    import jax
+
+    from odfs_jax.curation.masks import load_masker
+
+    masker, _ = load_masker(model_dir)
+    return masker, jax.jit(masker.predict)
 
 
 def sorted_faces(folder: Path, side: str, by: str) -> dict[str, list | None]:

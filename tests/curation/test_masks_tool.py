@@ -13,7 +13,7 @@ from odfs_jax.config import compose
 from odfs_jax.curation import masks as tool
 from odfs_jax.data.aligned_png import Polygon, read_face, rewrite_data
 from odfs_jax.data.lock import locked
-from odfs_jax.data.stored_masks import encode_mask, stored_mask
+from odfs_jax.data.stored_masks import BY_HAND, encode_mask, stored_mask
 from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
@@ -131,6 +131,30 @@ def test_remove_takes_masks_out_and_leaves_the_rest(folder, tmp_path):
         assert after.mask is None and after.mask_maker is None
         assert after.source.frame == face.source.frame
         np.testing.assert_array_equal(cv2.imread(str(path)), pixels[path])
+
+
+def test_a_painted_mask_is_kept_and_fetched(folder, tmp_path):
+    path, *others = files(folder)
+    painted = encode_mask(np.full((32, 32), 200, np.uint8))
+    face = dataclasses.replace(read_face(path), mask=painted, mask_maker=BY_HAND)
+    rewrite_data(path, face)
+    content = path.read_bytes()
+    assert tool.apply(files(folder), MASKER, MAKER, 4)[:2] == (len(others), 1)
+    tool.masks(config(tmp_path, "action=remove"))
+    tool.masks(config(tmp_path, "action=fetch"))
+    assert contents(tmp_path / "dst/aligned_labelled") == {path.name: content}
+    assert path.read_bytes() == content and read_face(others[0]).mask is None
+
+
+def test_doubt_is_what_two_masks_do_not_share(folder):
+    path = files(folder)[0]
+    left, half = np.zeros((32, 32), np.uint8), np.zeros((SIDE, SIDE), np.uint8)
+    left[:, :16] = 255
+    half[:, : SIDE * 3 // 4] = 255
+    face = dataclasses.replace(read_face(path), mask=encode_mask(left))
+    rewrite_data(path, face)
+    assert tool.doubt(path, half, MASKER) == pytest.approx(1 / 3, abs=0.02)
+    assert tool.doubt(path, stored_mask(face), MASKER) < 0.02
 
 
 def test_fetch_copies_the_faces_that_are_drawn_on(folder, tmp_path):

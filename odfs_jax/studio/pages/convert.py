@@ -22,11 +22,11 @@ from odfs_jax.conversion.shots import SUFFIX, parse_shots, read_entries, write_s
 from odfs_jax.data.lock import locked_result
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.explain import comments_of
-from odfs_jax.saved_model import find_model, steps_in
+from odfs_jax.saved_model import find_model, models_in, steps_in
+from odfs_jax.studio.face_index import PoseIndex, version_of
 from odfs_jax.studio.frame_cache import FrameCache, jpeg
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
-from odfs_jax.studio.pose_index import PoseIndex, version_of
 from odfs_jax.studio.worker import PreviewSource, Worker, check_merges, render_preview
 from odfs_jax.studio.workspace import StudioWorkspace
 
@@ -205,8 +205,10 @@ def _shots_file(workspace: StudioWorkspace) -> Path:
 
 
 def _models(workspace: StudioWorkspace) -> list[str]:
-    """The models with a checkpoint."""
-    return [name for name in workspace.models() if steps_in(workspace.model(name))]
+    """The models with a checkpoint that swap faces."""
+    known = workspace.models()
+    found = [name for name in models_in(workspace.root / "models", masks=False) if name in known]
+    return [name for name in found if steps_in(workspace.model(name))]
 
 
 def _known(workspace: StudioWorkspace, model: str) -> str:

@@ -23,9 +23,9 @@ from odfs_jax.extraction.landmarkers import build_landmarker
 from odfs_jax.extraction.manual_landmarks import SquareLandmarks
 from odfs_jax.extraction.writing import accept_faces
 from odfs_jax.faces.align import alignment_matrix
+from odfs_jax.studio.face_index import PoseIndex
 from odfs_jax.studio.frame_cache import FrameCache, jpeg
 from odfs_jax.studio.layout import page, script
-from odfs_jax.studio.pose_index import PoseIndex
 from odfs_jax.studio.workspace import SIDES, StudioWorkspace
 
 T = TypeVar("T")

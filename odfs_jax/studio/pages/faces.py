@@ -21,9 +21,9 @@ from odfs_jax.data.aligned_png import MAX_BYTES, MAX_SIZE, FaceData, read_face
 from odfs_jax.data.media import png
 from odfs_jax.data.parallel import READING
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.studio.face_index import PoseIndex, version_of
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
-from odfs_jax.studio.pose_index import PoseIndex, version_of
 from odfs_jax.studio.worker import Worker, contact_sheets, sorted_faces
 from odfs_jax.studio.workspace import SIDES, StudioWorkspace, checked_side
 

@@ -11,9 +11,9 @@ from nicegui import ui
 
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.journal import JOURNAL, ExtractionJournal
+from odfs_jax.studio.face_index import version_of
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
-from odfs_jax.studio.pose_index import version_of
 from odfs_jax.studio.workspace import SIDES, StudioWorkspace
 from odfs_jax.training import control
 from odfs_jax.training.backups import checkpoints_in

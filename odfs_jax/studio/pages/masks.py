@@ -1,6 +1,8 @@
-"""`/masks`: polygons drawn on aligned faces, of what is face and of what hides it."""
+"""`/masks`: what of an aligned face is face: drawn, painted, or as a network sees it."""
 
+import base64
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,24 +11,29 @@ from fastapi.responses import Response
 from nicegui import ui
 from pydantic import BaseModel, Field
 
+from odfs_jax.data import foreign
 from odfs_jax.data.aligned_png import (
+    MAX_MASK,
+    MAX_MASK_BYTES,
     MAX_POINTS,
     MAX_POLYGONS,
     MAX_SIZE,
-    FaceData,
     Polygon,
     read_face,
     rewrite_data,
 )
 from odfs_jax.data.lock import locked
 from odfs_jax.data.media import png
-from odfs_jax.data.stored_masks import stored_mask
-from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.data.stored_masks import BY_HAND, encode_mask
+from odfs_jax.errors import UserError
 from odfs_jax.faces.hull import face_mask
+from odfs_jax.saved_model import latest_step, models_in
+from odfs_jax.studio.face_index import DoubtIndex, version_of
 from odfs_jax.studio.layout import page, script
-from odfs_jax.studio.pose_index import version_of
-from odfs_jax.studio.workspace import SIDES, StudioWorkspace
+from odfs_jax.studio.worker import Worker, network_mask
+from odfs_jax.studio.workspace import SIDES, StudioWorkspace, checked_side
 
+MOST_SENT = 1 << 21  # letters of a mask that a browser sends: RGBA, and in base64
 Coordinate = Annotated[float, Field(ge=-2 * MAX_SIZE, le=2 * MAX_SIZE, allow_inf_nan=False)]
 Corner = Annotated[list[Coordinate], Field(min_length=2, max_length=2)]
 
@@ -39,53 +46,119 @@ class DrawnArea(BaseModel):
 
 
 class DrawnFace(BaseModel):
-    """All polygons of a face, and the version of its file that they were drawn on."""
+    """Polygons and mask of a face, and the version of its file that they were drawn on.
+
+    `mask` is a PNG in base64, white on the face; `maker` as in `FaceData`.
+    """
 
     version: str
     polygons: Annotated[list[DrawnArea], Field(max_length=MAX_POLYGONS)]
+    mask: Annotated[str, Field(max_length=MOST_SENT)] | None
+    maker: Annotated[str, Field(max_length=1024)] | None
 
 
-def register(app: FastAPI, workspace: StudioWorkspace) -> None:
+class MaskModel(BaseModel):
+    """The name of a mask network in the workspace."""
+
+    model: str
+
+
+def register(app: FastAPI, workspace: StudioWorkspace, worker: Worker) -> None:
     """Adds the page and the routes that its script calls to `app`."""
 
     @ui.page("/masks")
     def masks(side: str = "dst", name: str = "") -> None:
         with page(workspace, "/masks"):
-            script("masks", side=side if side in SIDES else "dst", face=name)
+            start = {"side": side if side in SIDES else "dst", "face": name}
+            script("masks", **start, models=_models(workspace), by_hand=BY_HAND)
 
+    _drawing(app, workspace)
+    _networks(app, workspace, worker)
+
+
+def _drawing(app: FastAPI, workspace: StudioWorkspace) -> None:
     @app.get("/api/masks/{side}/{name}")
     def drawn(side: str, name: str) -> dict[str, Any]:
-        """The `polygons` of a face, and the `version` of its file."""
+        """`polygons`, `mask` (a PNG in base64, or None) and `maker`, and the file's `version`."""
         path = workspace.face(side, name)
-        version = version_of(path)
+        version, face = version_of(path), read_face(path)
         polygons = [
-            {"include": area.include, "points": area.points.tolist()}
-            for area in read_face(path).polygons
+            {"include": area.include, "points": area.points.tolist()} for area in face.polygons
         ]
-        return {"polygons": polygons, "version": version}
+        mask = None if face.mask is None else base64.b64encode(face.mask).decode()
+        return {"polygons": polygons, "mask": mask, "maker": face.mask_maker, "version": version}
 
-    @app.get("/api/masks/{side}/{name}/base")
-    def base(side: str, name: str) -> Response:
-        """A gray PNG: what counts where nothing is drawn, the stored mask or the points' hull."""
-        path = workspace.face(side, name)
-        try:
-            content = png.encode(_base(read_face(path)))
-        except ValueError as error:
-            raise BadFileError(path, str(error)) from error
+    @app.get("/api/masks/{side}/{name}/hull")
+    def hull(side: str, name: str) -> Response:
+        """A gray PNG: what counts where nothing is drawn and nothing stored."""
+        face = read_face(workspace.face(side, name))
+        content = png.encode(face_mask(face.landmarks, *face.shape, brows=True))
         return Response(content, media_type="image/png", headers={"cache-control": "no-store"})
 
     @app.post("/api/masks/{side}/{name}")
     def save(side: str, name: str, face: DrawnFace) -> dict[str, Any]:
-        """Writes the polygons into the PNG; returns the new `version` of its file."""
+        """Writes polygons and mask into the PNG; returns the new `version` of its file."""
         path = workspace.face(side, name)
         areas = tuple(Polygon(area.include, np.array(area.points)) for area in face.polygons)
+        mask = None if face.mask is None else _gray(face.mask)
         with locked(workspace.faces(side), "drawing masks"):
             if version_of(path) != face.version:
                 raise UserError(f"{name}: was changed or renamed meanwhile; reload the page")
-            rewrite_data(path, replace(read_face(path), polygons=areas))
+            changed = {"polygons": areas, "mask": mask, "mask_maker": mask and face.maker}
+            rewrite_data(path, replace(read_face(path), **changed))
             return {"version": version_of(path)}
 
 
-def _base(face: FaceData) -> np.ndarray:
-    found = stored_mask(replace(face, polygons=()))
-    return face_mask(face.landmarks, *face.shape, brows=True) if found is None else found
+def _networks(app: FastAPI, workspace: StudioWorkspace, worker: Worker) -> None:
+    indices: dict[tuple[str, Path, int], DoubtIndex] = {}
+
+    @app.post("/api/masks/{side}/{name}/network")
+    def network(side: str, name: str, wanted: MaskModel) -> dict[str, str]:
+        """`mask`: a PNG in base64 of what a network sees in this picture."""
+        path, model = workspace.face(side, name), _trained(workspace, wanted.model)
+        content = worker.submit(network_mask, *model, path).result()
+        return {"mask": base64.b64encode(content).decode()}
+
+    @app.post("/api/doubt/{side}")
+    def doubt(side: str, wanted: MaskModel) -> dict[str, Any]:
+        """`doubt` {name: 0 .. 1} of the faces that a network has seen, and how many are `missing`.
+
+        The network goes on with the next ones as long as it is asked.
+        """
+        key = (checked_side(side), *_trained(workspace, wanted.model))
+        if key not in indices:
+            indices[key] = DoubtIndex(workspace, side, worker, *key[1:])
+        found, missing = indices[key].look()
+        return {"doubt": {name: share for name, (share,) in found.items()}, "missing": missing}
+
+
+def _models(workspace: StudioWorkspace) -> list[str]:
+    """The mask networks with a checkpoint."""
+    known = workspace.models()
+    return [name for name in models_in(workspace.root / "models", masks=True) if name in known]
+
+
+def _trained(workspace: StudioWorkspace, name: str) -> tuple[Path, int]:
+    """The folder of a mask network and its last iteration. Raises UserError."""
+    if name not in _models(workspace):
+        raise UserError(f"{foreign.shown(name)}: no such mask network here")
+    folder = workspace.model(name)
+    step = latest_step(folder)
+    if step is None:
+        raise UserError(f"{name}: no finished checkpoint; train a while longer")
+    return folder, step
+
+
+def _gray(sent: str) -> bytes:
+    """The PNG `sent` in base64 as a face stores it. Raises UserError."""
+    try:
+        content = base64.b64decode(sent, validate=True)
+        width, height = png.image_size(content)
+        if max(width, height) > MAX_MASK:
+            raise ValueError(f"{width}x{height} pixels, more than {MAX_MASK} a side")
+        mask = encode_mask(png.decode(content)[..., 0])
+        if len(mask) > MAX_MASK_BYTES:
+            raise ValueError(f"{len(mask)} bytes, more than {MAX_MASK_BYTES}")
+    except ValueError as error:
+        raise UserError(f"mask: {error}") from error
+    return mask

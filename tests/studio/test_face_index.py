@@ -6,8 +6,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from odfs_jax.studio import pose_index
-from odfs_jax.studio.pose_index import PoseIndex
+from odfs_jax.studio import face_index
+from odfs_jax.studio.face_index import PoseIndex
 from odfs_jax.studio.worker import read_poses
 from odfs_jax.studio.workspace import StudioWorkspace
 
@@ -28,7 +28,7 @@ class InlineWorker:
 
 @pytest.fixture
 def folder(tmp_path, write_faceset, monkeypatch):
-    monkeypatch.setattr(pose_index, "PORTION", 2)
+    monkeypatch.setattr(face_index.PoseIndex, "portion", 2)
     write_faceset(tmp_path / "src" / "aligned", 3, size=16)
     (tmp_path / "src" / "aligned" / "bad.png").write_bytes(b"no face")
     (tmp_path / "src" / "aligned" / ".hidden.png").write_bytes(b"half written")
