@@ -26,6 +26,7 @@ def main() -> None:
     """Runs the command that the first argument names. Exit codes are those of `odfs_jax.cli`."""
     multiprocessing.freeze_support()  # a process of a pool, in the prebuilt program: ends here
     from odfs_jax import cli
+    from odfs_jax.errors import printable
 
     name, *arguments = sys.argv[1:] or ["--help"]
     if name == "--version":
@@ -41,7 +42,7 @@ def main() -> None:
     else:
         alike = get_close_matches(name, COMMANDS, 1)
         cure = f"did you mean {alike[0]}?" if alike else "odfs --help names them"
-        print(f"odfs: {cli.printable(name)}: no such command; {cure}", file=sys.stderr)
+        print(f"odfs: {printable(name)}: no such command; {cure}", file=sys.stderr)
         sys.exit(2)
 
 

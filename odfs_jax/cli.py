@@ -1,4 +1,4 @@
-"""The commands: each composes its configuration with Hydra and hands it to the function that works.
+"""The commands: each hands the configuration of its command line to the function that works.
 
 Exit codes: 0 done, 2 a mistake in the input (one line on stderr), 130 stopped with Ctrl-C where
 there is nothing to save, 1 a bug (traceback).
@@ -7,39 +7,22 @@ On Linux a command first replaces its process by one with huge pages: see `use_h
 to prevent it.
 """
 
+from __future__ import annotations
+
 import argparse
-import errno
 import inspect
 import os
-import re
 import sys
-from collections.abc import Callable, Sequence
-from importlib import metadata
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-
-from odfs_jax import explain
-from odfs_jax.config import (
-    SCHEMAS,
-    config_dir,
-    misspelt,
-    register_schemas,
-    require_complete,
-    setting_names,
-    with_plain_paths,
-    with_stages,
-)
-from odfs_jax.errors import UserError, printable
-from odfs_jax.runtime.output import say, start_logging
+from odfs_jax.errors import UserError
+from odfs_jax.runtime.output import say
 from odfs_jax.runtime.processes import keep_current_folder_out
 
-NO_LIBRARY = "cannot open shared object file"  # in the words of the system's loader
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def command(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
@@ -49,63 +32,17 @@ def command(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
     not imported for `--help` (see `explain`), `--cfg job` and misspelt keys.
     """
     name = work.__name__
-    shown = f"odfs-{name.replace('_', '-')}"
 
     def main() -> None:
         if sys.argv[1:] == ["--version"]:
             print(version())
             return
-        asks_help = bool({"--help", "-h"} & set(sys.argv[1:]))
-        if not asks_help:
+        if not {"--help", "-h"} & set(sys.argv[1:]):
             use_huge_pages()
         keep_current_folder_out()
-        sweeps = bool({"-m", "--multirun"} & set(sys.argv))
-        if name == "swap":
-            sys.argv[1:] = with_stages(sys.argv[1:])
-        if not sweeps:  # there, commas separate values
-            sys.argv[1:] = with_plain_paths(sys.argv[1:])
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own printer
-        register_schemas()
-        configs: list[DictConfig] = []  # run below, for Hydra prints a line of its own on errors
-        compose = hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)
+        from odfs_jax import command_line
 
-        def run(config: DictConfig) -> float | None:
-            start_logging()
-            require_complete(config)
-            return work(config)
-
-        def job(config: DictConfig) -> float | None:  # where the launcher wants it, maybe far away
-            register_schemas()
-            if name == "train":
-                claim_name(config)
-            return run(config)  # what a sweeper minimizes
-
-        try:
-            refuse_dashes(name, sys.argv[1:])
-            if asks_help:
-                settings = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-                about = inspect.getdoc(work).splitlines()[0]
-                lines = explain.help_page(name, about, settings, *explain.page_format())
-                sys.stdout.write("".join(f"{line}\n" for line in lines))
-                sys.stdout.flush()
-                return
-            compose(job if sweeps else configs.append)()
-            for config in configs:
-                run(config)
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader of our output, `head` say, has closed it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except (
-            UserError, HydraException, OmegaConfBaseException, OSError, ImportError
-        ) as error:  # fmt: skip
-            if "debug=true" in sys.argv or not _is_users(error):
-                raise
-            line = misspelt(name, error) or _one_line(error)
-            print(f"{shown}: {printable(line)}", file=sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            print(f"{shown}: stopped; what was finished before is whole", file=sys.stderr)
-            sys.exit(130)
+        command_line.run(name, work)
 
     main.__name__, main.__doc__ = name, work.__doc__
     return main
@@ -269,6 +206,8 @@ def _parser(name: str, work: Callable[[], int]) -> argparse.ArgumentParser:
 
 def version() -> str:
     """Our version, those of what computes, and the devices that there are."""
+    from importlib import metadata
+
     import jax
 
     devices = jax.devices()
@@ -277,38 +216,6 @@ def version() -> str:
     return (
         f"odfs-jax {metadata.version('odfs-jax')}, jax {jax.__version__}, Python {python}, {kind}"
     )
-
-
-def refuse_dashes(name: str, arguments: Sequence[str]) -> None:
-    """Raises UserError for `--batch_size 4` and the like: settings are written without dashes."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        key, sign, value = argument.lstrip("-").partition("=")
-        key = key.replace("-", "_")
-        if argument.startswith("-") and key in setting_names(SCHEMAS[name]):
-            value = value if sign else following
-            value = "..." if not value or value.startswith("-") else value
-            raise UserError(f"{argument}: settings have no dashes; write {key}={value}")
-
-
-def claim_name(config: DictConfig) -> None:
-    """Keeps a job of a sweep (`--multirun`) from going on with the run of another one.
-
-    The names that are taken lie in the sweep's folder, which all its jobs see; a job that is
-    started again finds its own. Raises UserError when another job trains under `config.name`.
-    """
-    settings = HydraConfig.get()
-    taken = Path(settings.runtime.cwd, settings.sweep.dir, "names", quote(config.name, safe=""))
-    taken.parent.mkdir(parents=True, exist_ok=True)
-    number = str(settings.job.num)
-    try:
-        with taken.open("x") as file:
-            file.write(number)
-    except FileExistsError:
-        if taken.read_text() != number:
-            raise UserError(
-                f"name={config.name}: another job of this sweep trains under this name; "
-                "give each its own, such as name='run_${hydra:job.num}'"
-            ) from None
 
 
 def use_huge_pages() -> None:
@@ -332,39 +239,3 @@ def _is_traced() -> bool:
         return True
     monitoring = getattr(sys, "monitoring", None)  # Python 3.12 and later
     return monitoring is not None and monitoring.get_tool(monitoring.DEBUGGER_ID) is not None
-
-
-def _is_users(error: Exception) -> bool:
-    """True for what the user can mend.
-
-    An OSError only if the disk or a permission is at fault, an ImportError only if a library of
-    the system, libGL say, is not there.
-    """
-    if isinstance(error, ImportError):
-        return NO_LIBRARY in str(error)
-    disk = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
-    return isinstance(error, UserError | HydraException) or (
-        isinstance(error, OmegaConfBaseException) or error.errno in disk
-    )
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'writing'}: {error.strerror}"
-    text = " ".join(_message(error).split())
-    if isinstance(error, ImportError):
-        return (
-            f"{text}; install it, or, where only OpenCV wants it, take OpenCV without windows: "
-            "pip uninstall opencv-python; pip install opencv-python-headless"
-        )
-    text = re.sub(r"\.? To append to your config use \S+", "", text)  # it would be refused
-    cause = error.__cause__  # Hydra's own words for an override, then what OmegaConf said of it
-    if isinstance(error, HydraException) and cause is not None:
-        return f"{text}: {_one_line(cause)}"
-    return text.split(" Config search path:")[0]
-
-
-def _message(error: BaseException) -> str:
-    """The text of `error` without the type names that OmegaConf appends."""
-    lines = str(error).splitlines()
-    return "\n".join(line for line in lines if "object_type=" not in line)

@@ -486,11 +486,9 @@ def setting_names(schema: type, prefix: str = "") -> Iterator[str]:
 
 
 @functools.cache
-def register_schemas() -> None:
-    """Makes the schemas known to Hydra as `<command>_schema`."""
-    store = ConfigStore.instance()
-    for command, schema in SCHEMAS.items():
-        store.store(name=f"{command}_schema", node=schema)
+def register_schema(command: str) -> None:
+    """Makes the schema of `command`, a name in SCHEMAS, known to Hydra as `<command>_schema`."""
+    ConfigStore.instance().store(name=f"{command}_schema", node=SCHEMAS[command])
 
 
 def config_dir() -> str:
@@ -574,7 +572,7 @@ def compose_with_choices(
     command: str, overrides: Sequence[str] = ()
 ) -> tuple[DictConfig, dict[str, str | None]]:
     """As `compose`, and which file of each group of configs/ was taken; None: none."""
-    register_schemas()
+    register_schema(command)
     with _COMPOSING, hydra.initialize_config_dir(config_dir(), version_base="1.3"):
         config = hydra.compose(command, overrides=list(overrides), return_hydra_config=True)
     with open_dict(config):

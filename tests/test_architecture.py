@@ -9,6 +9,7 @@ PACKAGE = Path(odfs_jax.__file__).parent
 LAYERS = (  # a part imports from the rows below its own, and from itself
     {"__main__"},
     {"cli"},
+    {"command_line"},
     {"studio", "swap"},
     {"evaluation", "interop"},
     {"training", "extraction", "conversion", "curation"},

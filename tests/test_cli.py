@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 import sys
 
 import pytest
@@ -155,6 +156,19 @@ def test_the_same_command_starts_again_on_huge_pages(started):
     assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
     cli.use_huge_pages()  # as the started one does
     assert len(started) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no new process is started")
+def test_nothing_slow_is_imported_before_the_new_process_starts():
+    code = """
+import os, sys
+os.execv = lambda *program: sys.exit(str({"hydra", "omegaconf", "numpy", "jax"} & set(sys.modules)))
+from odfs_jax.cli import extract
+extract()
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (1, b"set()\n")
 
 
 def test_no_new_process_under_a_debugger_or_where_the_user_forbids_it(started, monkeypatch):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import tifffile
 
 from odfs_jax.config import OutputConfig
 from odfs_jax.data import foreign
@@ -210,6 +209,8 @@ class PictureWriter(FrameWriter):
         return stored if untouched is None else np.where(untouched[..., None], stored, image)
 
     def _write_tiff(self, path: Path, image: np.ndarray, profile: bytes | None) -> None:
+        import tifffile  # only where there are TIFFs, for it makes every command start later
+
         marks = [(xmp.TIFF_TAG, 1, len(self._marking.xmp), self._marking.xmp, True)]
         tifffile.imwrite(
             path,

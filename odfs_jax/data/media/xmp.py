@@ -7,8 +7,6 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import tifffile
-
 from odfs_jax.data import foreign
 from odfs_jax.data.media import png
 from odfs_jax.errors import BadFileError
@@ -57,6 +55,8 @@ def _read_tiff(path: Path) -> bytes | None:
 
 def tiff_tag(path: Path, code: int) -> Any:
     """The value of a tag of the TIFF at `path`; None when there is none or it cannot be read."""
+    import tifffile  # only where there are TIFFs, for it makes every command start later
+
     try:
         with foreign.open_regular(path) as file, tifffile.TiffFile(file) as tiff:
             tag = tiff.pages.first.tags.get(code)

@@ -1,0 +1,160 @@
+"""A command line becomes a configuration that one function works with; a mistake becomes a line.
+
+Apart from `cli`, for Hydra takes a tenth of a second to import, which the process that `cli`
+replaces need not spend.
+"""
+
+import errno
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from odfs_jax import explain
+from odfs_jax.config import (
+    SCHEMAS,
+    config_dir,
+    misspelt,
+    register_schema,
+    require_complete,
+    setting_names,
+    with_plain_paths,
+    with_stages,
+)
+from odfs_jax.errors import UserError, printable
+from odfs_jax.runtime.output import start_logging
+
+NO_LIBRARY = "cannot open shared object file"  # in the words of the system's loader
+
+
+def run(name: str, work: Callable[[DictConfig], float | None]) -> None:
+    """Calls `work` with the configuration that `sys.argv` gives the command `name`.
+
+    In a sweep (`--multirun`) once for each job; not at all for `--help` (see `explain`) and
+    `--cfg job`. Mistakes end the process with the exit codes of `cli`.
+    """
+    shown = f"odfs-{name.replace('_', '-')}"
+    sweeps = bool({"-m", "--multirun"} & set(sys.argv))
+    if name == "swap":
+        sys.argv[1:] = with_stages(sys.argv[1:])
+    if not sweeps:  # there, commas separate values
+        sys.argv[1:] = with_plain_paths(sys.argv[1:])
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own printer
+    register_schema(name)
+    configs: list[DictConfig] = []  # run below, for Hydra prints a line of its own on errors
+    compose = hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)
+
+    def checked(config: DictConfig) -> float | None:
+        start_logging()
+        require_complete(config)
+        return work(config)
+
+    def job(config: DictConfig) -> float | None:  # where the launcher wants it, maybe far away
+        register_schema(name)
+        if name == "train":
+            claim_name(config)
+        return checked(config)  # what a sweeper minimizes
+
+    try:
+        refuse_dashes(name, sys.argv[1:])
+        if {"--help", "-h"} & set(sys.argv[1:]):
+            settings = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+            about = inspect.getdoc(work).splitlines()[0]
+            lines = explain.help_page(name, about, settings, *explain.page_format())
+            sys.stdout.write("".join(f"{line}\n" for line in lines))
+            sys.stdout.flush()
+            return
+        compose(job if sweeps else configs.append)()
+        for config in configs:
+            checked(config)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, `head` say, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (
+        UserError, HydraException, OmegaConfBaseException, OSError, ImportError
+    ) as error:  # fmt: skip
+        if "debug=true" in sys.argv or not _is_users(error):
+            raise
+        line = misspelt(name, error) or _one_line(error)
+        print(f"{shown}: {printable(line)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{shown}: stopped; what was finished before is whole", file=sys.stderr)
+        sys.exit(130)
+
+
+def refuse_dashes(name: str, arguments: Sequence[str]) -> None:
+    """Raises UserError for `--batch_size 4` and the like: settings are written without dashes."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        key, sign, value = argument.lstrip("-").partition("=")
+        key = key.replace("-", "_")
+        if argument.startswith("-") and key in setting_names(SCHEMAS[name]):
+            value = value if sign else following
+            value = "..." if not value or value.startswith("-") else value
+            raise UserError(f"{argument}: settings have no dashes; write {key}={value}")
+
+
+def claim_name(config: DictConfig) -> None:
+    """Keeps a job of a sweep (`--multirun`) from going on with the run of another one.
+
+    The names that are taken lie in the sweep's folder, which all its jobs see; a job that is
+    started again finds its own. Raises UserError when another job trains under `config.name`.
+    """
+    settings = HydraConfig.get()
+    taken = Path(settings.runtime.cwd, settings.sweep.dir, "names", quote(config.name, safe=""))
+    taken.parent.mkdir(parents=True, exist_ok=True)
+    number = str(settings.job.num)
+    try:
+        with taken.open("x") as file:
+            file.write(number)
+    except FileExistsError:
+        if taken.read_text() != number:
+            raise UserError(
+                f"name={config.name}: another job of this sweep trains under this name; "
+                "give each its own, such as name='run_${hydra:job.num}'"
+            ) from None
+
+
+def _is_users(error: Exception) -> bool:
+    """True for what the user can mend.
+
+    An OSError only if the disk or a permission is at fault, an ImportError only if a library of
+    the system, libGL say, is not there.
+    """
+    if isinstance(error, ImportError):
+        return NO_LIBRARY in str(error)
+    disk = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+    return isinstance(error, UserError | HydraException) or (
+        isinstance(error, OmegaConfBaseException) or error.errno in disk
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'writing'}: {error.strerror}"
+    text = " ".join(_message(error).split())
+    if isinstance(error, ImportError):
+        return (
+            f"{text}; install it, or, where only OpenCV wants it, take OpenCV without windows: "
+            "pip uninstall opencv-python; pip install opencv-python-headless"
+        )
+    text = re.sub(r"\.? To append to your config use \S+", "", text)  # it would be refused
+    cause = error.__cause__  # Hydra's own words for an override, then what OmegaConf said of it
+    if isinstance(error, HydraException) and cause is not None:
+        return f"{text}: {_one_line(cause)}"
+    return text.split(" Config search path:")[0]
+
+
+def _message(error: BaseException) -> str:
+    """The text of `error` without the type names that OmegaConf appends."""
+    lines = str(error).splitlines()
+    return "\n".join(line for line in lines if "object_type=" not in line)
