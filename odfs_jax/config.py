@@ -321,6 +321,8 @@ class ExtractConfig:
     filters: FiltersConfig = field(default_factory=FiltersConfig)
     frames: Any = None
     every: int = 1
+    shard: int | None = None
+    shards: int = 1
     manual_fix: bool = False
     overwrite: bool = False
     smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)

@@ -1,4 +1,4 @@
-"""The setting `frames=` of extract and convert: which frames of a clip, by their numbers from 0.
+"""Which frames of a clip, by their numbers from 0: the settings `frames=`, and `shard=`, `shards=`.
 
 7  100-200  100-  -200  null      one frame, both ends included, to the end, from the start, all
 [0-50,100-]  "0-50,100-"          several of them
@@ -44,6 +44,26 @@ class FrameRanges:
         last = self.ranges[-1][1]
         return None if last is None else last + 1
 
+    def part(self, number: int, parts: int, frames: int) -> "FrameRanges":
+        """Part `number` of `parts` of those chosen of a clip of `frames` frames, in their order.
+
+        Parts differ by at most one frame. The last one goes on where the clip turns out longer.
+        Raises UserError when a part would be empty.
+        """
+        total, before, ranges = self.count(frames), 0, []
+        if total < parts:
+            raise UserError(f"shards={parts}: more than the {total} frames that there are to do")
+        begin, end = total * number // parts, total * (number + 1) // parts
+        for first, last in self.ranges:
+            stop = frames if last is None else min(frames, last + 1)
+            numbers = range(first, stop, self.every)
+            own = numbers[max(0, begin - before) : max(0, end - before)]
+            before += len(numbers)
+            if own:
+                is_last = number == parts - 1 and own[-1] == numbers[-1]
+                ranges.append((own[0], last if is_last else own[-1]))
+        return FrameRanges(tuple(ranges), self.every)
+
     def count(self, frames: int) -> int:
         """How many are chosen of a clip of `frames` frames."""
         ends = [frames if last is None else min(frames, last + 1) for _, last in self.ranges]
@@ -70,6 +90,28 @@ class FrameRanges:
             inside = last is None or frame <= last
             end = frame - self.every if inside else last - (last - first) % self.every
             yield from range(end, first - 1, -self.every)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number`, from 0, of the `count` that a clip's frames are cut into, a worker each."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}-of-{self.count}"
+
+
+def parse_shard(shard: int | None, shards: int) -> Shard | None:
+    """The part that the settings `shard` and `shards` name; None: the whole. Raises UserError."""
+    if shards < 1:
+        raise UserError(f"shards={shards}: expected 1 or more")
+    if shard is None and shards > 1:
+        raise UserError(f"shards={shards}: which one does this worker do? shard=0 to {shards - 1}")
+    if shard is not None and not 0 <= shard < shards:
+        raise UserError(f"shard={shard}: expected 0 to {shards - 1}, for shards={shards}")
+    return None if shards == 1 else Shard(shard, shards)
 
 
 def parse_frame_ranges(frames: Any, every: int = 1) -> FrameRanges:

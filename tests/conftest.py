@@ -128,12 +128,12 @@ def write_faceset() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def write_clip() -> Callable[[Path, list[np.ndarray]], None]:
-    """write(path, images): a clip of them (uint8 RGB), 25 frames a second."""
+def write_clip() -> Callable[..., None]:
+    """write(path, images, **options): a clip of them (uint8 RGB), 25 frames a second."""
 
-    def write(path: Path, images: list[np.ndarray]) -> None:
+    def write(path: Path, images: list[np.ndarray], **options: str) -> None:
         with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=25, options={"crf": "18"})
+            stream = container.add_stream("libx264", rate=25, options={"crf": "18"} | options)
             stream.height, stream.width = images[0].shape[:2]
             stream.pix_fmt = "yuv420p"
             for image in images:

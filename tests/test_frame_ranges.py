@@ -99,3 +99,19 @@ def test_every_form_of_the_setting(frames, every, expected):
 def test_what_makes_no_sense_is_named(frames, every, message):
     with pytest.raises(UserError, match=message):
         parse_frame_ranges(frames, every)
+
+
+@given(RANGES, st.integers(1, 7), st.integers(1, 5))
+def test_parts_are_the_whole_in_its_order(parts, every, count):
+    chosen = parse_frame_ranges([text for text, _ in parts], every)
+    frames = [frame for frame in range(LONG) if frame in chosen]
+    if len(frames) < count:
+        with pytest.raises(UserError, match=f"shards={count}: more than the {len(frames)} frames"):
+            chosen.part(0, count, LONG)
+        return
+    own = [chosen.part(number, count, LONG) for number in range(count)]
+    found = [[frame for frame in range(LONG) if frame in part] for part in own]
+    assert [frame for part in found for frame in part] == frames
+    assert max(map(len, found)) - min(map(len, found)) <= 1
+    assert own[-1].stop == chosen.stop
+    assert [part.count(LONG) for part in own] == list(map(len, found))

@@ -5,6 +5,9 @@ what writes a result, which is replaced as a whole, holds that of `locked_result
 operating system's (flock): it ends with its process, whatever ends that, so none is ever stale. The
 file `.odfs_lock` in the folder, or `.NAME.odfs_lock` beside the result, carries it, and says who
 has it.
+
+Workers that each do a part of one clip share that lock, and each holds one of its part alone, in a
+file whose name ends in the part's.
 """
 
 import fcntl
@@ -14,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from odfs_jax.data import atomic
@@ -24,54 +27,98 @@ log = logging.getLogger(__name__)
 
 LOCK = ".odfs_lock"
 TRIES, POLL = 6, 0.2  # a folder in use is tried again; seconds apart
+TRIES_TO_BEGIN = 300  # while other parts begin, each in turn
 LONGEST = 200  # bytes that are read of who holds a lock
-_ours: dict[Path, int] = {}  # file of a lock of this process -> the thread that has it
+_ours: set[tuple[Path, int]] = set()  # files of locks of this process, and the threads with them
 
 
 @contextmanager
-def locked(folder: Path, work: str) -> Iterator[None]:
+def locked(folder: Path, work: str, part: str | None = None) -> Iterator[None]:
     """Holds the lock of `folder`, which must be there; `work` tells others what is done in it.
 
-    Inside of another `locked` of the same folder and thread it does nothing. Raises UserError when
-    the folder cannot be written, or another process, or another thread, holds the lock for longer
-    than TRIES * POLL seconds.
+    With `part` it is shared with other parts, but not with this one. Inside of another `locked` of
+    the same folder and thread it does nothing. Raises UserError when the folder cannot be written,
+    or another process, or another thread, holds the lock for longer than TRIES * POLL seconds.
     """
     atomic.check_writable(folder)
-    with _locked(folder.resolve() / LOCK, folder, work):
+    with _locked(folder.resolve() / LOCK, folder, work, part):
         yield
 
 
 @contextmanager
-def locked_result(path: Path, work: str) -> Iterator[None]:
+def locked_result(path: Path, work: str, part: str | None = None) -> Iterator[None]:
     """Holds the lock of a file or folder that is, or will be, at `path`; else as `locked`."""
     atomic.check_writable(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = os.fsdecode(os.fsencode(path.name)[: atomic.LONGEST])
-    with _locked(path.parent.resolve() / f".{name}{LOCK}", path, work):
+    with _locked(_lock_of_result(path), path, work, part):
         yield
 
 
 @contextmanager
-def _locked(lock: Path, what: Path, work: str) -> Iterator[None]:
-    if _ours.get(lock) == threading.get_ident():
+def beginning(folder: Path) -> Iterator[None]:
+    """Lets one part at a time look at, and write, what all that work in `folder` begin with."""
+    with _held(folder.resolve() / f"{LOCK}.begin", folder, "beginning", tries=TRIES_TO_BEGIN):
+        yield
+
+
+@contextmanager
+def beginning_result(path: Path) -> Iterator[None]:
+    """`beginning` of a result at `path`."""
+    lock = _lock_of_result(path)
+    with _held(lock.with_name(f"{lock.name}.begin"), path, "beginning", tries=TRIES_TO_BEGIN):
+        yield
+
+
+def _lock_of_result(path: Path) -> Path:
+    name = os.fsdecode(os.fsencode(path.name)[: atomic.LONGEST])
+    return path.parent.resolve() / f".{name}{LOCK}"
+
+
+@contextmanager
+def _locked(lock: Path, what: Path, work: str, part: str | None) -> Iterator[None]:
+    ours = lock, threading.get_ident()
+    if ours in _ours:
         yield
         return
-    handle = _acquire(what, lock, work)
-    _ours[lock] = threading.get_ident()
+    with ExitStack() as stack:
+        if part is not None:
+            own = lock.with_name(f"{lock.name}.{part}")
+            stack.enter_context(_held(own, what, f"{work}, shard {part}"))
+        stack.enter_context(_held(lock, what, work, is_shared=part is not None))
+        _ours.add(ours)
+        try:
+            yield
+        finally:
+            _ours.remove(ours)
+
+
+@contextmanager
+def _held(
+    lock: Path, what: Path, work: str, is_shared: bool = False, tries: int = TRIES
+) -> Iterator[None]:
+    handle = _acquire(what, lock, work, is_shared, tries)
     try:
         yield
     finally:
-        del _ours[lock]
         with suppress(OSError):
+            if is_shared:  # others may go on; who is alone takes the file away
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(handle, lock):  # not so where the folder was replaced meanwhile
                 lock.unlink()
         os.close(handle)
 
 
 def holder(folder: Path) -> str | None:
-    """Who holds the lock of `folder`, as a message says it; None when nobody does."""
+    """Who holds the lock of `folder` or of a part, as a message says it; None when nobody does."""
+    for path in (folder / LOCK, *sorted(folder.glob(f"{LOCK}.*"))):
+        if who := _holder_of(path):
+            return who
+    return None
+
+
+def _holder_of(path: Path) -> str | None:
     try:
-        handle = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:
@@ -90,20 +137,21 @@ def require_empty(folder: Path) -> None:
     if who := holder(folder):
         raise UserError(f"{folder}: in use ({who}); wait for that to end, or stop it")
     if folder.is_dir():
-        (folder / LOCK).unlink(missing_ok=True)  # of a process that was killed
+        for left in (folder / LOCK, *folder.glob(f"{LOCK}.*")):  # by processes that were killed
+            left.unlink(missing_ok=True)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: not empty; move its files, or give another data.*.aligned=")
 
 
-def _acquire(what: Path, path: Path, work: str) -> int:
+def _acquire(what: Path, path: Path, work: str, is_shared: bool, tries: int) -> int:
     """The open and locked file at `path`, the lock of `what`."""
-    who = "another process"
-    for attempt in range(TRIES):
+    who, kind = "another process", fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+    for attempt in range(tries):
         if attempt:
             time.sleep(POLL)
         handle = _open(path)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             who = _read(handle)
             os.close(handle)

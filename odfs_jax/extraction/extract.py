@@ -20,13 +20,19 @@ from odfs_jax.data.workspace import find_input, png_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.detectors import build_detector
 from odfs_jax.extraction.filters import build_filters, build_person_filter
-from odfs_jax.extraction.journal import Done, ExtractionJournal, check_same, prepare
+from odfs_jax.extraction.journal import (
+    Done,
+    ExtractionJournal,
+    begin_part,
+    check_same,
+    prepare,
+)
 from odfs_jax.extraction.landmarkers import build_landmarker
 from odfs_jax.extraction.pipeline import FaceWriter, Finder, extract_frames
 from odfs_jax.extraction.smoothing import build_smoother, reach
 from odfs_jax.extraction.writing import MANUAL, debug_folder, write_lists
 from odfs_jax.faces.types import FaceType
-from odfs_jax.frame_ranges import parse_frame_ranges
+from odfs_jax.frame_ranges import Shard, parse_frame_ranges, parse_shard
 from odfs_jax.runtime import devices
 from odfs_jax.runtime.progress import progress
 
@@ -41,9 +47,13 @@ def extract(config: DictConfig) -> None:
 
     `detector=manual` opens the studio on all frames of the last side instead; `manual_fix=true`
     opens it afterwards on the frames that need somebody, if there are any. The studio serves until
-    Ctrl-C. Raises UserError for settings, inputs and aligned folders that do not go together, and
-    where a side has no face in any frame.
+    Ctrl-C. With `shard` this is one of the workers that do a part of each clip; the last of them
+    to end sums up. Raises UserError for settings, inputs and aligned folders that do not go
+    together, and where a side has no face in any frame.
     """
+    shard = parse_shard(config.shard, config.shards)
+    if shard is not None:
+        _refuse_with_shards(config)
 
     # ---- By hand only
 
@@ -71,13 +81,18 @@ def extract(config: DictConfig) -> None:
             source = stack.enter_context(open_frames(clip))
             check_writable(folder.parent)  # lists are written beside the faces
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder, "extracting faces"))
+            part = stack.enter_context(ExitStack())  # left when this side is done
+            part.enter_context(locked(folder, "extracting faces", shard and str(shard)))
             faces = _read_aligned(folder)
-            settings = _settings(config, source)
-            journal = ExtractionJournal.read(folder)
-            if not config.overwrite:
-                check_same(journal, faces, settings, side)
-            checked.append((side, source, settings, journal, faces))
+            settings, own = _settings(config, source), chosen
+            if shard is not None:
+                own = chosen.part(shard.number, shard.count, source.exact_count())
+                journal = begin_part(folder, shard, faces, settings, own, side)
+            else:
+                journal = ExtractionJournal.read(folder)
+                if not config.overwrite:
+                    check_same(journal, faces, settings, side)
+            checked.append((side, source, settings, journal, faces, own, part))
 
         # ---- Detectors and landmarkers, one of each for every call at once
 
@@ -88,15 +103,16 @@ def extract(config: DictConfig) -> None:
             person = build_person_filter(examples, config.identity_limit, detector, landmarker)
             filters.append(person)
 
-        for side, source, settings, journal, faces in checked:
+        for side, source, settings, journal, faces, own, part in checked:
             # ---- What is left to do
 
             steady = None if source.is_folder else smoother  # pictures need not follow each other
             margin = detector.radius + (0 if steady is None else reach(steady))
-            plan = prepare(journal, faces, settings, chosen, source, margin, config.overwrite)
-            source.select(plan.reads, chosen.stop)
-            done_before = len(journal.frames)
-            total = None if source.count is None else chosen.count(source.count) - done_before
+            plan = prepare(journal, faces, settings, chosen, own, source, margin, config.overwrite)
+            first, stop = (0, chosen.stop) if shard is None else plan.span
+            source.select(plan.reads, stop, first)
+            done_before = sum(done.frame in own for done in journal.frames.values())
+            total = None if source.count is None else own.count(source.count) - done_before
 
             # ---- Frames to aligned PNGs; the journal notes a frame after its faces
 
@@ -121,24 +137,18 @@ def extract(config: DictConfig) -> None:
             rate = frame_count / (time.monotonic() - start)
             log.info("extract %s: %d frames, %.1f frames/s", side, frame_count, rate)
 
-            # ---- Lists of what was not written, and the counts in one line
-
             for error in source.bad:
                 log.warning("skipped: %s", error)
-            lists = write_lists(journal, source.is_folder)
-            if not any(done.faces for done in journal.frames.values()):
-                left_out = (
-                    f"; {dropped_count} faces were found and left out" if dropped_count else ""
-                )
-                count = len(journal.frames)
-                raise UserError(f"{source.path}: no face in any of its {count} frames{left_out}")
-            log.info(
-                "%d frames, %d faces, %d frames without a face (%s), %d faces left out (%s), "
-                "%d problems reading%s: %s",
-                frame_count, face_count, lists.count, lists.path, dropped_count, lists.dropped,
-                len(source.bad), f", {done_before} frames done before" if done_before else "",
-                journal.folder,
-            )  # fmt: skip
+
+            # ---- Lists of what was not written, and the counts: of the whole clip
+
+            if shard is None:
+                _sum_up(journal, source, done_before)
+                continue
+            journal.end_part()
+            log.info("extract %s: shard %s has ended, %d faces", side, shard, face_count)
+            part.close()
+            _join_parts(journal, source)
 
     # ---- By hand, where the detector needs help
 
@@ -151,6 +161,61 @@ def extract(config: DictConfig) -> None:
         worst = max(doubtful, key=doubtful.get)
         if doubtful[worst]:
             _serve_studio(config, worst, show="doubtful")
+
+
+def _refuse_with_shards(config: DictConfig) -> None:
+    """Raises UserError for what several workers cannot do at once."""
+    if config.detector.name == MANUAL or config.manual_fix:
+        raise UserError(f"shards={config.shards}: placing faces by hand comes after it, by itself")
+    if config.overwrite:
+        raise UserError(
+            f"shards={config.shards}: overwrite=true is for one worker; extract into a new folder "
+            "(data.SIDE.aligned=), or move the old faces away"
+        )
+
+
+def _join_parts(journal: ExtractionJournal, source: FrameSource) -> None:
+    """Once all parts have ended: their journals become one, and lists and counts are written.
+
+    The last worker does it; `journal` is that of its own part, which has ended. Raises UserError
+    where the clip has no face in any frame.
+    """
+    folder, count = journal.folder, journal.shard.count
+    names = {str(Shard(number, count)) for number in range(count)}
+    left = names.difference(ExtractionJournal.read(folder).ended)
+    if left and journal.path.exists():
+        log.info("%s: %d of %d shards have not ended", folder, len(left), count)
+        return
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, "joining shards"))
+        except UserError as error:
+            log.info("%s; that one joins the shards", error)
+            return
+        if journal.path.exists():  # else another one has joined them just now
+            whole = ExtractionJournal.read(folder)
+            whole.absorb_parts()
+            _sum_up(whole, source, 0)
+
+
+def _sum_up(journal: ExtractionJournal, source: FrameSource, done_before: int) -> None:
+    """Writes the lists of what was not written, and logs the counts in one line.
+
+    Raises UserError where there is no face in any frame.
+    """
+    lists = write_lists(journal, source.is_folder)
+    frames = journal.frames.values()
+    face_count, dropped_count = sum(d.faces for d in frames), sum(len(d.dropped) for d in frames)
+    if not face_count:
+        left_out = f"; {dropped_count} faces were found and left out" if dropped_count else ""
+        raise UserError(f"{source.path}: no face in any of its {len(frames)} frames{left_out}")
+    log.info(
+        "%d frames, %d faces, %d frames without a face (%s), %d faces left out (%s), "
+        "%d problems reading%s: %s",
+        len(frames), face_count, lists.count, lists.path, dropped_count, lists.dropped,
+        len(source.bad), f", {done_before} frames done before" if done_before else "",
+        journal.folder,
+    )  # fmt: skip
 
 
 def _serve_studio(config: DictConfig, side: str, show: str) -> None:
@@ -167,6 +232,8 @@ def _read_aligned(folder: Path) -> dict[Path, FaceData]:
         try:
             faces[path] = read_face(path)
         except BadFileError as error:
+            if not path.exists():
+                continue  # another shard's, which it writes again
             raise UserError(f"{error}; move it out of {folder}, faces are written there") from error
     return faces
 

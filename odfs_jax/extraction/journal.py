@@ -6,6 +6,10 @@ called by now, and a face that the user deleted stays deleted. Every PNG carries
 it: one of this run whose frame is not in the journal was left half way and is made again.
 
 `prepare` makes the plan of a run from it: the chosen frames that no earlier run has finished.
+
+Workers that do a part of the clip each note their frames in a journal of their own beside it,
+`.odfs_extract.2-of-4.jsonl`, which begins with the frames that it is for. Who reads the journal
+reads these too; the first who has the folder for itself takes them into the one journal.
 """
 
 import json
@@ -20,11 +24,13 @@ from typing import Any, Self
 
 from odfs_jax.data import atomic, foreign
 from odfs_jax.data.aligned_png import FaceData
+from odfs_jax.data.lock import beginning
 from odfs_jax.data.media.frames import Frame, FrameSource
 from odfs_jax.errors import BadFileError, UserError
-from odfs_jax.frame_ranges import FrameRanges
+from odfs_jax.frame_ranges import FrameRanges, Shard
 
 JOURNAL = ".odfs_extract.jsonl"
+PARTS = ".odfs_extract.*-of-*.jsonl"
 VERSION = 1
 LARGEST = 1 << 30  # bytes of a journal that is read: a million frames have a fifth of it
 RUN = "extraction"  # the key in a PNG's data that holds the run
@@ -88,22 +94,44 @@ class ExtractionJournal:
     replacing: bool = False
     frames: dict[Key, Done] = field(default_factory=dict)
     runs: dict[Key, str | None] = field(default_factory=dict)  # which run finished a frame
+    shard: Shard | None = None  # the part that `add` notes in a journal of its own
+    ended: list[str] = field(default_factory=list)  # parts that have come to their end
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
+    def read(cls, folder: Path, shard: Shard | None = None) -> Self:
         """The journal of `folder`, an empty one when there is none. Raises BadFileError."""
-        journal, path = cls(folder), folder / JOURNAL
-        if not path.is_symlink() and not path.exists():
-            return journal
+        journal, path = cls(folder, shard=shard), folder / JOURNAL
+        if path.is_symlink() or path.exists():
+            journal._replay_file(path)
+        for part in sorted(folder.glob(PARTS)):
+            one = cls(folder, journal.run)
+            one._replay_file(part)
+            journal.ended += one.ended
+            new = [key for key in one.frames if key not in journal.frames]
+            journal.frames |= {key: one.frames[key] for key in new}
+            journal.runs |= {key: one.runs[key] for key in new}
+        return journal
+
+    def _replay_file(self, path: Path) -> None:
         # What follows the last end of a line is half a line.
         *lines, _ = foreign.read_bytes(path, LARGEST).split(b"\n")
         try:
             for line in lines:
-                journal._replay(foreign.parse_json(line))
+                self._replay(foreign.parse_json(line))
         except ValueError as error:
             reason = f"not a journal of this program ({error}); delete it, no face depends on it"
             raise BadFileError(path, reason) from error
-        return journal
+
+    @property
+    def path(self) -> Path:
+        """The file that `add` writes to."""
+        name = JOURNAL if self.shard is None else PARTS.replace("*-of-*", str(self.shard))
+        return self.folder / name
+
+    @property
+    def parts(self) -> list[Path]:
+        """The journals of parts of the clip."""
+        return sorted(self.folder.glob(PARTS))
 
     def start(self, settings: dict[str, Any], again: Iterable[Key] | None = None) -> None:
         """Begins a run with `settings`; without `again` the last run, if there is one, goes on.
@@ -117,6 +145,36 @@ class ExtractionJournal:
         for key in again or ():
             self.frames.pop(key, None)
         self._rewrite()
+
+    def start_part(self, own: FrameRanges) -> None:
+        """Begins the journal of a part, or goes on with it; `own` are the frames that it is for.
+
+        Raises UserError when other parts of the folder have been begun for other frames.
+        """
+        head = {"shard": str(self.shard), "frames": [list(pair) for pair in own.ranges]}
+        head["every"] = own.every
+        others = [
+            path for path in self.parts if not path.name.endswith(f"-of-{self.shard.count}.jsonl")
+        ]
+        if others or (self.path.exists() and _first_line(self.path) != head):
+            raise UserError(
+                f"{self.folder}: begun with other shards=, frames= or every=; give these, or run "
+                "once without shard=, which goes on with all that is done"
+            )
+        if not self.path.exists():
+            atomic.write_bytes(self.path, _packed(head))
+
+    def end_part(self) -> None:
+        """Writes down that the part has come to its end."""
+        self._append({"ended": str(self.shard)})
+        self.sync()
+
+    def absorb_parts(self) -> None:
+        """Takes the journals of parts into the one; nobody else may be at work in the folder."""
+        if self.parts:
+            self._rewrite()
+        for path in self.parts:
+            path.unlink()
 
     def add(self, done: Done) -> None:
         """Writes down a finished frame; if it was known, its faces are added to the known ones."""
@@ -142,7 +200,7 @@ class ExtractionJournal:
 
     def sync(self) -> None:
         """Waits until the journal is on the disk."""
-        atomic.sync(self.folder / JOURNAL)
+        atomic.sync(self.path)
 
     def _replay(self, line: Any) -> None:
         """Takes over a line that was read. Raises ValueError."""
@@ -155,13 +213,17 @@ class ExtractionJournal:
             self.replacing = _boolean(line["replacing"], "replacing")
         elif "replaced" in line:
             self.replacing = False
+        elif "ended" in line:
+            self.ended.append(foreign.text(line["ended"], "ended", 64))
+        elif "shard" in line:
+            pass  # the frames that a part is for
         else:
             done, by = _done(line), line.get("by", self.run)
             by = by if by is None else foreign.text(by, "by", 64)
             self.frames[done.key], self.runs[done.key] = done, by
 
     def _append(self, line: dict[str, Any]) -> None:
-        with atomic.appending(self.folder / JOURNAL) as file:
+        with atomic.appending(self.path) as file:
             _drop_half_line(file)
             file.write(_packed(line))
 
@@ -170,6 +232,15 @@ class ExtractionJournal:
         lines = [asdict(done) | {"by": self.runs[key]} for key, done in self.frames.items()]
         lines.append(head | {"replacing": self.replacing})
         atomic.write_bytes(self.folder / JOURNAL, b"".join(map(_packed, lines)))
+
+
+def _first_line(path: Path) -> Any:
+    """The first line of a journal, None when it is not whole. Raises BadFileError."""
+    head, end, _ = foreign.read_bytes(path, LARGEST).partition(b"\n")
+    try:
+        return foreign.parse_json(head) if end else None
+    except ValueError as error:
+        raise BadFileError(path, f"not a journal of this program ({error}); delete it") from error
 
 
 def _packed(line: dict[str, Any]) -> bytes:
@@ -221,11 +292,13 @@ def _drop_half_line(file: Any) -> None:
 class ResumePlan:
     """What is left to do in one clip or folder, and which PNGs are there already.
 
-    `count` frames are there, as far as known. `margin`: frames to either side of an unfinished one
-    that must be read to find its faces and to smooth their points.
+    `own` are those of the `chosen` frames that this run does. `count` frames are there, as far as
+    known. `margin`: frames to either side of an unfinished one that must be read to find its faces
+    and to smooth their points.
     """
 
     chosen: FrameRanges
+    own: FrameRanges
     journal: ExtractionJournal
     is_folder: bool
     count: int | None
@@ -239,15 +312,24 @@ class ResumePlan:
         if index not in self.chosen:
             return False
         if self.is_folder:
-            return file not in self.journal.frames
+            return index in self.own and file not in self.journal.frames
         # the count is an estimate, so the clip may go on beyond it
         end = math.inf if self.count is None else max(index + 1, self.count)
         near = self.chosen.near(index, self.margin)
-        return any(i < end and i not in self.journal.frames for i in near)
+        return any(i < end and i in self.own and i not in self.journal.frames for i in near)
 
     def writes(self, frame: Frame) -> bool:
         """True when the faces of `frame` are to be written, False when it only helps others."""
-        return frame_key(frame.file, frame.index, frame.pts) not in self.journal.frames
+        key = frame_key(frame.file, frame.index, frame.pts)
+        return frame.index in self.own and key not in self.journal.frames
+
+    @property
+    def span(self) -> tuple[int, int | None]:
+        """(the first frame that may have to be read, the number behind the last; None: no end)."""
+        margin = 0 if self.is_folder else self.margin
+        first, last = self.own.ranges[0][0], self.own.ranges[-1][1]
+        end = None if last is None else max(self.chosen.near(last, margin)) + 1
+        return min(self.chosen.near(first, margin)), end
 
     def avoid(self, frame: Frame) -> frozenset[str]:
         """File names that new faces of `frame` must not get."""
@@ -276,6 +358,7 @@ def prepare(
     faces: dict[Path, FaceData],
     settings: dict[str, Any],
     chosen: FrameRanges,
+    own: FrameRanges,
     source: FrameSource,
     margin: int,
     overwrite: bool,
@@ -283,8 +366,13 @@ def prepare(
     """Brings the journal up to date with the `faces` in the folder and begins the run of `source`.
 
     Faces of frames that it does not know, from elsewhere or from before there was a journal, count
-    as finished, unless this program was stopped while it wrote them.
+    as finished, unless this program was stopped while it wrote them. With a journal of a part, all
+    this goes for its `own` frames alone.
     """
+    if journal.shard is None:
+        journal.absorb_parts()
+    else:
+        faces = {path: face for path, face in faces.items() if face.source.frame in own}
     if not journal.replacing:
         _adopt(journal, faces, settings["source"]["file"])
     again = None
@@ -295,16 +383,17 @@ def prepare(
     journal.start(settings, again)
     stale, interrupted, taken = set(), defaultdict(set), set()
     for path, face in faces.items():
-        key, own = key_of(face), face.extra.get(RUN) == journal.run
+        key, is_ours = key_of(face), face.extra.get(RUN) == journal.run
         unfinished = key not in journal.frames
-        if own and unfinished:
+        if is_ours and unfinished:
             interrupted[key].add(path)
-        elif not own and journal.replacing and (unfinished or journal.runs[key] == journal.run):
+        elif not is_ours and journal.replacing and (unfinished or journal.runs[key] == journal.run):
             stale.add(path)
             continue
         taken.add(path.name)
     return ResumePlan(
         chosen,
+        own,
         journal,
         source.is_folder,
         source.count,
@@ -313,6 +402,32 @@ def prepare(
         interrupted,
         frozenset(taken),
     )
+
+
+def begin_part(
+    folder: Path,
+    shard: Shard,
+    faces: dict[Path, FaceData],
+    settings: dict[str, Any],
+    own: FrameRanges,
+    side: str,
+) -> ExtractionJournal:
+    """The journal of a part: all parts go on with one run, which the first to come begins.
+
+    Raises UserError when the folder was extracted with other settings, or is cut into other parts.
+    """
+    with beginning(folder):
+        journal = ExtractionJournal.read(folder)
+        check_same(journal, faces, settings, side)
+        if journal.replacing:
+            raise UserError(
+                f"{folder}: a run with overwrite=true was stopped here; run it to its end first, "
+                "without shard="
+            )
+        journal.start(settings)
+        journal = ExtractionJournal.read(folder, shard)
+        journal.start_part(own)
+    return journal
 
 
 def check_same(

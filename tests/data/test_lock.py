@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -94,3 +96,25 @@ def test_a_folder_that_is_replaced_keeps_the_new_ones_lock(tmp_path):
         folder.mkdir()
         (folder / LOCK).write_text("another's")
     assert (folder / LOCK).read_text() == "another's"
+
+
+def test_parts_share_a_folder_with_each_other_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "POLL", 0.001)
+    folder = tmp_path / "aligned"
+    folder.mkdir()
+    with ThreadPoolExecutor(1) as other, ThreadPoolExecutor(1) as third:
+
+        def refused(who, part=None):
+            with pytest.raises(UserError, match=rf"in use \({who}, process"):
+                third.submit(ExitStack().enter_context, locked(folder, "sorting", part)).result()
+
+        first, second = ExitStack(), ExitStack()
+        first.enter_context(locked(folder, "extracting", "0-of-2"))
+        other.submit(second.enter_context, locked(folder, "extracting", "1-of-2")).result()
+        refused("extracting, shard 0-of-2", "0-of-2")
+        refused("extracting")
+        assert "shard 0-of-2" in holder(folder)
+        first.close()
+        refused("extracting")  # the other part is still at work
+        other.submit(second.close).result()
+        assert holder(folder) is None and not list(folder.iterdir())

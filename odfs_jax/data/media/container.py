@@ -8,6 +8,7 @@ programs wrote them in other encodings than UTF-8.
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 
@@ -47,6 +48,27 @@ def packets(
     """
     with contextlib.suppress(IndexError):
         yield from container.demux(*streams)
+
+
+class PacketTime(NamedTuple):
+    """Of a packet of pictures: when it is shown, and whether decoding may begin there."""
+
+    pts: int | None
+    is_key: bool
+    is_discard: bool  # decoded, not shown
+
+
+def packet_times(path: Path) -> list[PacketTime]:
+    """All packets of the clip at `path` that hold pictures, in their order; nothing is decoded.
+
+    Where damage ends them early, what there is. Raises BadFileError.
+    """
+    times = []
+    with open_clip(path) as container, contextlib.suppress(av.FFmpegError):
+        for packet in packets(container, picture_stream(container, path)):
+            if packet.size:
+                times.append(PacketTime(packet.pts, packet.is_keyframe, packet.is_discard))
+    return times
 
 
 def decode_leniently(

@@ -26,7 +26,12 @@ import av
 from odfs_jax.config import OutputConfig
 from odfs_jax.data.lock import locked_result
 from odfs_jax.data.media import picture_folder
-from odfs_jax.data.media.container import decode_leniently, open_clip, packets, picture_stream
+from odfs_jax.data.media.container import (
+    decode_leniently,
+    open_clip,
+    packet_times,
+    picture_stream,
+)
 from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
 from odfs_jax.data.media.marking import FOLDER_SEALS, Marking
 from odfs_jax.data.media.video_reader import ClipSource, Orientation, clip_comment
@@ -133,11 +138,7 @@ class FrameReader:
 
 def _packet_times(path: Path) -> list[int | None]:
     """The times of all pictures, in presentation order; nothing is decoded."""
-    times = []
-    with open_clip(path) as container, contextlib.suppress(av.FFmpegError):  # what there is, counts
-        for packet in packets(container, picture_stream(container, path)):
-            if packet.size and not packet.is_discard:
-                times.append(packet.pts)
+    times = [packet.pts for packet in packet_times(path) if not packet.is_discard]
     return sorted(times, key=lambda time: -1 if time is None else time)
 
 

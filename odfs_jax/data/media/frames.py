@@ -100,19 +100,32 @@ class FrameSource(ABC):
 
     _predicate: Callable[[str, int], bool] | None = None
     _stop: int | None = None
+    _start: int = 0
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
 
-    def select(self, predicate: Callable[[str, int], bool], stop: int | None = None) -> None:
+    @abstractmethod
+    def exact_count(self) -> int:
+        """How many frames there are. All of a clip's file is read for that, nothing is decoded."""
+
+    def select(
+        self,
+        predicate: Callable[[str, int], bool] | None,
+        stop: int | None = None,
+        start: int = 0,
+    ) -> None:
         """Restricts the iteration to frames with `predicate(file, index)`, of numbers below `stop`.
 
         To be called before iterating. A frame that is left out costs little, but a clip still
-        decodes it.
+        decodes it; not so those that come long before `start`, where all are left out. These are
+        passed over as far as the clip's key frames and times allow.
         """
-        self._predicate, self._stop = predicate, stop
+        self._predicate, self._stop, self._start = predicate, stop, start
 
     def _is_skipped(self, file: str, index: int) -> bool:
+        if index < self._start:
+            return True
         return self._predicate is not None and not self._predicate(file, index)
 
     @abstractmethod

@@ -56,6 +56,9 @@ class PictureSource(FrameSource):
         self.count = len(self._files)
         self.height, self.width = _first_readable(self._files, path).shape[:2]
 
+    def exact_count(self) -> int:
+        return self.count
+
     def close(self) -> None:
         """Does nothing: each picture is closed as soon as it is read."""
 

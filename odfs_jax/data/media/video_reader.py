@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from odfs_jax.data.media import yuv
-from odfs_jax.data.media.container import open_clip, packets, picture_stream
+from odfs_jax.data.media.container import open_clip, packet_times, packets, picture_stream
 from odfs_jax.data.media.cut_off import cut_off
 from odfs_jax.data.media.frames import ClipFormat, Frame, FrameSource
 from odfs_jax.data.media.yuv import tags_of, to_rgb
@@ -41,6 +41,14 @@ class _Picture(NamedTuple):
     picture: av.VideoFrame
 
 
+class _Entry(NamedTuple):
+    """Where decoding may begin in the middle of a clip."""
+
+    packet: int  # the number of a key packet
+    since: int  # when the first frame that is wanted is shown
+    numbers: dict[int, int]  # of all frames, by their times
+
+
 class ClipSource(FrameSource):
     """The first (or default) picture stream of a clip. Raises UserError when there is none.
 
@@ -58,6 +66,8 @@ class ClipSource(FrameSource):
         self._container = open_clip(path)
         self._steps: Counter[int] = Counter()  # from picture to picture, in time
         self._first_step: dict[int, int] = {}  # when a step was first made
+        self._given = -1  # the number of the last packet that the decoder was given
+        self._entry: _Entry | None = None
         try:
             self._stream = picture_stream(self._container, path)
             self._decoded = self._decode()
@@ -89,9 +99,38 @@ class ClipSource(FrameSource):
         if self._first is None:
             raise RuntimeError(f"{self.path} was iterated before; open it again")
         first, self._first = self._first, None
+        if self._start:
+            self._entry = self._entry_before(self._start)
         self._frames = parallel_map(self._frame, self._chosen(first), min(cores(), CONVERSIONS))
         yield from self._frames
         self._report()
+
+    def exact_count(self) -> int:
+        return sum(not packet.is_discard for packet in packet_times(self.path))
+
+    def _entry_before(self, start: int) -> _Entry | None:
+        """Where to begin decoding for frame `start`; None: at the beginning.
+
+        Key packets will do that are shown at the time of `start` or before, and after all packets
+        before them. Of these it is the last but one, for the pictures after some keys are whole
+        only a while later (a recovery point of H.264). There is none where times do not tell which
+        packet is which frame.
+        """
+        packets = packet_times(self.path)
+        times = sorted(p.pts for p in packets if p.pts is not None and not p.is_discard)
+        fair = self._stream.codec_context.name not in HIDDEN_PACKETS
+        fair &= all(p.pts is not None for p in packets) and len(set(times)) == len(times)
+        if not fair or start >= len(times):
+            return None
+        entries, latest = [], -math.inf
+        for number, packet in enumerate(packets):
+            if packet.is_key and latest < packet.pts <= times[start]:
+                entries.append(number)
+            latest = max(latest, packet.pts)
+        if len(entries) < 2 or entries[-2] <= self._given:
+            return None
+        numbers = {time: number for number, time in enumerate(times)}
+        return _Entry(entries[-2], times[start], numbers)
 
     def _chosen(self, first: av.VideoFrame) -> Generator[_Picture]:
         """The pictures that are wanted, from the `first` up to a change of size."""
@@ -101,7 +140,7 @@ class ClipSource(FrameSource):
     def _numbered(self, pictures: Iterable[av.VideoFrame]) -> Generator[_Picture]:
         step = max(1, round(1 / (self.clip.rate * self.clip.time_base)))
         last: int | None = None
-        for index, picture in enumerate(pictures):
+        for index, picture in self._counted(pictures):
             if index == self._stop:
                 return
             pts = picture.pts
@@ -129,6 +168,28 @@ class ClipSource(FrameSource):
                 return
             yield _Picture(index, pts, picture)
 
+    def _counted(self, pictures: Iterable[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The pictures with their numbers; after an entry by their times, from `_start` on.
+
+        Raises UserError when one is missing there: in a run from the beginning all that follow
+        would have other numbers.
+        """
+        if self._entry is None:
+            yield from enumerate(pictures)
+            return
+        expected = self._start
+        for picture in pictures:
+            index = self._entry.numbers.get(picture.pts, -1)
+            if 0 <= index < expected:
+                continue
+            if index != expected:
+                raise UserError(
+                    f"{self.path}: frame {expected} cannot be decoded, so frames after it cannot "
+                    "be told by their times; run without shard=, or repair the clip first"
+                )
+            yield index, picture
+            expected += 1
+
     def _frame(self, numbered: _Picture) -> Frame:
         index, pts, picture = numbered
         image = self._orientation.upright(to_rgb(picture, self.clip.color, threads=1))
@@ -150,8 +211,19 @@ class ClipSource(FrameSource):
         last: int | None = None  # time of a picture
         waiting: set[int] = set()  # times of packets whose picture has not come yet
         fair = self._stream.codec_context.name not in HIDDEN_PACKETS
-        for packet in self._packets():
-            if packet is not None and not packet.is_discard:
+        since = -math.inf  # pictures shown earlier are not missed: no one wants them
+        for number, packet in enumerate(self._packets()):
+            if self._entry is not None and packet is not None:
+                if number < self._entry.packet:
+                    continue
+                if number == self._entry.packet:
+                    self._stream.codec_context.flush_buffers()
+                    sent = received = errors = 0
+                    last, since = None, self._entry.since
+                    waiting.clear()
+            self._given = number
+            is_due = packet is not None and (packet.pts is None or packet.pts >= since)
+            if is_due and not packet.is_discard:
                 sent += 1
                 if packet.pts is not None:
                     waiting.add(packet.pts)
@@ -160,7 +232,7 @@ class ClipSource(FrameSource):
             except av.FFmpegError:
                 pictures, errors = [], errors + 1
             for picture in pictures:
-                received += 1
+                received += picture.pts is None or picture.pts >= since
                 waiting.discard(picture.pts)
                 last = picture.pts if last is None else max(last, picture.pts or last)
                 fair &= not picture.interlaced_frame  # each field may be a packet
