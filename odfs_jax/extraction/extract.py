@@ -28,7 +28,7 @@ from odfs_jax.extraction.journal import (
     prepare,
 )
 from odfs_jax.extraction.landmarkers import build_landmarker
-from odfs_jax.extraction.pipeline import FaceWriter, Finder, extract_frames
+from odfs_jax.extraction.pipeline import FaceWriter, Finder, batch_starts, extract_frames
 from odfs_jax.extraction.smoothing import build_smoother, reach
 from odfs_jax.extraction.writing import MANUAL, debug_folder, write_lists
 from odfs_jax.faces.types import FaceType
@@ -84,15 +84,16 @@ def extract(config: DictConfig) -> None:
             part = stack.enter_context(ExitStack())  # left when this side is done
             part.enter_context(locked(folder, "extracting faces", shard and str(shard)))
             faces = _read_aligned(folder)
-            settings, own = _settings(config, source), chosen
+            settings, own, frames = _settings(config, source), chosen, source.count
             if shard is not None:
-                own = chosen.part(shard.number, shard.count, source.exact_count())
+                frames = source.exact_count()
+                own = chosen.part(shard.number, shard.count, frames)
                 journal = begin_part(folder, shard, faces, settings, own, side)
             else:
                 journal = ExtractionJournal.read(folder)
                 if not config.overwrite:
                     check_same(journal, faces, settings, side)
-            checked.append((side, source, settings, journal, faces, own, part))
+            checked.append((side, source, settings, journal, faces, own, frames, part))
 
         # ---- Detectors and landmarkers, one of each for every call at once
 
@@ -103,16 +104,19 @@ def extract(config: DictConfig) -> None:
             person = build_person_filter(examples, config.identity_limit, detector, landmarker)
             filters.append(person)
 
-        for side, source, settings, journal, faces, own, part in checked:
+        for side, source, settings, journal, faces, own, frames, part in checked:
             # ---- What is left to do
 
             steady = None if source.is_folder else smoother  # pictures need not follow each other
             margin = detector.radius + (0 if steady is None else reach(steady))
             plan = prepare(journal, faces, settings, chosen, own, source, margin, config.overwrite)
-            first, stop = (0, chosen.stop) if shard is None else plan.span
+            first, stop = 0, chosen.stop
+            if shard is not None:
+                starts = batch_starts(detector, source, chosen, frames)
+                first, stop = plan.read_whole_batches(starts, frames)
             source.select(plan.reads, stop, first)
             done_before = sum(done.frame in own for done in journal.frames.values())
-            total = None if source.count is None else own.count(source.count) - done_before
+            total = None if frames is None else own.count(frames) - done_before
 
             # ---- Frames to aligned PNGs; the journal notes a frame after its faces
 

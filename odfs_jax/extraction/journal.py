@@ -16,9 +16,11 @@ import json
 import math
 import os
 import secrets
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -306,30 +308,45 @@ class ResumePlan:
     stale: set[Path]  # faces that this run replaces: deleted when it has come to its end
     interrupted: dict[Key, set[Path]]  # faces of frames that an earlier run left half way
     used_names: frozenset[str]  # names of all PNGs but the stale ones
+    batches: set[int] | None = None  # the frames to be read, where that is known beforehand
 
     def reads(self, file: str, index: int) -> bool:
         """True when the frame must be read."""
         if index not in self.chosen:
             return False
+        if self.batches is not None:
+            return index in self.batches or (index >= self.count and index in self.own)
         if self.is_folder:
-            return index in self.own and file not in self.journal.frames
+            return file not in self.journal.frames
         # the count is an estimate, so the clip may go on beyond it
         end = math.inf if self.count is None else max(index + 1, self.count)
         near = self.chosen.near(index, self.margin)
-        return any(i < end and i in self.own and i not in self.journal.frames for i in near)
+        return any(i < end and i not in self.journal.frames for i in near)
 
     def writes(self, frame: Frame) -> bool:
         """True when the faces of `frame` are to be written, False when it only helps others."""
         key = frame_key(frame.file, frame.index, frame.pts)
         return frame.index in self.own and key not in self.journal.frames
 
-    @property
-    def span(self) -> tuple[int, int | None]:
-        """(the first frame that may have to be read, the number behind the last; None: no end)."""
+    def read_whole_batches(self, starts: Sequence[int], frames: int) -> tuple[int, int | None]:
+        """Has the batches read that one worker would read, of which `starts` are the first frames.
+
+        What is found in a frame may depend on its batch, in the last digit. `frames` are in the
+        clip. Returns the first frame to be read and the number behind the last; None: to the end.
+        """
         margin = 0 if self.is_folder else self.margin
-        first, last = self.own.ranges[0][0], self.own.ranges[-1][1]
-        end = None if last is None else max(self.chosen.near(last, margin)) + 1
-        return min(self.chosen.near(first, margin)), end
+        done = {one.frame for one in self.journal.frames.values()}
+        chosen = [number for number in range(frames) if number in self.chosen]
+        wanted = [number in self.own and number not in done for number in chosen]
+        places = [bisect_left(chosen, start) for start in starts]
+        self.batches, self.count = set(), frames
+        for first, after in pairwise([*places, len(chosen)]):
+            if any(wanted[max(0, first - margin) : after + 1 + margin]):
+                self.batches.update(chosen[first : after + 1])  # a batch may share its last frame
+        if not self.batches:
+            return 0, 0
+        is_last = self.own.stop == self.chosen.stop
+        return min(self.batches), self.chosen.stop if is_last else max(self.batches) + 1
 
     def avoid(self, frame: Frame) -> frozenset[str]:
         """File names that new faces of `frame` must not get."""

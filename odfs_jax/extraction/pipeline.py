@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import jax
+import numpy as np
 
 from odfs_jax.data.media.frames import Frame, FrameSource
 from odfs_jax.data.parallel import cores, ordered_results, parallel_map, prefetch
@@ -25,6 +26,7 @@ from odfs_jax.extraction.journal import RUN, Dropped, ResumePlan
 from odfs_jax.extraction.smoothing import Smoother, smoothed
 from odfs_jax.extraction.writing import write_debug_picture, write_faces
 from odfs_jax.faces.types import FaceType
+from odfs_jax.frame_ranges import FrameRanges
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -129,6 +131,20 @@ def find_faces(source: FrameSource, finders: Sequence[Finder]) -> Generator[Fram
     batches = prefetch(finders[0].detector.batches(source), AHEAD)
     detected = prefetch(deal(batches, [finder.detect for finder in finders]), AHEAD)
     return prefetch(deal(detected, [finder.find_landmarks for finder in finders]), AHEAD)
+
+
+def batch_starts(
+    detector: Detector, source: FrameSource, chosen: FrameRanges, count: int
+) -> list[int]:
+    """The first frames of the batches in which one run would give `detector` those `chosen`.
+
+    `source` has `count` frames; where pictures differ in size, batches are others than these.
+    """
+    blank = np.broadcast_to(np.uint8(0), (source.height, source.width, 3))
+    name, is_folder = source.path.name, source.is_folder
+    numbers = (number for number in range(count) if number in chosen)
+    frames = (Frame(name, number, None if is_folder else number, blank) for number in numbers)
+    return [batch.frames[0].index for batch in detector.batches(frames)]
 
 
 def deal(items: Generator[T], functions: Sequence[Callable[[T], R]]) -> Generator[R]:
