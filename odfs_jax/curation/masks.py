@@ -25,9 +25,10 @@ from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import FaceData, read_face, read_image_and_face, rewrite_data
 from odfs_jax.data.lock import locked, require_empty
 from odfs_jax.data.media import png
+from odfs_jax.data.media.frame_io import open_frames, open_mask_writer
 from odfs_jax.data.parallel import read_files
 from odfs_jax.data.stored_masks import BY_HAND, encode_mask, is_drawn, stored_mask
-from odfs_jax.data.workspace import aligned_files
+from odfs_jax.data.workspace import aligned_files, find_input
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces.align import alignment_matrix
 from odfs_jax.faces.crop import crop_face
@@ -263,29 +264,73 @@ def _fetch(folder: Path, files: list[Path], config: DictConfig) -> None:
 
 
 def _export(folder: Path, files: list[Path], config: DictConfig) -> None:
-    """A gray picture for each frame that has faces, their masks where they lie in it."""
+    """A gray picture for each frame that has faces, their masks where they lie in it; or a clip."""
     target = _target(folder, "masks", config)
+    if target.suffix:
+        _export_clip(target, files, config)
+        return
     require_empty(target)
     found, bad = read_files(files, read_face, "reading faces")
-    frames: dict[tuple[str, int], list[tuple[Path, FaceData]]] = defaultdict(list)
-    for path, face in found:
-        frames[face.source.file, face.source.frame].append((path, face))
+    frames = _by_frame(found)
     clips = {file for file, _ in frames}
     with atomic.replacing_folder(target) as temporary:
         for (file, number), own in progress(sorted(frames.items()), len(frames), "export", "frame"):
             source = own[0][1].source
-            plate = np.zeros((source.height, source.width), np.uint8)
-            for path, face in own:
-                try:
-                    plate = np.maximum(plate, mask_in_frame(face))
-                except ValueError as error:
-                    bad.append(BadFileError(path, str(error)))
+            plate = _plate(own, (source.height, source.width), bad)
             one_clip = source.pts is not None and len(clips) == 1
             name = f"{number:06d}" if one_clip else f"{Path(file).stem}_{number:06d}"
             (temporary / f"{name}.png").write_bytes(png.encode(plate))
     for error in bad:
         log.warning("skipped: %s", error)
     say(f"{target}: {len(frames)} pictures, {len(bad)} files skipped")
+
+
+def _export_clip(target: Path, files: list[Path], config: DictConfig) -> None:
+    """A gray clip with all frames of the side's clip: black where there is no face."""
+    (side,) = config.data.sides
+    clip = find_input(config.workspace, side, config.data[side])
+    found, bad = read_files(files, read_face, "reading faces")
+    frames, count = _by_frame(found), 0
+    with open_frames(clip) as source, open_mask_writer(target, source) as writer:
+        for frame in progress(source, source.count, "export"):
+            own = frames.pop((frame.file, frame.index), [])
+            plate = _plate(own, frame.image.shape[:2], bad)
+            writer.write(replace(frame, weights=plate).mask())
+            count += 1
+    bad += [
+        BadFileError(path, f"frame {number} of {file} is not in {clip.name}")
+        for (file, number), own in frames.items()
+        for path, _ in own
+    ]
+    for error in bad:
+        log.warning("skipped: %s", error)
+    say(f"{target}: {count} frames, {len(bad)} files skipped")
+
+
+def _by_frame(
+    found: list[tuple[Path, FaceData]],
+) -> dict[tuple[str, int], list[tuple[Path, FaceData]]]:
+    """The faces of each frame, by its file and number."""
+    frames: dict[tuple[str, int], list[tuple[Path, FaceData]]] = defaultdict(list)
+    for path, face in found:
+        frames[face.source.file, face.source.frame].append((path, face))
+    return frames
+
+
+def _plate(
+    faces: list[tuple[Path, FaceData]], shape: tuple[int, int], bad: list[BadFileError]
+) -> np.ndarray:
+    """uint8 of `shape`: the masks of a frame's `faces`; those that cannot be drawn go to `bad`."""
+    plate = np.zeros(shape, np.uint8)
+    for path, face in faces:
+        try:
+            mask = mask_in_frame(face)
+            if mask.shape != shape:
+                raise ValueError(f"a frame of {mask.shape[1]}x{mask.shape[0]} pixels")
+            plate = np.maximum(plate, mask)
+        except ValueError as error:
+            bad.append(BadFileError(path, str(error)))
+    return plate
 
 
 def mask_in_frame(face: FaceData) -> np.ndarray:

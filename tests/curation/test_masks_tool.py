@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 
+import av
 import cv2
 import jax
 import jax.numpy as jnp
@@ -183,6 +184,26 @@ def test_export_lays_masks_into_their_frames(folder, tmp_path):
     assert matte.shape == (SIDE, SIDE)
     assert matte[20:40, 40:60].min() > 250 and matte[20:40, 4:24].max() < 5
     assert 0.1 < (mattes["000000"] > 127).mean() < 0.9  # the hull of the others
+
+
+def test_export_as_a_clip_has_all_frames_of_the_clip(folder, tmp_path, write_clip):
+    """To the gray level as the pictures have it, and black where nobody is."""
+    frames = [np.full((SIDE, SIDE, 3), 90, np.uint8)] * (FRAMES + 1)
+    write_clip(tmp_path / "dst.mp4", frames)
+    for path in files(folder):
+        face = read_face(path)
+        source = dataclasses.replace(face.source, file="dst.mp4")
+        rewrite_data(path, dataclasses.replace(face, source=source))
+    tool.masks(config(tmp_path, "action=export"))
+    tool.masks(config(tmp_path, "action=export", f"folder={tmp_path / 'masks.mkv'}"))
+    with av.open(str(tmp_path / "masks.mkv")) as clip:
+        assert clip.streams.video[0].codec_context.name == "ffv1" and len(clip.streams) == 1
+        plates = [frame.to_ndarray(format="gray") for frame in clip.decode(video=0)]
+    assert len(plates) == FRAMES + 1 and plates[-1].max() == 0
+    for picture, plate in zip(files(folder.with_name("aligned_masks")), plates, strict=False):
+        np.testing.assert_array_equal(plate, cv2.imread(str(picture), cv2.IMREAD_UNCHANGED))
+    with pytest.raises(UserError, match="not an earlier result"):
+        tool.masks(config(tmp_path, "action=export", f"folder={tmp_path / 'masks.mkv'}"))
 
 
 def test_what_cannot_be_is_said(folder, tmp_path, held_elsewhere):

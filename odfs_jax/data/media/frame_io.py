@@ -33,7 +33,7 @@ from odfs_jax.data.media.container import (
     picture_stream,
 )
 from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
-from odfs_jax.data.media.marking import FOLDER_SEALS, Marking
+from odfs_jax.data.media.marking import FOLDER_SEALS, Marking, Unmarked
 from odfs_jax.data.media.video_reader import ClipSource, Orientation, clip_comment
 from odfs_jax.data.media.video_writer import clip_writer
 from odfs_jax.data.media.yuv import ColorTags, to_rgb
@@ -44,6 +44,7 @@ CACHED_FRAMES = 8  # that a `FrameReader` keeps in memory, of no more than
 CACHED_BYTES = 1 << 28  # in all
 OUTPUTS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")  # clips that are written
 ANIMATED = (".webp", ".avif")  # pictures that may be clips
+MASK_RATE = 25.0  # frames per second of a clip of masks of pictures
 STEPS_BACK = (0, 32, 256, 2048)  # frames before the one that is sought
 MAX_DECODE_AHEAD = 32  # frames; one further on is reached by seeking
 
@@ -204,6 +205,18 @@ def open_writer(
         plain = dataclasses.replace(output, alpha=False, pixel_format=None)
         with _writer(beside(path, "mask"), source, plain, marking, settings, True) as mask:
             yield _WriterWithMask(result, mask)
+
+
+@contextmanager
+def open_mask_writer(path: Path, source: FrameSource) -> Iterator[FrameWriter]:
+    """A writer of masks, gray frames of `source`, to the clip at `path`: lossless, without sound.
+
+    The clip appears whole when the context ends without an exception. Raises UserError before
+    anything is written when the container cannot hold FFV1, or something is there already.
+    """
+    output = OutputConfig(codec="ffv1", pixel_format="gray", fps=MASK_RATE)
+    with _writer(path, source, output, Unmarked(), "", True) as mask:
+        yield mask
 
 
 def beside(path: Path, what: str) -> Path:
