@@ -323,6 +323,8 @@ class ExtractConfig:
     every: int = 1
     shard: int | None = None
     shards: int = 1
+    masks: bool = False
+    mask_model: str | None = None
     manual_fix: bool = False
     overwrite: bool = False
     smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)

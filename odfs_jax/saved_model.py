@@ -92,8 +92,11 @@ def load_model(folder: Path) -> SavedModel:
 def find_model(models: Path, name: str | None, *, masks: bool = False) -> Path:
     """The folder of the model `name`, or of the only one in `models`. Raises UserError.
 
-    With `masks` it is a mask network, else one that swaps faces.
+    With `masks` it is a mask network, else one that swaps faces. A `name` with a slash is the path
+    of a model's folder.
     """
+    if name is not None and "/" in name:
+        models, name = Path(name).resolve().parent, Path(name).resolve().name
     found = models_in(models, masks=masks)
     key, kind = ("mask_model", "mask network") if masks else ("name", "model")
     if not found:

@@ -26,12 +26,18 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
+from odfs_jax.config import ModelConfig
 from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.faces.affine import transform
 from odfs_jax.faces.align import MEAN_FACE, alignment_matrix
 from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.types import FaceType
+from odfs_jax.nets import build_mask_net
+from odfs_jax.saved_model import MASK_NET
+from odfs_jax.training.checkpoint import Checkpoints
+from odfs_jax.training.history import History
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -139,6 +145,25 @@ def write_clip() -> Callable[..., None]:
             for image in images:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
             container.mux(stream.encode(None))
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_mask_model() -> Callable[[Path], None]:
+    """write(folder): a mask network's folder with one checkpoint; it is not trained."""
+
+    def write(folder: Path) -> None:
+        small = {"resolution": 32, "face_type": "full", "args": {"levels": [8, 8]}}
+        network = {"name": "facemask", "net": "mask_unet"}
+        model = OmegaConf.merge(OmegaConf.structured(ModelConfig), network, small)
+        net = build_mask_net(OmegaConf.to_container(model))
+        params = net.init(jax.random.key(0), *net.blank())["params"]
+        checkpoints, config = Checkpoints(folder), {"model": OmegaConf.to_container(model)}
+        checkpoints.save(1, {"nets": {MASK_NET: {"params": params}}}, config, {}, History())
+        checkpoints.finish()
+        checkpoints.close()
+        OmegaConf.save(OmegaConf.create({"model": model}), folder / "config.yaml")
 
     return write
 

@@ -20,7 +20,10 @@ LAYERS = (  # a part imports from the rows below its own, and from itself
     {"errors", "__init__"},
 )
 SIDEWAYS = {("nets", "faces"), ("losses", "faces")}  # geometry is below networks
-LAZILY = {("extraction", "studio")}  # inside a function only: extraction that a person helps
+LAZILY = {  # inside a function only: extraction that a person, or a mask network, goes over
+    ("extraction", "studio"),
+    ("extraction", "curation"),
+}
 
 
 def _imports(path: Path) -> set[tuple[str, bool]]:

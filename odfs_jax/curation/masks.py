@@ -68,10 +68,21 @@ def masks(config: DictConfig) -> None:
 def _apply(folder: Path, files: list[Path], config: DictConfig) -> None:
     devices.prepare(config.hardware)
     model_dir = find_model(Path(config.workspace) / "models", config.mask_model, masks=True)
-    masker, maker = load_masker(model_dir, config.precision)
+    apply_network(folder, files, model_dir, config.batch_size, config.precision)
+
+
+def apply_network(
+    folder: Path,
+    files: list[Path],
+    model_dir: Path,
+    batch_size: int = 16,
+    precision: str = "float32",
+) -> None:
+    """`apply` with the mask network in `model_dir` to the `files` of `folder`; says what it did."""
+    masker, maker = load_masker(model_dir, precision)
     start = time.monotonic()
     with locked(folder, "applying masks"):
-        written, there, bad = apply(files, masker, maker, config.batch_size)
+        written, there, bad = apply(files, masker, maker, batch_size)
     for error in bad:
         log.warning("skipped: %s", error)
     kept = f", {there} were there already" if there else ""

@@ -16,7 +16,7 @@ from odfs_jax.data.lock import locked
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import FrameSource
 from odfs_jax.data.parallel import cores
-from odfs_jax.data.workspace import find_input, png_files
+from odfs_jax.data.workspace import aligned_files, find_input, png_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.detectors import build_detector
 from odfs_jax.extraction.filters import build_filters, build_person_filter
@@ -45,6 +45,7 @@ CALLS_ON_CPU = 4  # at once, where there are as many cores
 def extract(config: DictConfig) -> None:
     """Extracts the faces of every side that `config`, an extract configuration, names.
 
+    With `masks` a mask network writes what it sees of each face into its PNG afterwards.
     `detector=manual` opens the studio on all frames of the last side instead; `manual_fix=true`
     opens it afterwards on the frames that need somebody, if there are any. The studio serves until
     Ctrl-C. With `shard` this is one of the workers that do a part of each clip; the last of them
@@ -54,6 +55,7 @@ def extract(config: DictConfig) -> None:
     shard = parse_shard(config.shard, config.shards)
     if shard is not None:
         _refuse_with_shards(config)
+    mask_model = _find_mask_model(config) if config.masks else None
 
     # ---- By hand only
 
@@ -154,6 +156,15 @@ def extract(config: DictConfig) -> None:
             part.close()
             _join_parts(journal, source)
 
+    # ---- What of the faces is seen
+
+    if mask_model is not None:
+        from odfs_jax.curation.masks import apply_network
+
+        for side in config.data.sides:
+            folder = Path(config.data[side].aligned)
+            apply_network(folder, aligned_files(folder, side), mask_model)
+
     # ---- By hand, where the detector needs help
 
     if config.manual_fix:
@@ -167,8 +178,19 @@ def extract(config: DictConfig) -> None:
             _serve_studio(config, worst, show="doubtful")
 
 
+def _find_mask_model(config: DictConfig) -> Path:
+    """The folder of the mask network that faces are to be seen by. Raises UserError."""
+    from odfs_jax.saved_model import find_model  # whose import takes a second
+
+    if config.detector.name == MANUAL:
+        raise UserError("masks=true: placing faces by hand comes first; then masks.py action=apply")
+    return find_model(Path(config.workspace) / "models", config.mask_model, masks=True)
+
+
 def _refuse_with_shards(config: DictConfig) -> None:
     """Raises UserError for what several workers cannot do at once."""
+    if config.masks:
+        raise UserError(f"shards={config.shards}: masks come after it; then masks.py action=apply")
     if config.detector.name == MANUAL or config.manual_fix:
         raise UserError(f"shards={config.shards}: placing faces by hand comes after it, by itself")
     if config.overwrite:

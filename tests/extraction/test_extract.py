@@ -112,6 +112,18 @@ def test_pictures_of_other_sizes_come_along(workspace, frames, extract):
     assert (face.source.file, face.source.width) == ("wide.png", 160)
 
 
+def test_a_mask_network_goes_over_the_faces(workspace, extract, write_mask_model):
+    """And where there is none, nothing is extracted."""
+    with pytest.raises(UserError, match="no trained mask network here"):
+        extract(workspace, "masks=true")
+    assert not (workspace / "src" / "aligned").exists()
+    write_mask_model(workspace / "elsewhere" / "seeing")
+    extract(workspace, "masks=true", f"mask_model={workspace / 'elsewhere' / 'seeing'}")
+    faces = [aligned_png.read_face(path) for path in (workspace / "src" / "aligned").glob("*.png")]
+    assert len(faces) > 2 and {face.mask_maker for face in faces} == {"seeing 1"}
+    assert all(face.mask for face in faces)
+
+
 def test_unreadable_pictures_are_named_and_counted(workspace, extract, caplog):
     (workspace / "src" / "letter.png").write_text("no picture")
     whole = (workspace / "src" / "empty.png").read_bytes()

@@ -1,4 +1,4 @@
-"""Models without a training: a small random network whose mask is solid, a mask network."""
+"""A model without a training: a small random network whose mask is solid everywhere."""
 
 from pathlib import Path
 
@@ -8,8 +8,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from odfs_jax.config import ModelConfig, config_dir
-from odfs_jax.nets import build_mask_net, build_net
-from odfs_jax.saved_model import MASK_NET
+from odfs_jax.nets import build_net
 from odfs_jax.training.checkpoint import Checkpoints
 from odfs_jax.training.history import History
 
@@ -33,20 +32,6 @@ def write_model(folder: Path) -> None:
     checkpoints = Checkpoints(folder)
     config, metadata = {"model": OmegaConf.to_container(model)}, {"src_eyes": EYES}
     checkpoints.save(1, {"nets": {"autoencoder": {"params": params}}}, config, metadata, History())
-    checkpoints.finish()
-    checkpoints.close()
-    OmegaConf.save(OmegaConf.create({"model": model}), folder / "config.yaml")
-
-
-def write_mask_model(folder: Path) -> None:
-    """A mask network's folder with one checkpoint: it sees what it sees, untrained."""
-    small = {"resolution": 32, "face_type": "full", "args": {"levels": [8, 8]}}
-    network = {"name": "facemask", "net": "mask_unet"}
-    model = OmegaConf.merge(OmegaConf.structured(ModelConfig), network, small)
-    net = build_mask_net(OmegaConf.to_container(model))
-    params = net.init(jax.random.key(0), *net.blank())["params"]
-    checkpoints, config = Checkpoints(folder), {"model": OmegaConf.to_container(model)}
-    checkpoints.save(1, {"nets": {MASK_NET: {"params": params}}}, config, {}, History())
     checkpoints.finish()
     checkpoints.close()
     OmegaConf.save(OmegaConf.create({"model": model}), folder / "config.yaml")

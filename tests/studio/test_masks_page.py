@@ -8,7 +8,6 @@ import urllib.request
 
 import numpy as np
 import pytest
-from models import write_mask_model
 
 from odfs_jax.curation.masks import doubt, load_masker, seen
 from odfs_jax.data.aligned_png import read_face, read_image_and_face
@@ -166,7 +165,9 @@ def same(one, other):
     return drawn[0] == drawn[1] and masks[0] == masks[1] and one.mask_maker == other.mask_maker
 
 
-def test_a_network_begins_a_mask_and_shows_where_it_doubts(shared_studio, aligned, visit):
+def test_a_network_begins_a_mask_and_shows_where_it_doubts(
+    shared_studio, aligned, visit, write_mask_model
+):
     """The face that it sees in another way than the hull comes first; what it has seen is kept."""
     models = shared_studio.workspace / "models"
     write_mask_model(models / "seeing")
