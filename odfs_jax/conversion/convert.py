@@ -168,8 +168,9 @@ def convert(config: DictConfig) -> None:
         log.info("all merge settings: %s; change them in a copy, dst%s", chosen, SUFFIX)
     log.info(
         "%d frames, %d faces swapped, %d frames without a face, %d faces without a clear mask, "
-        "%d files skipped%s%s, %.1f frames/s: %s",
+        "%d files skipped%s%s%s, %.1f frames/s: %s",
         *(counts.frames, counts.faces, counts.empty, counts.unclear, len(targets.skipped)),
+        f", {counts.unselected} frames not selected" if counts.unselected else "",
         f", {targets.unselected} faces not selected" if targets.unselected else "",
         f", {resumption.kept} frames kept of an earlier run" if resumption.kept else "",
         *(counts.frames / seconds, result),

@@ -39,7 +39,8 @@ class Counts:
 
     frames: int = 0
     faces: int = 0  # swapped
-    empty: int = 0  # frames without a face
+    unselected: int = 0  # frames that frames= leaves out
+    empty: int = 0  # frames of the others without a face
     unclear: int = 0  # faces for which the network gave no solid mask
 
 
@@ -105,8 +106,10 @@ class FaceMerger:
             for index, (_, face) in enumerate(batch):
                 face.prediction = jax.tree.map(lambda a, i=index: a[i], predictions)
 
+        chosen = [one for one in waiting if one.frame.index in targets.frames]
         self.counts.frames += len(waiting)
-        self.counts.empty += sum(not one.faces for one in waiting)
+        self.counts.unselected += len(waiting) - len(chosen)
+        self.counts.empty += sum(not one.faces for one in chosen)
         return waiting
 
     def _composite_frames(self, waiting: list[WaitingFrame]) -> list[Frame]:

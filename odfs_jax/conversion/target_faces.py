@@ -83,6 +83,7 @@ class TargetFaces:
     """The faces to swap, by frame."""
 
     by_frame: dict[str | int, list[tuple[Path, Source]]]
+    frames: FrameRanges = field(default_factory=FrameRanges)  # that are chosen
     unselected: int = 0  # faces that the settings leave out
     skipped: list[BadFileError] = field(default_factory=list)  # files that could not be used
     masked: dict[Path, FaceData] = field(default_factory=dict)  # those with a mask of their own
@@ -160,7 +161,7 @@ def find_target_faces(
     """
     selection = selection or FaceSelection()
     by_frame: dict[str | int, list[tuple[Path, Source]]] = defaultdict(list)
-    targets = TargetFaces(by_frame)
+    targets = TargetFaces(by_frame, selection.frames)
     renamed: dict[str, list[tuple[Path, Source]]] = defaultdict(list)  # of clips of other names
 
     def take(path: Path, face: Source) -> None:

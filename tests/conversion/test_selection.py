@@ -72,7 +72,8 @@ def test_frames_that_are_not_selected_pass_untouched(workspace, caplog):
     caplog.set_level(logging.INFO)
     convert_workspace(workspace, "frames=[0,4-]", f"output.path={workspace}/out")
     assert "3 faces swapped" in caplog.messages[-1]
-    assert "2 faces not selected" in caplog.messages[-1]
+    assert "3 frames not selected, 2 faces not selected" in caplog.messages[-1]
+    assert "6 frames" in caplog.messages[-1] and "0 frames without a face" in caplog.messages[-1]
     convert_workspace(workspace, "frames=0", f"output.path={workspace}/first")
     one, other = (sorted((workspace / n).glob("*.png")) for n in ("out", "first"))
     same = [
