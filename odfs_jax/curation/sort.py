@@ -63,6 +63,15 @@ def _sort_folder(folder: Path, side: str, config: DictConfig) -> None:
     if config.dry_run:
         new = [rename.destination(folder, move) for move in moves]
         _print(folder, list(zip(order, new, strict=True)))
+        log.info(
+            "%s: %d of %d faces by %s would get other names, %d would go to %s; nothing is changed",
+            folder,
+            sum(old.name != now.name for old, now in zip(order[:kept], new[:kept], strict=True)),
+            len(order),
+            config.by,
+            len(order) - kept,
+            rename.trash_folder(folder).name,
+        )
         return
     vanished = rename.apply_moves(folder, moves)
     message = f"{folder}: {kept} faces by {config.by} in {seconds:.1f} s"
@@ -102,7 +111,9 @@ def _recover(folder: Path, dry_run: bool) -> bool:
 
 def _undo(folder: Path, dry_run: bool) -> None:
     if dry_run:
-        _print(folder, rename.undo_pairs(folder))
+        pairs = rename.undo_pairs(folder)
+        _print(folder, pairs)
+        log.info("%s: %d faces would have their earlier names again", folder, len(pairs))
     else:
         log.info("%s: %d faces have their earlier names again", folder, rename.undo(folder))
 

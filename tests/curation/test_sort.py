@@ -62,10 +62,11 @@ def test_keep_moves_the_rest_beside_and_undo_brings_it_back(workspace, configure
     assert scores(folder) == before and not scores(workspace / "src" / "aligned_trash")
 
 
-def test_dry_run_only_prints(workspace, configure, capsys):
+def test_dry_run_only_prints(workspace, configure, capsys, caplog):
     folder = workspace / "src" / "aligned"
     before = scores(folder)
-    sort(configure(workspace, "by=face_pitch", "keep=4", "dry_run=true"))
+    with caplog.at_level(logging.INFO):
+        sort(configure(workspace, "by=face_pitch", "keep=4", "dry_run=true"))
     printed = capsys.readouterr().out
     assert scores(folder) == before and len(list(folder.iterdir())) == COUNT
     sort(configure(workspace, "by=face_pitch", "keep=4"))
@@ -73,7 +74,14 @@ def test_dry_run_only_prints(workspace, configure, capsys):
     trash = workspace / "src" / "aligned_trash"
     lines = dict(line.split(" -> ") for line in printed.splitlines())
     assert lines == {name: after.get(n, str(trash / name)) for name, n in before.items()}
-    sort(configure(workspace, "undo=true", "dry_run=true"))
+    renamed = sum(name != lines[name] for name in lines if str(trash) not in lines[name])
+    assert caplog.messages[-1] == (
+        f"{folder}: {renamed} of {COUNT} faces by face_pitch would get other names, {COUNT - 4} "
+        "would go to aligned_trash; nothing is changed"
+    )
+    with caplog.at_level(logging.INFO):
+        sort(configure(workspace, "undo=true", "dry_run=true"))
+    assert caplog.messages[-1] == f"{folder}: {COUNT} faces would have their earlier names again"
     printed = capsys.readouterr().out
     assert {b: a for a, b in lines.items()} == dict(p.split(" -> ") for p in printed.splitlines())
     assert len(scores(folder)) == 4
