@@ -23,10 +23,23 @@ def progress(items: Iterable[T], total: int | None, what: str, unit: str = "fram
     """Yields `items` unchanged and shows how far the loop is; `total` None when unknown."""
     if _listeners:
         yield from _heard(items, total, what, _listeners[-1])
-    elif sys.stderr.isatty():
+    elif shows_bars():
         yield from tqdm(items, total=total, desc=what, unit=unit, dynamic_ncols=True)
     else:
         yield from _with_lines(items, total, what, unit)
+
+
+def shows_bars() -> bool:
+    """True where a loop may draw: on a terminal that nobody else draws on."""
+    return not _listeners and sys.stderr.isatty()
+
+
+def duration(seconds: float) -> str:
+    """How long, in words: 45 s, 12 min, 3 h 20 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from odfs_jax.data import atomic
 from odfs_jax.runtime.output import Printable
-from odfs_jax.runtime.progress import LINE_SECONDS, heard_by
+from odfs_jax.runtime.progress import LINE_SECONDS, duration, heard_by
 
 REDRAW = 0.2  # seconds between two lines on a terminal
 CLEAR = "\r\x1b[K"
@@ -102,14 +102,6 @@ class Overview(logging.Handler):
             return self._known[stage]
         frames = self._frames[stage]
         return None if frames is None or self.rate is None else frames / self.rate
-
-
-def duration(seconds: float) -> str:
-    """How long, in words: 45 s, 12 min, 3 h 20 min."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @contextmanager

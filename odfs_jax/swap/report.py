@@ -15,7 +15,7 @@ from odfs_jax.data.parallel import cores, read_files
 from odfs_jax.data.workspace import png_files
 from odfs_jax.evaluation.evaluate import summary
 from odfs_jax.extraction.journal import ExtractionJournal
-from odfs_jax.swap.overview import duration
+from odfs_jax.runtime.progress import duration
 from odfs_jax.swap.plan import PRESETS, Plan
 from odfs_jax.training.metrics import read_losses
 

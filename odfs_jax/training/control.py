@@ -137,7 +137,7 @@ class Control:
         status = self._facts | {
             "state": state,
             "step": self.step,
-            "steps_per_second": self._rate(),
+            "steps_per_second": self.rate(),
             "memory": self._memory(),
             "written": time.time(),
         }
@@ -146,7 +146,8 @@ class Control:
         except OSError:
             return
 
-    def _rate(self) -> float:
+    def rate(self) -> float:
+        """Iterations a second of late; 0 while that is not known."""
         if len(self._steps) < 2:
             return 0.0
         (since, first), (now, last) = self._steps[0], self._steps[-1]

@@ -127,10 +127,9 @@ def plan_batch(
     need = planner.need(step, size or smallest)
     if need.total > planner.free:
         raise TooLargeError(_too_large(planner, step, size or smallest, need))
-    log.info(
-        "memory: batch_size=%d takes %.2f GB (%s), %.2f GB stay free",
-        *(size, need.total / 1e9, need, (there - need.total) / 1e9),
-    )
+    free = (there - need.total) / 1e9
+    log.info("memory: batch_size=%d takes %.2f GB, %.2f GB stay free", size, need.total / 1e9, free)
+    log.info("of them %s", need)
     return size
 
 

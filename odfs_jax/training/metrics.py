@@ -6,7 +6,9 @@ waits for it. In a model's folder:
     losses.jsonl         a row {step, losses, rate} a log line; rate in pairs a second, or null
     preview.png          the last preview
     previews/<step>.jpg  all of them
-    events/              TensorBoard's files
+    events/              TensorBoard's files: all losses and their parts, what each network
+                         minimizes (loss/total/), norms of gradients, pairs a second, learning
+                         rate, memory, previews, and the settings, as text and as hparams
 """
 
 import json
@@ -14,7 +16,7 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +25,12 @@ from typing import Any
 import cv2
 import jax
 import numpy as np
+from omegaconf import OmegaConf
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.types_pb2 import DataType
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from odfs_jax.data import atomic, foreign
@@ -45,6 +51,8 @@ LARGEST_RECORD, MOST_ROWS = (
 PATIENCE = 8  # figures of held-out faces, one after the other, that are not better than one before
 GAIN = 0.001  # by which a figure must grow to count as better
 LARGEST_TEXT = 0.6  # of captions, as OpenCV measures it
+LINE = 100  # columns of a line of the log
+AS_TEXT = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
 QUALITY = 92  # of a preview's JPEG, per cent
 COLORS = ((80, 176, 255), (160, 220, 120), (230, 150, 90), (200, 120, 230))  # of curves, BGR
 
@@ -64,10 +72,12 @@ class MetricLogger:
         step: int,
         history: History,
         captions: Sequence[str] = (),
+        state_of: Callable[[int], dict[str, float]] = lambda step: {},
     ) -> None:
         """For a run that goes on from `step`, whose losses so far are `history`.
 
-        `captions` are those of the preview's columns.
+        `captions` are those of the preview's columns. `state_of(step)` returns what else goes to
+        TensorBoard with each line, by name; the thread calls it.
         """
         self.history = history  # the thread's own until `finish` was called
         # (iteration, name) of the first metric that was no finite number, as far as they were read
@@ -75,6 +85,8 @@ class MetricLogger:
         self._folder = folder
         self._batch_size = batch_size
         self._captions = captions
+        self._state_of = state_of
+        self.last: dict[str, float] = {}  # what the last line said
         self._waiting: list[dict[str, jax.Array]] = []
         self._read_up_to = step
         self._steps_since = 0  # read since the last line of this process
@@ -87,15 +99,30 @@ class MetricLogger:
         self._thread = ThreadPoolExecutor(1, "metrics")
         self._jobs: list[Future] = []
 
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Writes the settings of the run, a `TrainConfig`, to TensorBoard."""
+        if self._events:
+            self._events.text("config", OmegaConf.to_yaml(config), self._read_up_to)
+            self._events.hparams(config)
+            self._events.flush()
+
     def add(self, metrics: dict[str, jax.Array]) -> None:
         """Keeps the metrics of one dispatch: scalars, or one value for each of its steps."""
         self._waiting.append(metrics)
         if len(self._waiting) >= WAITING:
             self._later(self._read, self._take_waiting())
 
-    def write(self, step: int, measured: dict[str, jax.Array] | None = None) -> None:
-        """Means since the last line, and what was `measured` now, to the log and all records."""
-        self._later(self._write, step, self._take_waiting(), measured or {})
+    def write(
+        self,
+        step: int,
+        measured: dict[str, jax.Array] | None = None,
+        norms: dict[str, jax.Array] | None = None,
+    ) -> None:
+        """Means since the last line, and what was `measured` now, to the log and all records.
+
+        `norms` of gradients, by network, go to TensorBoard only.
+        """
+        self._later(self._write, step, self._take_waiting(), measured or {}, norms or {})
 
     def picture(self, step: int, image: jax.Array) -> None:
         """A preview, uint8 RGB [H, W, 3], to TensorBoard, `preview.png` and `previews/`."""
@@ -140,7 +167,11 @@ class MetricLogger:
         self._steps_since += count
 
     def _write(
-        self, step: int, metrics: list[dict[str, jax.Array]], measured: dict[str, jax.Array]
+        self,
+        step: int,
+        metrics: list[dict[str, jax.Array]],
+        measured: dict[str, jax.Array],
+        norms: dict[str, jax.Array],
     ) -> None:
         self._read(metrics)
         if not self._steps_since:
@@ -152,19 +183,22 @@ class MetricLogger:
         seconds = (time.monotonic() - self._since) / self._steps_since
         rate = self._batch_size / seconds
         self.history.end_row(step, means)
-        log.info("%s", _line(step, means, seconds, rate))
+        self.last = means
+        log.info("%s", _line(step, means, rate))
         best = stalled_since(self.history.rows) if figures else None
         if best is not None:
             log.info(
-                "held-out faces are no better than at iteration %d: more of the same gains little; "
-                "next: augment.warp=0 if faces are still warped, else convert",
-                best,
+                "held-out faces are no better than at iteration %d: more of it gains little", best
             )
+            log.info("next: augment.warp=0 if faces are still warped, else convert")
         # Where a number is none the run ends: no file is to have it.
         if self._events and self.not_finite is None:
             for name, value in scalars.items():
                 self._events.scalar(f"loss/{name}", value, step)
             self._events.scalar("speed/pairs_per_second", rate, step)
+            others = {f"gradient_norm/{name}": float(value) for name, value in norms.items()}
+            for name, value in (others | self._state_of(step)).items():
+                self._events.scalar(name, value, step)
             self._events.flush()
             add_losses(self._folder, step, means, rate)
         self._steps_since, self._since = 0, time.monotonic()
@@ -231,6 +265,18 @@ class EventFile:
         )
         self._add(Summary.Value(tag=name, image=picture), step)
 
+    def text(self, name: str, text: str, step: int) -> None:
+        """Adds `text`, which is shown as it is."""
+        shown = "".join(f"    {line}\n" for line in text.splitlines())  # as Markdown has code
+        tensor = TensorProto(dtype=DataType.DT_STRING, string_val=[shown.encode()])
+        tensor.tensor_shape.dim.add(size=1)
+        self._add(Summary.Value(tag=name, tensor=tensor, metadata=AS_TEXT), step)
+
+    def hparams(self, config: Mapping[str, Any]) -> None:
+        """Adds the settings `config` for comparison with other runs."""
+        flat = OmegaConf.to_container(OmegaConf.create(dict(config)), resolve=False)
+        self._write(Event(summary=hparams_pb(dict(_leaves(flat)))))
+
     def flush(self) -> None:
         """Writes to the disk what was added. Raises OSError."""
         self._records.flush()
@@ -245,6 +291,15 @@ class EventFile:
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
         self._records.write(event.SerializeToString())
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, number or text) of all settings."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, int | float) else str(value)
 
 
 def begin_record(folder: Path, step: int, history: list) -> None:
@@ -339,6 +394,12 @@ def _row(step: int, means: dict[str, float], rate: float | None) -> str:
     return json.dumps({"step": step, "losses": losses, "rate": rate}) + "\n"
 
 
-def _line(step: int, means: dict[str, float], seconds: float, rate: float) -> str:
-    losses = "  ".join(f"{name} {value:.5f}" for name, value in means.items())
-    return f"[{step:8d}]  {losses}  {seconds * 1e3:8.1f} ms  {rate:8.1f} pairs/s"
+def _line(step: int, means: dict[str, float], rate: float) -> str:
+    """As many of `means` as fit into LINE columns, held-out figures first."""
+    line, end = f"[{step:8d}]", f"  {rate:8.1f} pairs/s"
+    for name in sorted(means, key=lambda name: not held_out({name: 0.0})):
+        column = f"  {name} {means[name]:.5f}"
+        if len(line + column + end) > LINE:
+            break
+        line += column
+    return line + end

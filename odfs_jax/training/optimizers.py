@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedules from the settings; moments kept in half the memory."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from odfs_jax.errors import UserError
-from odfs_jax.training.step import Thin
+from odfs_jax.training.step import Thin, TrainState
 
 
 def _adam(config: Mapping[str, Any], rate: optax.Schedule) -> optax.GradientTransformation:
@@ -174,6 +174,7 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "soap": _soap,
 }
 MOMENTS = ("float32", "bfloat16")
+MEANS = {"mu", "mean"}  # names in states, optax's and ours, of the gradient's running mean
 DROPPED_BITS = 16  # low bits of a float32 that a bfloat16 does not have
 
 
@@ -239,6 +240,45 @@ def _promoting(tx: optax.GradientTransformation) -> optax.GradientTransformation
             return tx.update(*args)
 
     return optax.GradientTransformation(tx.init, update)
+
+
+def gradient_norms(state: TrainState) -> dict[str, jax.Array]:
+    """By network the norm of the gradient's running mean, which its optimizer keeps anyway.
+
+    It is that of all parameters together, after clipping. A norm in each step would read all
+    gradients once more, a few per cent of a small batch's time. Networks whose optimizer keeps no
+    mean (rmsprop, adafactor) are left out. Nothing is waited for.
+    """
+    device = jax.local_devices()[0]
+    means = {name: list(_means(net.opt)) for name, net in state.nets.items()}
+    return {name: _norm(jax.device_put(found, device)) for name, found in means.items() if found}
+
+
+@jax.jit
+def _norm(tree: Any) -> jax.Array:
+    squares = (jnp.sum(x.astype(jnp.float32) ** 2) for x in jax.tree.leaves(tree))
+    return jnp.sqrt(sum(squares))
+
+
+def _means(state: Any) -> Iterator[optax.Updates]:
+    """The means of gradients that are in the state of an optimizer, whatever it is wrapped in."""
+    fields = getattr(state, "_fields", ())
+    if own := MEANS.intersection(fields):
+        yield from (getattr(state, name) for name in own)
+    elif isinstance(state, tuple | list):
+        for part in state:
+            yield from _means(part)
+    elif isinstance(state, dict):
+        yield from _means(list(state.values()))
+
+
+def learning_rate(config: Mapping[str, Any], iterations: int, step: int) -> float:
+    """The rate with which iteration `step` (from 1) was made, by an `OptimizerConfig`.
+
+    Without learning-rate dropout; computed on the host's CPU.
+    """
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        return float(_schedule(config, iterations)(step - 1))
 
 
 def _schedule(config: Mapping[str, Any], iterations: int) -> optax.Schedule:

@@ -95,7 +95,8 @@ def make_step(
     """step(state, batch) -> (state, metrics), one pmap over `devices`; the state is donated.
 
     The batch has a leading axis of devices: images uint8 [D, B/D, S, S, C], matrices float32
-    [D, B/D, 2, 3]. Metrics are float32 scalars of the whole batch.
+    [D, B/D, 2, 3]. Metrics are float32 scalars of the whole batch,
+    those of `losses`, and as "total/NAME" what each network minimizes.
 
     Args:
         losses: what each network minimizes; a mean over the batch. All networks are updated from
@@ -121,6 +122,7 @@ def make_step(
                 return losses(params, batch, keys, state.step)
 
             values, pullback, metrics = jax.vjp(loss_fn, state.params, has_aux=True)
+            metrics = metrics | {f"total/{name}": value for name, value in values.items()}
             grads = {}
             for name in values:
                 one_hot = {other: jnp.float32(other == name) for other in values}

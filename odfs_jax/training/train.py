@@ -19,6 +19,7 @@ from odfs_jax.runtime import devices as hardware
 from odfs_jax.runtime import distributed
 from odfs_jax.training.backups import back_up_when_due, backups_in, rollback
 from odfs_jax.training.checkpoint import Checkpoints, check_start, read_history, start
+from odfs_jax.training.console import Console
 from odfs_jax.training.control import (
     Control,
     check_preview,
@@ -30,6 +31,7 @@ from odfs_jax.training.memory import explained, is_out_of_memory, plan_batch
 from odfs_jax.training.metrics import MetricLogger
 from odfs_jax.training.not_finite import ON_NAN, NotFiniteError, slower
 from odfs_jax.training.objectives import make_objective
+from odfs_jax.training.optimizers import gradient_norms, learning_rate
 from odfs_jax.training.preview import make_debug, make_preview
 from odfs_jax.training.stages import Stage, from_iteration, read_stages
 from odfs_jax.training.step import Step
@@ -119,11 +121,13 @@ def _train(
         commands = control.commands
         checkpoints = run.enter_context(closing(Checkpoints(folder)))
         run.enter_context(explained(config, checkpoints))
+        console = run.enter_context(Console(enabled=main_process))
         if checkpoints.latest() is None and (kept := backups_in(folder)):
             raise UserError(f"{folder}: no checkpoint, but backups; give rollback={kept[0].name}")
         check_start(checkpoints, objective)
         step = objective.make_step(all_devices)
-        config["batch_size"] = plan_batch(objective, step, facesets, devices)  # compiles the step
+        with console.waiting("compiling", "compiled"):
+            config["batch_size"] = plan_batch(objective, step, facesets, devices)
         step = wrap_step(step)
         state, history = start(checkpoints, objective, devices)
         if main_process:
@@ -148,10 +152,20 @@ def _train(
             target = min(target, stage_end) if target else stage_end
         facts = {"step": number, "target": target, "batch_size": config["batch_size"]}
         facts |= hardware.facts(devices)
-        control.begin(facts, memory_in_use(devices))
+        memory = memory_in_use(devices)
+        control.begin(facts, memory)
         captions = objective.captions()
-        logger = MetricLogger(folder, config["batch_size"], number, history, captions)
+
+        def state_of(step: int) -> dict[str, float]:
+            rate = learning_rate(config["optimizer"], config["iterations"], step)
+            return {"optimizer/learning_rate": rate, "memory/gigabytes": memory() / 1e9}
+
+        logger = MetricLogger(folder, config["batch_size"], number, history, captions, state_of)
         run.enter_context(closing(logger))
+        logger.begin(config)
+        console.follow(
+            target, config["batch_size"], lambda: control.step, control.rate, lambda: logger.last
+        )
         run.enter_context(preview_window(folder, config["preview"]))
         debug = make_debug(folder, objective) if config["debug"] and main_process else None
         metadata = {"exported_net": objective.exported} | objective.metadata()
@@ -207,7 +221,8 @@ def _train(
                         jax.block_until_ready(in_flight.popleft())
                     evaluate_due = measure and _due(number, steps, evaluate_every)
                     if _due(number, steps, config["log_every"]) or evaluate_due:
-                        logger.write(number, measure(state.eval_params) if evaluate_due else None)
+                        measured = measure(state.eval_params) if evaluate_due else None
+                        logger.write(number, measured, gradient_norms(state))
                     if _due(number, steps, config["preview_every"]) or commands & PICTURES:
                         sample += "next" in commands
                         commands -= PICTURES
@@ -227,7 +242,8 @@ def _train(
                         saved_at = time.monotonic()
                     control.step = number
                 if not done:
-                    logger.write(number, measure and measure(state.eval_params))
+                    measured = measure and measure(state.eval_params)
+                    logger.write(number, measured, gradient_norms(state))
                     save()
                     logger.finish()  # the preview is there
                     back_up()

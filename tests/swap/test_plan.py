@@ -7,9 +7,9 @@ import pytest
 
 from odfs_jax.config import compose, fitting, require_complete, with_stages
 from odfs_jax.errors import UserError
-from odfs_jax.runtime.progress import progress
+from odfs_jax.runtime.progress import duration, progress
 from odfs_jax.saved_model import latest_step
-from odfs_jax.swap.overview import Overview, duration, shown
+from odfs_jax.swap.overview import Overview, shown
 from odfs_jax.swap.plan import (
     PRESETS,
     SMALL_ITERATIONS,

@@ -142,7 +142,8 @@ def test_auto_takes_the_largest(workspace, run_training, straight, caplog):
             workspace, "iterations=1", "batch_size=auto", "hardware.memory_gb=0.02"
         )
     assert OmegaConf.load(folder / "config.yaml").batch_size == 4
-    assert "memory: batch_size=4 takes 0.02 GB (parameters 0.01, " in caplog.text
+    assert "memory: batch_size=4 takes 0.02 GB, " in caplog.text
+    assert "of them parameters 0.01, " in caplog.text
     assert caplog.text.count("GB stay free") == 1
 
 

@@ -10,7 +10,14 @@ import pytest
 
 from odfs_jax.config import OptimizerConfig
 from odfs_jax.errors import UserError
-from odfs_jax.training.optimizers import make_optimizer, make_thin, round_stochastically
+from odfs_jax.training.optimizers import (
+    gradient_norms,
+    learning_rate,
+    make_optimizer,
+    make_thin,
+    round_stochastically,
+)
+from odfs_jax.training.step import NetState, TrainState
 
 
 @pytest.fixture
@@ -28,6 +35,42 @@ def rates(config, iterations, count):
         update, state = update_once(jnp.ones(()), state)
         found.append(-float(update))
     return found
+
+
+@pytest.mark.parametrize("changes", [{}, {"warmup": 3}, {"schedule": "cosine", "warmup": 1}])
+def test_the_rate_that_is_shown_is_the_one_of_the_step(optimizer, changes):
+    config = optimizer | changes
+    shown = [learning_rate(config, 9, step) for step in range(1, 7)]
+    np.testing.assert_allclose(shown, rates(config, 9, 6), rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 5.0),
+        ({"moments": "bfloat16"}, 5.0),
+        ({"clip_norm": 1.0}, 1.0),
+        ({"name": "adabelief"}, 5.0),
+        ({"name": "adabelief_2020"}, 5.0),
+        ({"name": "soap"}, 5.0),
+        ({"name": "adafactor"}, None),  # a mean of steps, not of gradients
+        ({"name": "rmsprop"}, None),
+    ],
+)
+def test_the_norm_of_a_gradient_is_found_in_the_optimizers_state(optimizer, changes, expected):
+    """A gradient that stays the same, (3, 4) in all: its running mean becomes it."""
+    params = {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(1)}
+    grads = {"kernel": jnp.zeros((2, 3)).at[1, 1].set(3.0), "bias": jnp.full(1, -4.0)}
+    tx = make_optimizer(optimizer | changes, 0)
+    opt, update = tx.init(params), jax.jit(tx.update)
+    for _ in range(12):
+        _, opt = update(grads, opt, params)
+    state = TrainState({"net": NetState(params, opt)}, jax.random.key(0), jnp.int32(12))
+    norms = gradient_norms(state)
+    if expected is None:
+        assert norms == {}
+    else:
+        assert float(norms["net"]) == pytest.approx(expected, rel=0.02)
 
 
 def test_schedules(optimizer):

@@ -9,6 +9,11 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams.metadata import (
+    SESSION_START_INFO_TAG,
+    parse_session_start_info_plugin_data,
+)
 
 from odfs_jax.saved_model import load_model
 from odfs_jax.training import train
@@ -37,14 +42,16 @@ def test_the_log_says_what_happens(finished_run):
     folder, lines = finished_run
     number = r"\d+\.\d{5}"
     losses = "  ".join(f"{name} {number}" for name in TERMS)
-    pattern = rf"\[ {{6}}\d0\]  {losses}  [ \d]{{6}}\.\d ms  [ \d]{{6}}\.\d pairs/s"
+    pattern = rf"\[ {{6}}\d0\]  {losses}  [ \d]{{6}}\.\d pairs/s"
     table = [line for line in lines if re.fullmatch(pattern, line)]
     assert len(table) == 4 and len({len(line) for line in table}) == 1
     text = "\n".join(lines)
     assert "device: 1 x cpu" in text
     assert "facesets: 7 src, 6 dst faces" in text and "on the device" in text
     assert re.search(rf"{folder}: a new model of [\d,]+ parameters", text)
+    assert re.search(r"^compiling \.\.\.\n(?s:.*)^compiled in \d+ s$", text, re.MULTILINE)
     assert lines[-1] == "iteration 40 saved"
+    assert max(len(line) for line in lines if str(folder) not in line) <= 100
 
 
 def test_the_preview_has_five_columns(finished_run):
@@ -69,9 +76,34 @@ def test_tensorboard_has_scalars_and_previews(finished_run):
     folder, _ = finished_run
     events = EventAccumulator(str(folder / "events")).Reload()
     parts = [f"{side}_face/dssim" for side in ("dst", "src")]
-    names = [f"loss/{term}" for term in (*TERMS, *parts)] + ["speed/pairs_per_second"]
+    names = [f"loss/{term}" for term in (*TERMS, *parts, "total/autoencoder")]
+    names += [
+        "speed/pairs_per_second",
+        "optimizer/learning_rate",
+        "memory/gigabytes",
+        "gradient_norm/autoencoder",
+    ]
     assert sorted(events.Tags()["scalars"]) == sorted(names)
     assert [event.step for event in events.Scalars("loss/src_face")] == [10, 20, 30, 40]
+    last = {name: events.Scalars(name)[-1].value for name in names}
+    assert last["loss/total/autoencoder"] == pytest.approx(
+        sum(last[f"loss/{term}"] for term in TERMS), rel=1e-5
+    )
+    assert last["optimizer/learning_rate"] == pytest.approx(1e-3)
+    assert last["memory/gigabytes"] > 0.05 and 0 < last["gradient_norm/autoencoder"] < 100
+    (config,) = events.Tensors("config")
+    assert b"    model:\n      name: h64\n" in config.tensor_proto.string_val[0]
+    (session,) = [
+        value
+        for path in (folder / "events").iterdir()
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+        if value.tag == SESSION_START_INFO_TAG
+    ]
+    content = session.metadata.plugin_data.content
+    hparams = parse_session_start_info_plugin_data(content).hparams
+    assert hparams["model.resolution"].number_value == 32
+    assert hparams["optimizer.name"].string_value == "adam"
     assert [event.step for event in events.Images("preview")] == [20, 40]
     assert events.Images("preview")[0].width == 160 and events.Images("preview")[0].height > 128
 
