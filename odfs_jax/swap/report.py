@@ -17,6 +17,7 @@ from odfs_jax.evaluation.evaluate import summary
 from odfs_jax.extraction.journal import ExtractionJournal
 from odfs_jax.runtime.progress import duration
 from odfs_jax.swap.plan import PRESETS, Plan
+from odfs_jax.training.history import total_loss
 from odfs_jax.training.metrics import read_losses
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def advice(facts: dict[str, Any], losses: list[dict[str, Any]]) -> list[str]:
 
 def falling(losses: list[dict[str, Any]]) -> float | None:
     """The share by which all losses together fell from one tenth of the rows to the last tenth."""
-    totals = [sum(v for v in row["losses"].values() if v is not None) for row in losses]
+    totals = [total_loss(row["losses"]) for row in losses]
     tenth = len(totals) // 10
     if not tenth:
         return None

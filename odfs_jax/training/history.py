@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from odfs_jax.data import foreign
 
-HELD_OUT = re.compile(r".*_held_out|iou|boundary")  # as `Objective.make_measure` names them
+# As `Objective.make_measure` names them: those that a run is judged by, and all.
+HELD_OUT = re.compile(r".*_held_out|iou|boundary")
+MEASURED = re.compile(r".*_held_out(/.*)?|iou|boundary")
 MAX_ROWS = 1 << 24
 MAX_STEP = 1 << 31
 
@@ -55,7 +58,7 @@ class History:
             return 1 - float(np.mean(figures[-1]))
         means = [means for _, means in self.rows] or [self.means()]
         last = means[-max(1, len(means) // 10) :]
-        return float(np.mean([sum(losses.values()) for losses in last])) if last[0] else math.nan
+        return float(np.mean([total_loss(losses) for losses in last])) if last[0] else math.nan
 
     def to_json(self) -> dict[str, Any]:
         """A copy, which `from_json` reads."""
@@ -86,6 +89,12 @@ class History:
 def held_out(means: dict[str, float]) -> list[float]:
     """Of a row the figures of held-out faces, each 1 for the best."""
     return [value for name, value in means.items() if HELD_OUT.fullmatch(name)]
+
+
+def total_loss(means: Mapping[str, float | None]) -> float:
+    """The sum of a row's losses: figures of held-out faces are none, nor is what was not finite."""
+    losses = (value for name, value in means.items() if not MEASURED.fullmatch(name))
+    return sum(value for value in losses if value is not None)
 
 
 def _check_losses(losses: Any) -> None:

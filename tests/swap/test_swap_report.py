@@ -50,6 +50,14 @@ def test_a_loss_that_still_falls_is_seen():
     assert falling(rows([*([1.0] * 18), 0.5, 0.5])) == pytest.approx(0.5)
 
 
+def test_figures_of_held_out_faces_are_no_losses():
+    measured = rows([*([1.0] * 18), 0.5, 0.5])
+    for row in measured:
+        better = {"src_held_out": 0.1 * row["step"], "src_held_out/sharpness": 0.9, "iou": 0.8}
+        row["losses"] |= better
+    assert falling(measured) == pytest.approx(0.5)
+
+
 def test_each_lack_has_its_advice():
     few = advice(facts(), rows([1.0] * 20))
     assert len(few) == 2 and "preset=medium" in few[0] and "python convert.py workspace=w" in few[1]
