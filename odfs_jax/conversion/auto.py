@@ -15,6 +15,7 @@ import numpy as np
 from odfs_jax.conversion.masks import SOLID, outline_masks
 from odfs_jax.data.aligned_png import Source
 from odfs_jax.data.media.frame_io import FrameReader
+from odfs_jax.data.sampling import evenly_spread
 from odfs_jax.errors import UserError
 from odfs_jax.faces.affine import transform
 from odfs_jax.faces.align import alignment_matrix
@@ -65,7 +66,7 @@ def compare_skins(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> Sk
 
     Faces whose frame or points cannot be used are left out.
     """
-    chosen = np.linspace(0, len(sources) - 1, min(FACES, len(sources))).round().astype(int)
+    chosen = evenly_spread(len(sources), min(FACES, len(sources)))
     reader, size = FrameReader(clip), swapper.output_spec.resolution
     inputs, faces, hulls = [], [], []
     for source in sorted((sources[i] for i in chosen), key=lambda source: source.frame):

@@ -16,6 +16,7 @@ from odfs_jax.data.aligned_png import read_image_and_face
 from odfs_jax.data.lock import locked
 from odfs_jax.data.media import png
 from odfs_jax.data.parallel import read_files
+from odfs_jax.data.sampling import evenly_spread
 from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.runtime import devices
@@ -137,7 +138,7 @@ def contact_sheet(order: list[Path], kept: int) -> np.ndarray:
     `kept`, which go into the trash, have a red edge.
     """
     count = min(len(order), COLUMNS * ROWS)
-    chosen = np.linspace(0, len(order) - 1, count).round().astype(int)
+    chosen = evenly_spread(len(order), count)
     columns = min(count, COLUMNS)
     sheet = np.full((-(-count // columns) * CELL, columns * CELL, 3), 255, np.uint8)
     for place, index in enumerate(chosen):

@@ -1,4 +1,4 @@
-"""Which faces make up a step's batch: the choices of `data.sampling`.
+"""Which faces make up a step's batch: the choices of `data.sampling`. And faces to look at.
 
 A draw is pure, runs on the device and depends on key and step only, so a resumed run draws what an
 unbroken one would have.
@@ -17,6 +17,14 @@ BINS = 64  # of the yaw, from -90 to 90 degrees: docs/reference_2018.md section 
 Faces = tuple[jax.Array, jax.Array]  # int32 [B] each: which faces, and 1 where mirrored
 # (key, step) -> {"src": faces, "dst": faces}
 Draw = Callable[[jax.Array, jax.Array], dict[str, Faces]]
+
+
+def evenly_spread(count: int, chosen: int) -> np.ndarray:
+    """Places int [chosen], ascending, in a sequence of `count`: both ends, and the same apart.
+
+    Where there are more to choose than there are, some come several times.
+    """
+    return np.linspace(0, count - 1, chosen).round().astype(int)
 
 
 def uniform(facesets: Mapping[str, Faceset], batch_size: int) -> Draw:

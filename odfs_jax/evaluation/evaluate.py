@@ -19,6 +19,7 @@ from odfs_jax.data.media import png
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import FrameSource, is_scene_cut, subsampled
 from odfs_jax.data.parallel import cores
+from odfs_jax.data.sampling import evenly_spread
 from odfs_jax.data.workspace import aligned_files, find_input, image_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.evaluation.attributes import (
@@ -298,9 +299,7 @@ def _embedding_of(path: Path) -> np.ndarray:
 
 def _spread(items: list, count: int) -> list:
     """`count` of `items`, evenly spaced, or all of them where there are fewer."""
-    if len(items) <= count:
-        return list(items)
-    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
+    return [items[i] for i in evenly_spread(len(items), min(count, len(items)))]
 
 
 def _batches(items: Iterator, size: int) -> Iterator[list]:

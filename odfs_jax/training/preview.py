@@ -13,6 +13,7 @@ import numpy as np
 from odfs_jax.data import atomic
 from odfs_jax.data.batches import Batch
 from odfs_jax.data.faceset import Faceset
+from odfs_jax.data.sampling import evenly_spread
 from odfs_jax.faces.affine import jnp_invert
 from odfs_jax.faces.spec import FaceSpec, to_rgb
 from odfs_jax.faces.warp import crop_faces
@@ -97,7 +98,7 @@ def _spread(faceset: Faceset, sample: int) -> jax.Array:
     """Inputs [ROWS, R, R, 3] of a network, not warped, from all over the faceset."""
     count = len(faceset)
     apart = max(1, round(count / (ROWS * SAMPLES)))  # faces from one sample to the next
-    chosen = np.linspace(0, count - 1, ROWS).round().astype(int) + sample * apart
+    chosen = evenly_spread(count, ROWS) + sample * apart
     chosen %= count
     matrices, spec = faceset.store_from_model[chosen], faceset.input_spec
     finest = np.sqrt(np.linalg.det(matrices[:, :, :2])).max()  # stored pixels to one of the model's

@@ -12,6 +12,7 @@ from odfs_jax.data.sampling import (
     BINS,
     SAMPLINGS,
     epoch_order,
+    evenly_spread,
     nearest_bins,
     yaw_bins,
     yaw_matched,
@@ -48,6 +49,17 @@ def test_every_epoch_shows_every_face_once(count, batch_size):
     np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(count), (4, 1)))
     if count > 4:
         assert len({tuple(epoch) for epoch in epochs}) == 4  # a new order each time
+
+
+def test_evenly_spread_places_have_both_ends_and_the_same_between_them():
+    assert evenly_spread(9, 3).tolist() == [0, 4, 8]
+    assert evenly_spread(2, 4).tolist() == [0, 0, 1, 1]
+    assert evenly_spread(0, 0).tolist() == []
+    for count in range(1, 40):
+        for chosen in range(1, count + 1):
+            places = evenly_spread(count, chosen)
+            assert len(set(places)) == chosen and len(set(np.diff(places))) <= 2
+            assert places[0] == 0 and (chosen == 1 or places[-1] == count - 1)
 
 
 def test_a_step_depends_on_key_and_number_only():

@@ -13,7 +13,7 @@ import optax
 from odfs_jax.data import augment
 from odfs_jax.data.batches import Batch
 from odfs_jax.data.faceset import Faceset, load_faceset
-from odfs_jax.data.sampling import SAMPLINGS
+from odfs_jax.data.sampling import SAMPLINGS, evenly_spread
 from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.runtime.devices import free_memory
@@ -187,8 +187,7 @@ class Objective(ABC):
         """At most MEASURED faces of each side's `held_out`, evenly spread; None without any."""
         batch = {}
         for side, faceset in self.held_out.items():
-            count = len(faceset)
-            chosen = np.unique(np.linspace(0, count - 1, min(MEASURED, count)).round().astype(int))
+            chosen = evenly_spread(len(faceset), min(MEASURED, len(faceset)))
             batch[side] = faceset.images[chosen], faceset.store_from_model[chosen]
         return batch if batch and all(len(images) for images, _ in batch.values()) else None
 
