@@ -13,9 +13,9 @@ from skimage.metrics import structural_similarity
 
 from odfs_jax.data.augment import unchanged
 from odfs_jax.evaluation.truth import gradients
-from odfs_jax.losses.likeness import likeness
 from odfs_jax.training.metrics import GAIN, PATIENCE, stalled_since
 from odfs_jax.training.objectives import make_objective
+from odfs_jax.training.objectives.autoencoder import likeness
 
 EVERY = ("evaluate_every=5", "objective.held_out=0.3", "log_every=10", "iterations=10")
 

@@ -7,15 +7,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from odfs_jax.data.augment import check_colors, unchanged
 from odfs_jax.data.batches import Batch
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.errors import UserError
+from odfs_jax.faces.spec import to_gray
 from odfs_jax.losses import make_loss
-from odfs_jax.losses.likeness import likeness
 from odfs_jax.losses.swap import Target
-from odfs_jax.losses.terms import blur_outside, extend_inside
+from odfs_jax.losses.terms import WINDOW, blur_outside, extend_inside, ssim_parts
 from odfs_jax.nets import build_net, with_precision
 from odfs_jax.nets.base import SwapNet
 from odfs_jax.training.objectives.base import Objective
@@ -25,6 +26,7 @@ from odfs_jax.training.step import Metrics
 CODERS = ("encoder", "shared", "large_shared", "inter")
 EYES_MOUTH = "eyes_mouth"
 AT_ONCE = 8  # measured faces, through the network
+SCHARR = np.outer([3, 10, 3], [-1, 0, 1]).astype(np.float32) / 16
 NET_DRAWS = 1  # folded into a sample's key, which its augmentation splits, for the network's draws
 
 
@@ -90,7 +92,7 @@ class Autoencoder(Objective):
     def make_measure(self) -> Callable[[dict[str, dict]], Metrics] | None:
         """How like themselves held-out faces are rebuilt; "src_held_out" is SSIM, 1: equal.
 
-        See `losses.likeness`. They are not warped. None where no face is held out.
+        See `likeness`. They are not warped. None where no face is held out.
         """
         batch = self.measured_batch()
         if batch is None:
@@ -163,3 +165,44 @@ def decoders_only(params: dict) -> dict:
         name: jax.lax.stop_gradient(part) if name.startswith(CODERS) else part
         for name, part in params.items()
     }
+
+
+def likeness(
+    face: jax.Array, truth: jax.Array, area: jax.Array, eyes_mouth: jax.Array
+) -> dict[str, jax.Array]:
+    """Figures of rebuilt faces against `truth`, both [N, R, R, C] in [0, 1], RGB or gray.
+
+    `area` and `eyes_mouth` are [N, R, R, 1] in [0, 1]; a figure is the mean over the faces, float32.
+    They are those of `evaluation.truth` that need no registration: a rebuilt face lies where its
+    truth does.
+
+    - "ssim": structural similarity of the brightness inside `area`, 1: equal.
+    - "ssim/eyes_mouth": the same on eyes and mouth.
+    - "ssim/sharpness": gradient energy over the truth's inside `area`; below 1: softer.
+
+    Pictures smaller than SSIM's window raise ValueError.
+    """
+    face, truth = (p if p.shape[-1] == 1 else to_gray(p) for p in (face, truth))
+    luminance, structure = ssim_parts(face, truth)
+    edge = WINDOW // 2
+    inner = slice(edge, -edge)  # where a window is full
+    similar = luminance * structure
+
+    def mean(values: jax.Array, where: jax.Array) -> jax.Array:
+        return (values * where).sum((1, 2, 3)) / jnp.maximum(where.sum((1, 2, 3)), 1.0)
+
+    energy, true_energy = (mean(_gradient_energy(p), area[:, 1:-1, 1:-1]) for p in (face, truth))
+    return {
+        "ssim": mean(similar, area[:, inner, inner]).mean(),
+        "ssim/eyes_mouth": mean(similar, eyes_mouth[:, inner, inner]).mean(),
+        "ssim/sharpness": (energy / jnp.maximum(true_energy, 1e-12)).mean(),
+    }
+
+
+def _gradient_energy(plane: jax.Array) -> jax.Array:
+    """[N, R - 2, R - 2, 1]: the squared gradient of `plane` [N, R, R, 1] by Scharr's operator."""
+    kernels = jnp.asarray(np.stack([SCHARR, SCHARR.T], -1)[:, :, None])
+    slopes = jax.lax.conv_general_dilated(
+        plane, kernels, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return (slopes**2).sum(-1, keepdims=True)
