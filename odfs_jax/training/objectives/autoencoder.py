@@ -172,9 +172,9 @@ def likeness(
 ) -> dict[str, jax.Array]:
     """Figures of rebuilt faces against `truth`, both [N, R, R, C] in [0, 1], RGB or gray.
 
-    `area` and `eyes_mouth` are [N, R, R, 1] in [0, 1]; a figure is the mean over the faces, float32.
-    They are those of `evaluation.truth` that need no registration: a rebuilt face lies where its
-    truth does.
+    `area` and `eyes_mouth` are [N, R, R, 1] in [0, 1]; a figure is the mean over the faces. They
+    are those of `evaluation.truth` that need no registration: a rebuilt face lies where its truth
+    does.
 
     - "ssim": structural similarity of the brightness inside `area`, 1: equal.
     - "ssim/eyes_mouth": the same on eyes and mouth.

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage, special
 
-from odfs_jax.losses.masks import TOLERANCE, boundary_score, cross_entropy, iou
+from odfs_jax.training.objectives.segmentation import TOLERANCE, boundary_score, cross_entropy, iou
 
 
 def blobs(seed, count=3, size=40):
