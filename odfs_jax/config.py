@@ -345,6 +345,8 @@ class ConvertConfig:
     morph: float | None = within(0, 1, None)
     dfm_face_type: str | None = None
     frames: Any = None
+    shard: int | None = None
+    shards: int = 1
     identity: str | None = None
     identity_distance: float = MISSING
     shots: str | None = None

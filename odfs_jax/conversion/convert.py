@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -29,12 +29,14 @@ from odfs_jax.conversion.shots import SUFFIX, Shot, find_shots, read_shots, writ
 from odfs_jax.conversion.target_faces import TargetFaces, build_selection, find_target_faces
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.data.lock import locked_result
-from odfs_jax.data.media.frame_io import open_frames, open_writer
+from odfs_jax.data.media.frame_io import join_parts, open_frames, open_writer
+from odfs_jax.data.media.parts import Part
 from odfs_jax.data.parallel import prefetch
 from odfs_jax.data.workspace import find_input, image_files
 from odfs_jax.errors import UserError
 from odfs_jax.faces.align import anchor_matrix
 from odfs_jax.faces.spec import FaceSpec
+from odfs_jax.frame_ranges import FrameRanges, parse_shard
 from odfs_jax.inference import Swapper, make_masker, make_swapper
 from odfs_jax.provenance.signing import make_marking
 from odfs_jax.runtime import devices
@@ -49,7 +51,11 @@ AHEAD = 4  # frames decoded, and frames merged, that wait for the next stage
 
 
 def convert(config: DictConfig) -> None:
-    """Swaps the faces of dst with the settings of a `ConvertConfig`. Raises UserError."""
+    """Swaps the faces of dst with the settings of a `ConvertConfig`. Raises UserError.
+
+    With `shard` this is one of the workers that do a part of the clip each; the last of them to end
+    joins the parts.
+    """
 
     # ---- Settings ----
 
@@ -67,13 +73,19 @@ def convert(config: DictConfig) -> None:
     shots = read_shots(find_shots(config.shots, clip), config.merge)
     selection = build_selection(config.frames, config.identity, config.identity_distance)
     output = OmegaConf.to_object(config.output)
+    shard = parse_shard(config.shard, config.shards)
+    if shard is not None and config.debug:
+        raise UserError("debug=true: its sheets are drawn by one worker; leave shard= out")
 
     if output.path is not None:
         result = Path(output.path)
     else:
         result = workspace / ("result" if clip.is_dir() else "result.mp4")
 
-    with open_frames(clip, plates=True) as source, locked_result(result, "converting"):
+    with ExitStack() as stack:
+        source = stack.enter_context(open_frames(clip, plates=True))
+        lock = stack.enter_context(ExitStack())  # left before the parts are joined
+        lock.enter_context(locked_result(result, "converting", shard and str(shard)))
         marks = make_marking(config.provenance, clip)
 
         # ---- The faces to swap, and the model ----
@@ -121,7 +133,7 @@ def convert(config: DictConfig) -> None:
         # ---- All that a frame depends on: a stopped run goes on only where this is the same ----
 
         settings = ""
-        if not result.suffix:  # a folder of pictures; a clip always begins at its first frame
+        if shard is not None or not result.suffix:  # a whole clip begins at its first frame
             weights = hashlib.sha256()
             seeing = () if see is None else see.args
             for leaf in jax.tree.leaves((swapper.params, seeing)):
@@ -144,20 +156,42 @@ def convert(config: DictConfig) -> None:
                 sort_keys=True,
             )
 
+        # ---- The frames of this worker, and those that its own ones depend on ----
+
+        own, part, lead = FrameRanges(), None, 0
+        if shard is not None:
+            count = source.exact_count()
+            own = own.part(shard.number, shard.count, count)
+            part = Part(shard, own)
+            first, stop = shot_mergers.whole_batches(own, config.batch_size, window)
+            source.select(None, stop, first)
+            lead = own.ranges[0][0] - first
+
         # ---- Decode in one thread, merge in another, encode here ----
 
         start = time.monotonic()
-        with open_writer(result, source, output, marks, settings) as writer:
+        with open_writer(result, source, output, marks, settings, part) as writer:
+            if writer.is_complete:
+                source.select(None, 0)
             resumption = Resumption(writer, targets, shot_mergers, config.batch_size, window)
             decoded = prefetch((frame for frame in source), AHEAD)
             merged = prefetch(shot_mergers.frames(resumption.frames(decoded), targets), AHEAD)
             with closing(merged):
-                for frame in progress(merged, source.count, "convert"):
+                total = source.count if part is None else own.count(count)
+                for frame in progress(merged, total, "convert"):
                     resumption.write(frame)
-        targets.skip_rest(clip)
+        if not writer.is_complete:
+            targets.skip_rest(clip, own)
         for error in source.bad:
             targets.skip(error)
         seconds = time.monotonic() - start
+
+        # ---- The last worker to end makes the result ----
+
+        if shard is not None:
+            lock.close()
+            why_not = join_parts(result, source, output, marks, shard.count)
+            log.info("shard %s has ended: %s: %s", shard, result, why_not or "whole, and signed")
 
     # ---- What was chosen, as a file that can be changed; summary ----
 
@@ -172,7 +206,7 @@ def convert(config: DictConfig) -> None:
         *(counts.frames, counts.faces, counts.empty, counts.unclear, len(targets.skipped)),
         f", {counts.unselected} frames not selected" if counts.unselected else "",
         f", {targets.unselected} faces not selected" if targets.unselected else "",
-        f", {resumption.kept} frames kept of an earlier run" if resumption.kept else "",
+        f", {kept} frames kept of an earlier run" if (kept := resumption.kept - lead) > 0 else "",
         *(counts.frames / seconds, result),
     )
 

@@ -25,6 +25,7 @@ from odfs_jax.conversion.tracks import Face, Tracker
 from odfs_jax.data import atomic
 from odfs_jax.data.media import png
 from odfs_jax.data.media.frames import Frame, FrameWriter
+from odfs_jax.frame_ranges import FrameRanges
 from odfs_jax.inference import Swapper
 
 FULL_BATCH_SIDE = 512  # larger regions go in smaller batches, so that memory stays bounded
@@ -254,7 +255,27 @@ class ShotMergers:
 
     def shot_number(self, frame: Frame) -> int:
         """The number of the shot that `frame` is in, from 0."""
-        return bisect_right(self.starts, frame.index) - 1
+        return self._shot_of(frame.index)
+
+    def whole_batches(
+        self, own: FrameRanges, batch_size: int, window: int
+    ) -> tuple[int, int | None]:
+        """The first frame to be merged for those in `own`, and the number behind the last.
+
+        With these, and the batches of `batch_size` frames that they then come in, `own` frames are
+        merged as in the whole clip; see `FaceMerger.frames` for `window`. None: to the clip's end.
+        """
+        first, last = own.ranges[0][0], own.ranges[-1][1]
+        shot = self.starts[self._shot_of(first)]
+        begin = shot + max(0, (first - shot - window) // batch_size * batch_size)
+        if last is None:
+            return begin, None
+        shot = self.starts[self._shot_of(last)]
+        batches = -(-(last + 1 + window - shot) // batch_size)
+        return begin, shot + batches * batch_size
+
+    def _shot_of(self, index: int) -> int:
+        return bisect_right(self.starts, index) - 1
 
 
 @dataclass

@@ -132,10 +132,12 @@ class TargetFaces:
                         total.update(f"{area.include} {area.points.tolist()}".encode())
         return total.hexdigest()
 
-    def skip_rest(self, clip: Path) -> None:
-        """Logs the faces whose frame was not in `clip`, and appends them to `skipped`."""
+    def skip_rest(self, clip: Path, own: FrameRanges) -> None:
+        """Logs the faces whose frame, of those in `own`, was not in `clip`; adds to `skipped`."""
         for faces in self.by_frame.values():
             for path, source in faces:
+                if source.frame not in own:
+                    continue
                 where = source.file if source.pts is None else f"frame {source.frame}"
                 self.skip(BadFileError(path, f"{where} was not found in {clip}"))
         self.by_frame.clear()

@@ -32,6 +32,10 @@ LONGEST = 200  # bytes that are read of who holds a lock
 _ours: set[tuple[Path, int]] = set()  # files of locks of this process, and the threads with them
 
 
+class InUseError(UserError):
+    """Another process, or another thread, holds a lock."""
+
+
 @contextmanager
 def locked(folder: Path, work: str, part: str | None = None) -> Iterator[None]:
     """Holds the lock of `folder`, which must be there; `work` tells others what is done in it.
@@ -164,7 +168,7 @@ def _acquire(what: Path, path: Path, work: str, is_shared: bool, tries: int) -> 
             os.write(handle, f"{work}, process {os.getpid()} on {socket.gethostname()}".encode())
             return handle
         os.close(handle)
-    raise UserError(f"{what}: in use ({who}); wait for that to end, or stop it")
+    raise InUseError(f"{what}: in use ({who}); wait for that to end, or stop it")
 
 
 def _open(path: Path) -> int:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.data.aligned_png import FaceData, read_face
 from odfs_jax.data.atomic import check_writable
-from odfs_jax.data.lock import locked
+from odfs_jax.data.lock import InUseError, locked
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import FrameSource
 from odfs_jax.data.parallel import cores
@@ -124,7 +124,7 @@ def extract(config: DictConfig) -> None:
 
             debug = debug_folder(journal.folder) if config.debug else None
             write = FaceWriter(journal.folder, face_type, config.size, detector.name, plan, debug)
-            frame_count = face_count = dropped_count = 0
+            frame_count = face_count = 0
             start = time.monotonic()
             with closing(extract_frames(source, finders, filters, steady, write)) as outcomes:
                 for outcome in progress(outcomes, total, f"extract {side}"):
@@ -135,7 +135,6 @@ def extract(config: DictConfig) -> None:
                     )
                     frame_count += 1
                     face_count += len(written)
-                    dropped_count += len(dropped)
                     for face in dropped:
                         where = frame.file, frame.index
                         log.warning("%s, frame %d: a face left out (%s)", *where, face.reason)
@@ -215,7 +214,7 @@ def _join_parts(journal: ExtractionJournal, source: FrameSource) -> None:
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(folder, "joining shards"))
-        except UserError as error:
+        except InUseError as error:
             log.info("%s; that one joins the shards", error)
             return
         if journal.path.exists():  # else another one has joined them just now

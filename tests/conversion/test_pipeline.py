@@ -14,6 +14,7 @@ from odfs_jax.data.aligned_png import FaceData, Pose, Source, write_face
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.faces.types import FaceType
+from odfs_jax.frame_ranges import FrameRanges
 
 HEIGHT, WIDTH = 150, 200
 OVERLAY = MergeConfig(mode="overlay", args={})
@@ -170,7 +171,7 @@ def test_aligned_files_that_are_no_faces_of_the_clip_are_named(tmp_path, source_
     assert sorted(targets.by_frame) == [0, 3]
     assert sorted(e.path.name for e in targets.skipped) == ["b.png", "c.png", "e.png"]
     assert "b.png: a face of other.mp4" in caplog.text
-    targets.skip_rest(Path("clip.mp4"))
+    targets.skip_rest(Path("clip.mp4"), FrameRanges())
     assert len(targets.skipped) == 5 and "frame 3 was not found in clip.mp4" in caplog.text
 
 

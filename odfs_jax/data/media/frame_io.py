@@ -16,7 +16,7 @@ import dataclasses
 import re
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain, pairwise
 from pathlib import Path
 from threading import Lock
@@ -24,8 +24,8 @@ from threading import Lock
 import av
 
 from odfs_jax.config import OutputConfig
-from odfs_jax.data.lock import locked_result
-from odfs_jax.data.media import picture_folder
+from odfs_jax.data.lock import InUseError, beginning_result, locked_result
+from odfs_jax.data.media import parts, picture_folder
 from odfs_jax.data.media.container import (
     decode_leniently,
     open_clip,
@@ -34,11 +34,13 @@ from odfs_jax.data.media.container import (
 )
 from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
 from odfs_jax.data.media.marking import FOLDER_SEALS, Marking, Unmarked
+from odfs_jax.data.media.parts import Part, partial_of
 from odfs_jax.data.media.video_reader import ClipSource, Orientation, clip_comment
-from odfs_jax.data.media.video_writer import clip_writer
+from odfs_jax.data.media.video_writer import clip_part_writer, clip_writer, join_clip
 from odfs_jax.data.media.yuv import ColorTags, to_rgb
 from odfs_jax.data.workspace import CLIP_SUFFIXES, IMAGE_SUFFIXES, image_files
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.frame_ranges import FrameRanges
 
 CACHED_FRAMES = 8  # that a `FrameReader` keeps in memory, of no more than
 CACHED_BYTES = 1 << 28  # in all
@@ -188,6 +190,7 @@ def open_writer(
     output: OutputConfig,
     marking: Marking,
     settings: str = "",
+    part: Part | None = None,
 ) -> Iterator[FrameWriter]:
     """A writer of the frames of `source` to `path`: a clip by its suffix, without one a folder.
 
@@ -195,16 +198,47 @@ def open_writer(
     until then an older result stays. It replaces nothing but an older result, recognized by its
     comment up to the first bracket or semicolon. With `output.mask` the mask is written `beside`
     it. An unfinished folder is resumed when `settings`, all that it was made with, are the same.
-    Raises UserError before anything is written when encoder, container, sound or path do not fit
-    together, or another process writes the same result.
+    With `part` the frames of that part alone are written, and `join_parts` makes the result.
+    `settings`, then JSON of an object, must be those of the other parts. Raises UserError before
+    anything is written when encoder, container, sound or path do not fit together, or another
+    process writes the same result.
     """
-    with _writer(path, source, output, marking, settings) as result:
+    with _writer(path, source, output, marking, settings, part) as result:
         if not output.mask:
             yield result
             return
-        plain = dataclasses.replace(output, alpha=False, pixel_format=None)
-        with _writer(beside(path, "mask"), source, plain, marking, settings, True) as mask:
+        mask_path, plain = beside(path, "mask"), _of_mask(output)
+        with _writer(mask_path, source, plain, marking, settings, part, is_mask=True) as mask:
             yield _WriterWithMask(result, mask)
+
+
+def join_parts(
+    path: Path, source: FrameSource, output: OutputConfig, marking: Marking, count: int
+) -> str | None:
+    """Makes the result `path` of its `count` parts, once all have ended; nothing is encoded again.
+
+    Returns why it was not made, where other workers are still to end, or another one makes it.
+    Raises UserError.
+    """
+    partial = partial_of(path)
+    if partial.exists() and (left := parts.missing(partial, count)):
+        return f"{len(left)} of {count} shards have not ended"
+    try:
+        with locked_result(path, "joining shards"):
+            results = [(path, output, False)]
+            if output.mask:
+                results.append((beside(path, "mask"), _of_mask(output), True))
+            if not partial.exists():
+                return "another worker has joined the shards"
+            for file, settings, is_mask in results:
+                check_output(file, marking)
+                if file.suffix:
+                    join_clip(file, source, settings, marking, count, is_mask)
+                else:
+                    picture_folder.join_pictures(file, marking)
+    except InUseError as error:
+        return f"{error}; that one joins the shards"
+    return None
 
 
 @contextmanager
@@ -215,8 +249,12 @@ def open_mask_writer(path: Path, source: FrameSource) -> Iterator[FrameWriter]:
     anything is written when the container cannot hold FFV1, or something is there already.
     """
     output = OutputConfig(codec="ffv1", pixel_format="gray", fps=MASK_RATE)
-    with _writer(path, source, output, Unmarked(), "", True) as mask:
+    with _writer(path, source, output, Unmarked(), "", None, is_mask=True) as mask:
         yield mask
+
+
+def _of_mask(output: OutputConfig) -> OutputConfig:
+    return dataclasses.replace(output, alpha=False, pixel_format=None)
 
 
 def beside(path: Path, what: str) -> Path:
@@ -237,6 +275,34 @@ class _WriterWithMask(FrameWriter):
     def has(self, frame: Frame) -> bool:
         return self._result.has(frame) and self._mask.has(frame)
 
+    @property
+    def is_complete(self) -> bool:
+        return self._result.is_complete and self._mask.is_complete
+
+
+class _WriterOfPart(FrameWriter):
+    """Leaves out the frames of other parts."""
+
+    def __init__(self, writer: FrameWriter, own: FrameRanges) -> None:
+        self._writer, self._own = writer, own
+
+    def write(self, frame: Frame) -> None:
+        self._writer.write(frame)
+
+    def has(self, frame: Frame) -> bool:
+        return frame.index not in self._own or self._writer.has(frame)
+
+
+class _EndedPart(FrameWriter):
+    """Wants no frame any more."""
+
+    is_complete = True
+
+    def write(self, frame: Frame) -> None: ...
+
+    def has(self, frame: Frame) -> bool:
+        return True
+
 
 @contextmanager
 def _writer(
@@ -245,19 +311,33 @@ def _writer(
     output: OutputConfig,
     marking: Marking,
     settings: str,
+    part: Part | None,
     is_mask: bool = False,
 ) -> Iterator[FrameWriter]:
     if path.resolve() == source.path.resolve():
         raise UserError(f"output.path={path}: that is the input")
     is_folder = not path.suffix
-    with locked_result(path, "converting"):
+    with ExitStack() as stack:
+        stack.enter_context(locked_result(path, "converting", part and str(part.shard)))
         check_output(path, marking)
+        if part is not None:
+            with beginning_result(path):
+                parts.begin(partial_of(path), settings, part.shard)
+            if parts.has_ended(partial_of(path), part.shard):
+                yield _EndedPart()
+                return
         if is_folder:
-            writer = picture_folder.picture_writer(path, source, output, marking, settings, is_mask)
-        else:
+            writer = picture_folder.picture_writer(
+                path, source, output, marking, settings, is_mask, part
+            )
+        elif part is None:
             writer = clip_writer(path, source, output, marking, is_mask)
+        else:
+            writer = clip_part_writer(path, source, output, part, is_mask)
         with writer as result:
-            yield result
+            yield result if part is None else _WriterOfPart(result, part.own)
+        if part is not None:
+            parts.end(partial_of(path), part.shard)
 
 
 def check_output(path: Path, marking: Marking) -> None:

@@ -140,7 +140,12 @@ class FrameSource(ABC):
 
 
 class FrameWriter(ABC):
-    """Takes the frames of a result, in presentation order."""
+    """Takes the frames of a result, in presentation order.
+
+    `is_complete`: an interrupted run has written all frames that this one would.
+    """
+
+    is_complete = False
 
     @abstractmethod
     def write(self, frame: Frame) -> None:

@@ -19,6 +19,7 @@ from odfs_jax.data import foreign
 from odfs_jax.data.media import picture, png, xmp, yuv
 from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
 from odfs_jax.data.media.marking import Marking
+from odfs_jax.data.media.parts import SETTINGS, Part, partial_of
 from odfs_jax.data.parallel import cores, parallel_map
 from odfs_jax.data.workspace import IMAGE_SUFFIXES, image_files, log_passed_over
 from odfs_jax.errors import BadFileError, UserError
@@ -29,8 +30,7 @@ READ_AT_ONCE = 4  # pictures, where there are as many cores
 
 SUFFIXES = {"png": ".png", "tiff": ".tif"}
 COMMENT = "Comment"  # the PNG specification's keyword for it
-SETTINGS = ".settings"  # in a partial folder: what its pictures were made with
-PARTIAL, OLD = ".partial", ".old.partial"
+OLD = ".old.partial"
 
 
 # Reading
@@ -123,17 +123,22 @@ def picture_writer(
     marking: Marking,
     settings: str,
     is_mask: bool = False,
+    part: Part | None = None,
 ) -> Iterator[FrameWriter]:
     """A writer of pictures into the folder `path`, which appears once the block ends without error.
 
     `settings` describe all that a picture depends on: pictures in the partial folder are kept if
-    they were made with the same. Raises UserError.
+    they were made with the same. A `part` must have been begun; the folder then appears with
+    `join_pictures`. Raises UserError.
     """
     if output.pictures not in SUFFIXES:
         raise UserError(f"output.pictures={output.pictures}: expected {' or '.join(SUFFIXES)}")
     if source.is_folder:
         _refuse_same_names(image_files(source.path))
-    partial = path.with_name(path.name + PARTIAL)
+    partial = partial_of(path)
+    if part is not None:
+        yield PictureWriter(partial, source, output, marking, is_mask)
+        return
     _prepare(partial, settings)
     try:
         yield PictureWriter(partial, source, output, marking, is_mask)
@@ -227,6 +232,11 @@ class PictureWriter(FrameWriter):
             iccprofile=None if self._is_mask else profile,
             extratags=marks if self._marking.xmp else None,
         )
+
+
+def join_pictures(path: Path, marking: Marking) -> None:
+    """Makes the folder `path` of its parts, which have all ended."""
+    _finish(partial_of(path), path, marking)
 
 
 def _finish(partial: Path, path: Path, marking: Marking) -> None:

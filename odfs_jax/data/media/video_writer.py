@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,12 +15,14 @@ from av.video.frame import PictureType
 
 from odfs_jax.config import OutputConfig
 from odfs_jax.data import atomic
-from odfs_jax.data.media import picture, xmp, yuv
+from odfs_jax.data.media import parts, picture, xmp, yuv
 from odfs_jax.data.media.container import open_clip, packets
 from odfs_jax.data.media.frames import ClipFormat, Frame, FrameSource, FrameWriter
 from odfs_jax.data.media.marking import SIDECAR, Marking
+from odfs_jax.data.media.parts import Part
 from odfs_jax.data.workspace import image_files
 from odfs_jax.errors import UserError, printable
+from odfs_jax.frame_ranges import Shard
 
 log = logging.getLogger(__name__)
 
@@ -76,20 +78,21 @@ def clip_writer(
     A mask has its picture alone. Raises UserError before anything is encoded when the encoder, its
     settings, the container or the sound do not go together.
     """
-    clip = source.clip or _clip_of_pictures(output.fps)
-    if source.is_folder:
-        _refuse_second_size(source)
     sidecar = path.with_name(path.name + SIDECAR)
     with atomic.replacing(path) as temporary:
-        with av.open(str(temporary), "w", options=_muxer_options(path, clip)) as container:
+        with _opened(temporary, path, source, output, is_mask) as (container, stream, copies):
             if marking.comment:
                 container.metadata["comment"] = marking.comment
-            stream = _add_video(container, path, source, clip, output)
-            with _Copies(None if is_mask else source, container, stream, path) as copies:
-                _start(stream, output)
-                writer = ClipWriter(stream, copies, clip, output.alpha)
-                yield writer
-                writer.finish()
+
+            def put(packet: av.Packet) -> None:
+                copies.copy_until(packet.dts * packet.time_base)
+                packet.stream = stream
+                container.mux(packet)
+
+            writer = ClipWriter(stream, source, output, put)
+            yield writer
+            writer.finish()
+            copies.copy_until(None)
         if marking.xmp and path.suffix.lower() in QUICKTIME:
             xmp.append_to_mp4(temporary, marking.xmp)
         seal = marking.seal(temporary, path.name)
@@ -98,16 +101,78 @@ def clip_writer(
         atomic.write_bytes(sidecar, seal)
 
 
+@contextmanager
+def clip_part_writer(
+    path: Path, source: FrameSource, output: OutputConfig, part: Part, is_mask: bool = False
+) -> Iterator[FrameWriter]:
+    """A writer of a part of the clip `path`, into the folder of its parts; else as `clip_writer`.
+
+    The part is encoded by itself: it begins with a key frame, and refers to no other part.
+    """
+    partial = parts.partial_of(path)
+    with _opened(partial / path.name, path, source, output, is_mask) as (_, stream, _):
+        if yuv.has_alpha(stream.pix_fmt) and stream.codec_context.name.startswith("libvpx"):
+            raise UserError(
+                f"output.codec={output.codec}: its transparency cannot be joined; take "
+                "output.codec=prores or ffv1, or run without shard="
+            )
+        file = parts.packets_file(partial, part.shard)
+        with parts.writing_packets(file, stream.codec_context.extradata) as put:
+            writer = ClipWriter(stream, source, output, put)
+            yield writer
+            writer.finish()
+
+
+def join_clip(
+    path: Path,
+    source: FrameSource,
+    output: OutputConfig,
+    marking: Marking,
+    count: int,
+    is_mask: bool = False,
+) -> None:
+    """Makes the clip `path` of its `count` parts, which are not encoded again; else as a writer."""
+    partial = parts.partial_of(path)
+    files = [parts.packets_file(partial, Shard(number, count)) for number in range(count)]
+    with clip_writer(path, source, output, marking, is_mask) as writer:
+        writer.take(files)
+    atomic.remove_folder(partial)
+
+
+@contextmanager
+def _opened(
+    file: Path, path: Path, source: FrameSource, output: OutputConfig, is_mask: bool
+) -> Iterator[tuple[av.container.OutputContainer, av.VideoStream, "_Copies"]]:
+    """A container at `file` for what will be `path`, its picture's stream, and what is copied.
+
+    The file is made with the first packet. Raises UserError as `clip_writer`.
+    """
+    clip = _clip_format(source, output)
+    if source.is_folder:
+        _refuse_second_size(source)
+    with av.open(str(file), "w", options=_muxer_options(path, clip)) as container:
+        stream = _add_video(container, path, source, clip, output)
+        with _Copies(None if is_mask else source, container, stream, path) as copies:
+            _start(stream, output)
+            yield container, stream, copies
+
+
 class ClipWriter(FrameWriter):
-    """Encodes frames and muxes them with the copied streams up to the same time."""
+    """Encodes frames, and gives the packets to `put`."""
 
     def __init__(
-        self, stream: av.VideoStream, copies: "_Copies", clip: ClipFormat, alpha: bool
+        self,
+        stream: av.VideoStream,
+        source: FrameSource,
+        output: OutputConfig,
+        put: Callable[[av.Packet], None],
     ) -> None:
-        self._stream, self._copies, self._clip, self._alpha = stream, copies, clip, alpha
+        self._stream, self._put, self._alpha = stream, put, output.alpha
+        self._clip = clip = _clip_format(source, output)
         self._shift = int(clip.start / clip.time_base)
         self._color = yuv.output_tags(clip.color, stream.pix_fmt)
         self._target = yuv.TargetFormat(stream.pix_fmt, clip.color, self._color)
+        self._encodes = True
 
     def write(self, frame: Frame) -> None:
         expected = (self._stream.height, self._stream.width)
@@ -121,12 +186,20 @@ class ClipWriter(FrameWriter):
         picture.pts = frame.index if frame.pts is None else frame.pts - self._shift
         picture.duration = frame.duration or 0
         picture.time_base = self._clip.time_base
-        self._mux(self._stream.encode(picture))
+        for packet in self._stream.encode(picture):
+            self._put(packet)
+
+    def take(self, files: Sequence[Path]) -> None:
+        """Takes all packets from `files` of parts, instead of frames."""
+        self._encodes = False
+        extradata = self._stream.codec_context.extradata
+        for packet in parts.joined_packets(files, extradata, self._clip.time_base):
+            self._put(packet)
 
     def finish(self) -> None:
-        """Writes what the encoder still holds and the rest of the copied streams."""
-        self._mux(self._stream.encode(None))
-        self._copies.copy_until(None)
+        """Gives out what the encoder still holds."""
+        for packet in self._stream.encode(None) if self._encodes else ():
+            self._put(packet)
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         if self._alpha:
@@ -134,11 +207,6 @@ class ClipWriter(FrameWriter):
         if frame.stored is None:
             return yuv.from_rgb(frame.image, self._stream.pix_fmt, self._color)
         return yuv.blend_samples(frame.stored, frame.image, frame.untouched(), self._target)
-
-    def _mux(self, packets: list[av.Packet]) -> None:
-        for packet in packets:
-            self._copies.copy_until(packet.dts * packet.time_base)
-            self._stream.container.mux(packet)
 
 
 class _Copies:
@@ -407,6 +475,10 @@ def _muxer_options(path: Path, clip: ClipFormat) -> dict[str, str]:
         return {}
     scale = str(clip.time_base.denominator)  # else libav may choose a multiple
     return {"movflags": "+faststart", "video_track_timescale": scale}
+
+
+def _clip_format(source: FrameSource, output: OutputConfig) -> ClipFormat:
+    return source.clip or _clip_of_pictures(output.fps)
 
 
 def _clip_of_pictures(fps: float) -> ClipFormat:
