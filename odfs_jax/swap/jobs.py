@@ -1,55 +1,38 @@
-"""Several swaps: `odfs-swap jobs=FOLDER` works through a folder of job files, one folder a state.
-
-drafted/NAME.yaml      not to be done yet: nobody looks there
-queued/                to be done, in the order of names
-running/               a worker is at it, or was when it was killed
-done/, failed/         how it ended; what the job's command printed is logs/NAME.log
+"""Several swaps: `odfs-swap jobs=FOLDER` works through a folder of job files (`job_folder`).
 
 A job file holds settings of `odfs-swap`, src, dst and out among them. `jobs=LIST.yaml`, a list of
 such settings, is put into the folder LIST/ first, each job once, however often that is said.
-
-Any number of workers, on one host or several, may work on a folder. A worker claims a job by
-moving its file to running/, and the file is locked (flock) until the job's own process has ended,
-whatever becomes of the worker. A file in running/ without a lock is taken over.
 """
 
-import fcntl
 import hashlib
 import json
-import logging
 import os
 import re
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.config import STAGES, fitting, quoted
 from odfs_jax.data import atomic, foreign
+from odfs_jax.data.job_folder import (
+    LOGS,
+    STATES,
+    STOPPED,
+    claim,
+    job_files,
+    make_folders,
+    run_job,
+)
 from odfs_jax.data.lock import locked
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.runtime.output import say
 from odfs_jax.runtime.processes import own_command
 
-log = logging.getLogger(__name__)
-
-STATES = ("drafted", "queued", "running", "done", "failed")
-LOGS = "logs"
 OF_A_JOB = ("src", "dst", "out", "workspace", "truth")  # what no two jobs have in common
 MAX_FILE, MAX_VALUES = 1 << 20, 100_000
 KEY = re.compile(r"[a-z_]\w*(\.\w+)*", re.ASCII)
-STOPPED = 130  # exit code of a command that was asked to stop
-TAIL = 4096  # bytes of a log in which the last line is looked for
-
-
-class Job(NamedTuple):
-    """A claimed job: its file in running/, and the descriptor that holds the lock on it."""
-
-    path: Path
-    handle: int
 
 
 def run_jobs(config: DictConfig) -> None:
@@ -66,15 +49,14 @@ def run_jobs(config: DictConfig) -> None:
     folder = path if path.is_dir() else path.with_suffix("")
     if not path.exists():
         raise UserError(f"jobs={path}: no such file or folder")
-    atomic.check_writable(folder)
-    for name in (*STATES, LOGS):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     if path.is_file():
         queue_list(path, folder)
     common = arguments_of({key: config[key] for key in config if key not in (*OF_A_JOB, "jobs")})
     while (job := claim(folder)) is not None:
         try:
-            run_job(job, folder, common)
+            if run_job(job, folder, lambda path: command_of(path, common)) == STOPPED:
+                raise KeyboardInterrupt
         finally:
             os.close(job.handle)
     counts = {state: len(list(job_files(folder / state))) for state in STATES}
@@ -103,86 +85,9 @@ def queue_list(path: Path, folder: Path) -> None:
             atomic.write_text(folder / "queued" / name, yaml.safe_dump(job, sort_keys=False))
 
 
-def claim(folder: Path) -> Job | None:
-    """The next job to do: one that is queued, else one whose worker is gone. None: there is none.
-
-    Those come last, for they may be what ended their workers.
-    """
-    for queued in job_files(folder / "queued"):
-        running = folder / "running" / queued.name
-        if running.exists():
-            log.warning("%s: a job of this name is in running/; not begun", queued)
-            continue
-        try:
-            os.rename(queued, running)
-        except FileNotFoundError:  # another worker was faster
-            continue
-        if job := lock(running):
-            return job
-    for running in job_files(folder / "running"):
-        if job := lock(running):
-            log.warning("%s: its worker is gone; taken over", running)
-            return job
-    return None
-
-
-def lock(path: Path) -> Job | None:
-    """The job of the file at `path`; None where it is somebody's, or no longer there."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(handle), os.lstat(path)):
-            return Job(path, handle)
-    except OSError:
-        pass
-    os.close(handle)
-    return None
-
-
-def run_job(job: Job, folder: Path, common: list[str]) -> None:
-    """Does a job in a process of its own, which inherits the lock, and files it by how it ended.
-
-    Raises KeyboardInterrupt when it, or this process, was asked to stop.
-    """
-    name = job.path.stem
-    record, interrupted = folder / LOGS / f"{name}.log", False
-    say(f"{name}: running, {record}")
-    try:
-        settings = arguments_of(read_job(job.path))
-    except UserError as error:
-        with atomic.appending(record) as file:
-            file.write(f"{error}\n".encode())
-        code = 2
-    else:
-        with atomic.appending(record) as file:
-            process = subprocess.Popen(
-                own_command("swap", *fitting(common, settings)),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                pass_fds=(job.handle,),
-            )
-        while (code := process.poll()) is None:
-            try:
-                process.wait()
-            except KeyboardInterrupt:  # Ctrl-C, which the job has got too: it saves
-                interrupted = True
-    if code == STOPPED:
-        raise KeyboardInterrupt
-    state = "failed" if code else "done"
-    os.rename(job.path, folder / state / job.path.name)
-    say(f"{name}: {state}" + (f" (exit code {code}): {last_line(record)}" if code else ""))
-    if interrupted:
-        raise KeyboardInterrupt
-
-
-def job_files(folder: Path) -> Iterator[Path]:
-    """The job files in `folder`, by name."""
-    found = (path for path in folder.glob("*.yaml") if not path.name.startswith("."))
-    yield from sorted(found)
+def command_of(path: Path, common: list[str]) -> list[str]:
+    """The command line of the job at `path`, with `common` settings. Raises BadFileError."""
+    return own_command("swap", *fitting(common, arguments_of(read_job(path))))
 
 
 def read_list(path: Path) -> list[dict[str, Any]]:
@@ -237,11 +142,3 @@ def arguments_of(settings: dict[str, Any], prefix: str = "") -> list[str]:
 def written(value: bool | int | float | str | None) -> str:
     """`value` in Hydra's grammar."""
     return quoted(value) if isinstance(value, str) else json.dumps(value)
-
-
-def last_line(path: Path) -> str:
-    """The last line of a log."""
-    with foreign.open_regular(path) as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-        lines = file.read(TAIL).decode(errors="replace").splitlines()
-    return next((line for line in reversed(lines) if line.strip()), "it printed nothing")

@@ -13,6 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from odfs_jax.config import compose, fitting, with_stages
+from odfs_jax.data.job_folder import claim, job_files
 from odfs_jax.errors import UserError
 from odfs_jax.runtime.processes import own_command
 from odfs_jax.swap import jobs
@@ -57,7 +58,7 @@ def job(tmp_path: Path, name: str, **others) -> dict:
 
 
 def names(folder: Path, state: str) -> list[str]:
-    return [path.stem.split("-")[1] for path in jobs.job_files(folder / state)]
+    return [path.stem.split("-")[1] for path in job_files(folder / state)]
 
 
 def worker(folder: Path) -> subprocess.Popen:
@@ -87,7 +88,7 @@ def test_a_list_is_done_once_and_a_failed_job_stops_no_other(tmp_path, work, cap
         work(listed)
     assert names(folder, "done") == ["good", "new"]
     assert (tmp_path / "good.mp4").read_text().count("\n") == 1
-    failed = next(jobs.job_files(folder / "failed"))
+    failed = next(job_files(folder / "failed"))
     failed.write_text(yaml.safe_dump(job(tmp_path, "mended.mp4")))
     failed.rename(folder / "queued" / failed.name)
     work(folder)
@@ -122,10 +123,10 @@ def test_a_job_whose_worker_is_killed_is_not_begun_twice_and_then_taken_over(tmp
     wait_for((tmp_path / "a.mp4").exists)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    assert jobs.claim(folder) is None  # its own process goes on, and has the lock
+    assert claim(folder) is None  # its own process goes on, and has the lock
     (tmp_path / "wait").unlink()
     taken = []
-    wait_for(lambda: taken.append(jobs.claim(folder)) or taken[-1] is not None)
+    wait_for(lambda: taken.append(claim(folder)) or taken[-1] is not None)
     assert taken[-1].path.name == "0-a.yaml" and names(folder, "running") == ["a"]
     os.close(taken[-1].handle)
     again = worker(folder)
