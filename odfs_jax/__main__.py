@@ -17,6 +17,7 @@ COMMANDS = (  # each is a function of `odfs_jax.cli`, in the order in which one 
     "export",
     "verify",
     "studio",
+    "queue",
     "import-dfl",
     "export-dfl",
 )

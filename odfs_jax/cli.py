@@ -144,6 +144,14 @@ def studio(config: DictConfig) -> None:
     studio(config)
 
 
+@command
+def queue(config: DictConfig) -> None:
+    """Works through the jobs that the studio has queued."""
+    from odfs_jax.studio.queue import queue
+
+    queue(config)
+
+
 def window() -> int:
     """Shows the preview and the losses of a run that trains, in a window.
 

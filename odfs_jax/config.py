@@ -449,6 +449,12 @@ class StudioConfig:
 
 
 @dataclass
+class QueueConfig:
+    workspace: str = MISSING
+    debug: bool = False
+
+
+@dataclass
 class SwapConfig:
     src: str | None = None
     dst: str | None = None
@@ -479,6 +485,7 @@ SCHEMAS = {
     "export_dfl": ExportDflConfig,
     "evaluate": EvaluateConfig,
     "studio": StudioConfig,
+    "queue": QueueConfig,
 }
 
 

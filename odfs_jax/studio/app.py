@@ -18,6 +18,7 @@ from odfs_jax.studio.frame_cache import FrameCache
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import STATIC
 from odfs_jax.studio.pages import convert, debug, extract, faces, home, masks, train
+from odfs_jax.studio.queue import Queue
 from odfs_jax.studio.worker import COMPILE_FAST, Worker
 from odfs_jax.studio.workspace import SIDES, StudioWorkspace
 
@@ -53,11 +54,12 @@ def build(workspace: StudioWorkspace, config: dict[str, Any]) -> FastAPI:
         nicegui_app.on_shutdown(process.close)
     jobs, frame_cache = Jobs(workspace), FrameCache(workspace)
     indices = {side: PoseIndex(workspace, side, worker) for side in SIDES}
-    home.register(app, workspace, jobs)
+    queue = Queue(workspace, jobs)
+    home.register(app, workspace, jobs, queue)
     faces.register(app, workspace, jobs, worker, indices)
     extract.register(app, workspace, frame_cache, indices, config)
     masks.register(app, workspace, worker)
-    train.register(app, workspace, jobs)
+    train.register(app, workspace, jobs, queue)
     convert.register(app, workspace, jobs, frame_cache, preview_worker, indices["dst"])
     debug.register(app, workspace)
     ui.run_with(

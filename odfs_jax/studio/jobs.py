@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,16 +62,11 @@ class Jobs:
         if self.find(kind).running:
             raise UserError(f"{kind}: one is running already")
         self._folder.mkdir(parents=True, exist_ok=True)
-        settings = {"workspace": str(self._root)} | settings
-        overrides = [
-            f"{key}={quoted(value) if isinstance(value, str) else value}"
-            for key, value in settings.items()
-        ]
         path = self._folder / f"{kind}.log"
         path.unlink(missing_ok=True)  # a link in a stranger's workspace may lead to another file
         with path.open("xb") as log:
             process = subprocess.Popen(
-                own_command(command, *overrides),
+                own_command(command, *arguments(self._root, settings)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -89,7 +85,7 @@ class Jobs:
         # can tell that it is not over yet.
         waits = child is not None and code is None
         process = psutil.Process(child.pid) if waits else self._process(kind)
-        text = _tail(self._folder / f"{kind}.log")
+        text = tail(self._folder / f"{kind}.log")
         since = time.time() - process.create_time() if process else 0.0
         return JobStatus(process is not None, code, text, since)
 
@@ -114,7 +110,16 @@ class Jobs:
             return None
 
 
-def _tail(path: Path) -> str:
+def arguments(workspace: Path, settings: Mapping[str, str | int | float]) -> list[str]:
+    """The command line of a command in `workspace`; texts in `settings` stand for themselves."""
+    settings = {"workspace": str(workspace)} | settings
+    return [
+        f"{key}={quoted(value) if isinstance(value, str) else value}"
+        for key, value in settings.items()
+    ]
+
+
+def tail(path: Path) -> str:
     """The end of a log; empty when there is none."""
     try:
         with foreign.open_regular(path) as file:

@@ -44,9 +44,13 @@ class Console:
     def __enter__(self) -> Self:
         if self._shown:
             self._open.enter_context(logging_redirect_tqdm())
-            columns = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+            size = shutil.get_terminal_size((WIDEST, 24))
             self._bar = tqdm(
-                bar_format="{desc}", file=sys.stderr, ncols=columns, leave=False, miniters=1
+                bar_format="{desc}",
+                file=sys.stderr,
+                ncols=min(WIDEST, size.columns),
+                nrows=size.lines,  # by itself tqdm draws nothing where a terminal says it has none
+                leave=False,
             )
             self._open.callback(self._bar.close)
             self._thread.start()

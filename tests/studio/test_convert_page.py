@@ -5,7 +5,7 @@ import pytest
 import yaml
 from studios import shown, wait_for
 
-from odfs_jax.studio.pages.convert import keep_result
+from odfs_jax.studio.results import keep_result
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import inspect
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -19,7 +18,6 @@ from odfs_jax.conversion.masks import KEPT
 from odfs_jax.conversion.merge import CHOICES, RANGES
 from odfs_jax.conversion.modes import MODES
 from odfs_jax.conversion.shots import SUFFIX, parse_shots, read_entries, write_shots
-from odfs_jax.data.lock import locked_result
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.explain import comments_of
 from odfs_jax.saved_model import find_model, models_in, steps_in
@@ -27,11 +25,11 @@ from odfs_jax.studio.face_index import PoseIndex, version_of
 from odfs_jax.studio.frame_cache import FrameCache, jpeg
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
+from odfs_jax.studio.results import keep_result, result_path
 from odfs_jax.studio.worker import PreviewSource, Worker, check_merges, render_preview
 from odfs_jax.studio.workspace import StudioWorkspace
 
 JOB = "convert"
-COMPANIONS = (f"_merge{SUFFIX}", "_debug", "_evaluation.json", "_evaluation.png")  # of a result
 ONE_OF = CHOICES | {"anchor": ANCHORS}
 SOME_OF = {"keep": KEPT}
 Text = Annotated[str, Field(max_length=200)]
@@ -144,7 +142,7 @@ def _job(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, frame_cache: Fram
         A result is never replaced unasked; one that is kept becomes result.1.mp4, and so on.
         """
         name = find_model(workspace.root / "models", _known(workspace, request.model)).name
-        path = _result(workspace, frame_cache)
+        path = result_path(workspace)
         if path.exists() and not jobs.find(JOB).running:
             if request.earlier == "refuse":
                 raise UserError(f"{path.name} is there already; say whether it is to be kept")
@@ -162,7 +160,7 @@ def _job(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, frame_cache: Fram
     @app.get("/api/convert/job")
     def job() -> dict[str, Any]:
         """The state of the conversion, and `result`, the version of the file it made."""
-        status, path = jobs.find(JOB), _result(workspace, frame_cache)
+        status, path = jobs.find(JOB), result_path(workspace)
         known = {"running": status.running, "code": status.code, "log": status.log}
         known |= {"seconds": status.seconds, "progress": status.progress}
         is_there = path.exists() and not status.running
@@ -176,13 +174,13 @@ def _job(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, frame_cache: Fram
     @app.get("/api/convert/result/{number}")
     def result(number: int) -> Response:
         """Frame `number` of the result."""
-        frame = frame_cache.open(_result(workspace, frame_cache)).read(number)
+        frame = frame_cache.open(result_path(workspace)).read(number)
         return Response(jpeg(frame), media_type="image/jpeg", headers={"cache-control": "no-cache"})
 
     @app.get("/api/convert/clip")
     def clip() -> FileResponse:
         """The result, when it is a clip."""
-        path = _result(workspace, frame_cache)
+        path = result_path(workspace)
         if not path.is_file():
             raise BadFileError(path.name, "no such file")
         return FileResponse(path, headers={"cache-control": "no-cache"})
@@ -220,26 +218,6 @@ def _preview_source(workspace: StudioWorkspace, model: str) -> PreviewSource:
     clip, folder = workspace.clip("dst"), workspace.model(model)
     version = (steps_in(folder)[-1:], clip.stat().st_mtime_ns, clip.stat().st_size)
     return PreviewSource(folder, clip, workspace.faces("dst"), str(version))
-
-
-def _result(workspace: StudioWorkspace, frame_cache: FrameCache) -> Path:
-    """The path of the result of `convert.py`."""
-    return workspace.root / ("result" if frame_cache.reader("dst").is_folder else "result.mp4")
-
-
-def keep_result(path: Path) -> None:
-    """Moves a result and its companions aside: result.mp4 to the first free of result.1.mp4, ...
-
-    Raises UserError while something writes the result.
-    """
-    with locked_result(path, "keeping an earlier result"):
-        stem, suffix = path.stem, path.suffix
-        stems = (f"{stem}.{number}" for number in count(1))
-        kept = next(one for one in stems if not path.with_name(one + suffix).exists())
-        for end in (suffix, f"_mask{suffix}", *COMPANIONS):
-            old = path.with_name(stem + end)
-            if old.exists():
-                old.rename(path.with_name(kept + end))
 
 
 def merge_fields() -> list[dict[str, Any]]:

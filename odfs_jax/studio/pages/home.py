@@ -1,19 +1,22 @@
-"""`/`: where the work in this workspace stands, and the next step as one button."""
+"""`/`: where the work in this workspace stands, the next step as one button, and the queue."""
 
 import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from nicegui import ui
+from pydantic import BaseModel
 
+from odfs_jax.curation.sort_keys import SORT_KEYS
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.extraction.journal import JOURNAL, ExtractionJournal
 from odfs_jax.studio.face_index import version_of
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
+from odfs_jax.studio.queue import Queue
 from odfs_jax.studio.workspace import SIDES, StudioWorkspace
 from odfs_jax.training import control
 from odfs_jax.training.backups import checkpoints_in
@@ -22,13 +25,36 @@ JOB = "extract"
 RESULTS = ("result.mp4", "result")  # as convert.py writes it: a clip, or a folder of pictures
 
 
-def register(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs) -> None:
+class NewJob(BaseModel):
+    """A job for the queue; `queue.read` checks its `choices`."""
+
+    command: str
+    choices: dict[str, Any]
+    draft: bool = False
+
+
+class Change(BaseModel):
+    """What is to become of a job: another `state`, or a place earlier (-1) or later (1)."""
+
+    name: str
+    state: str | None = None
+    by: Literal[-1, 1] | None = None
+
+
+class Named(BaseModel):
+    """A job of the queue."""
+
+    name: str
+
+
+def register(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, queue: Queue) -> None:
     """Adds the page and the routes that its script calls to `app`."""
+    _register_queue(app, workspace, queue)
 
     @ui.page("/")
     def home() -> None:
         with page(workspace, "/"):
-            script("home")
+            script("home", orders={name: key.help for name, key in SORT_KEYS.items()})
 
     @app.get("/api/home")
     def state() -> dict[str, Any]:
@@ -48,6 +74,48 @@ def register(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs) -> None:
     def stop() -> dict[str, Any]:
         """Sends Ctrl-C to the extraction; the next one goes on where it stopped."""
         jobs.stop(JOB)
+        return {}
+
+
+def _register_queue(app: FastAPI, workspace: StudioWorkspace, queue: Queue) -> None:
+    @app.get("/api/queue")
+    def show() -> dict[str, Any]:
+        """The `jobs` of the queue, as `Queue.look` has them, whether its worker is `running`, and
+        the `models` that there are.
+        """
+        models = workspace.models()
+        return {"jobs": queue.look(), "running": queue.running, "models": models}
+
+    @app.post("/api/queue/add")
+    def add(job: NewJob) -> dict[str, Any]:
+        """Puts a job at the end of the queue, or among the drafts."""
+        return {"name": queue.add(job.command, job.choices, job.draft)}
+
+    @app.post("/api/queue/change")
+    def change(request: Change) -> dict[str, Any]:
+        """Moves a job to another state, or within the queue."""
+        if request.by is not None:
+            queue.shift(request.name, request.by)
+        elif request.state is not None:
+            queue.move(request.name, request.state)
+        return {}
+
+    @app.post("/api/queue/remove")
+    def remove(job: Named) -> dict[str, Any]:
+        """Deletes a job that does not run."""
+        queue.remove(job.name)
+        return {}
+
+    @app.post("/api/queue/stop")
+    def stop_job(job: Named) -> dict[str, Any]:
+        """Sends Ctrl-C to the running job; the next one begins."""
+        queue.stop(job.name)
+        return {}
+
+    @app.post("/api/queue/run")
+    def run() -> dict[str, Any]:
+        """Starts the worker, where jobs wait and none is there."""
+        queue.run()
         return {}
 
 

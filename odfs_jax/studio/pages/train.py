@@ -5,7 +5,7 @@ The page reads files and writes commands (`training/control.py`): no run needs i
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.studio import runs
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page
+from odfs_jax.studio.queue import Queue
 from odfs_jax.studio.runs import Choices
 from odfs_jax.studio.workspace import StudioWorkspace
 from odfs_jax.training import control, metrics
@@ -50,7 +51,7 @@ BLUR = "() => setTimeout(() => document.activeElement?.blur())"
 KEYS = {"s": "save", "p": "refresh", " ": "next", "Enter": "stop"}
 
 
-def register(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs) -> None:
+def register(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, queue: Queue) -> None:
     """Adds the page and the route of its pictures to `app`."""
 
     @app.get("/api/models/{name}/previews/{step}")
@@ -65,7 +66,7 @@ def register(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs) -> None:
         with page(workspace, "/train"):
             models = workspace.models()
             shown = model if model in models else _latest(workspace, models)
-            TrainPage(workspace, jobs, shown).build(models)
+            TrainPage(workspace, jobs, queue, shown).build(models)
 
 
 def _latest(workspace: StudioWorkspace, models: list[str]) -> str | None:
@@ -85,6 +86,7 @@ class TrainPage:
 
     workspace: StudioWorkspace
     jobs: Jobs
+    queue: Queue
     model: str | None  # None: there is none yet
     steps: list[int] = field(default_factory=list)  # of the previews
     follow: bool = True  # the last preview is shown as it comes
@@ -376,16 +378,25 @@ class TrainPage:
                 more.set_value(known.more)
             describe()
 
-            def start() -> None:
+            def choices() -> Choices:
                 numbers = [None if n.value is None else int(n.value) for n in (batch, iterations)]
                 chosen = (name.value, model.value, preset.value or None, *numbers, more.value)
-                if self._start(Choices(*chosen)):
+                return Choices(*chosen)
+
+            def start() -> None:
+                if self._start(choices()):
+                    dialog.close()
+
+            def enqueue() -> None:
+                if self._enqueue(choices()):
                     dialog.close()
 
             with ui.row():
                 ui.button("Resume" if resumed else "Start", on_click=start).props(
                     "no-caps data-start"
                 )
+                later = ui.button("Queue", on_click=enqueue).props("no-caps outline data-queue")
+                later.tooltip("when the jobs before it in the queue are done: see Home")
                 ui.button("Cancel", on_click=dialog.close).props("no-caps flat")
         self.asking = True
 
@@ -404,6 +415,17 @@ class TrainPage:
             ui.notify(str(error), type="negative")
             return False
         runs.remember(self.workspace, choices)
+        return True
+
+    def _enqueue(self, choices: Choices) -> bool:
+        """True when the run was put into the queue."""
+        try:
+            self.queue.add("train", asdict(choices))
+        except UserError as error:
+            ui.notify(str(error), type="negative")
+            return False
+        runs.remember(self.workspace, choices)
+        ui.notify(f"{choices.name} is in the queue, on the page Home", position="bottom")
         return True
 
     def _free_name(self, model: str) -> str:
