@@ -47,6 +47,8 @@ const log = make("pre", { class: "log" });
 const jobText = make("span", { class: "job mute", role: "status" });
 const bar = make("progress", { max: 1, hidden: "", "aria-label": "how far the conversion is" });
 const begin = button("begin", "Start conversion", beginJob);
+const queue = button("queue", "Queue", enqueue,
+  "when the jobs before it in the queue are done (see Home); an earlier result is kept then");
 const stop = button("stop", "Stop", () => call("/api/convert/stop", {}));
 const strip = make("canvas", { class: "timeline", height: 36 });
 const form = new Form(start.fields, start.base, () => { changed(); merge(); });
@@ -58,7 +60,7 @@ main.append(
     make("label", {}, "model", model), make("label", {}, "frame", number), of,
     button("earlier", "←", () => go(state.frame - 1), "the frame before [← or ,]"),
     button("later", "→", () => go(state.frame + 1), "the next frame [→ or .]"),
-    make("span", { class: "space" }), bar, jobText, begin, stop),
+    make("span", { class: "space" }), bar, jobText, begin, queue, stop),
   make("div", { class: "body" },
     make("div", { class: "column" },
       make("div", { class: "bar tools" }, ...Object.values(views), compare, tint, play,
@@ -380,6 +382,12 @@ async function beginJob() {
   await watch();
 }
 
+async function enqueue() {
+  if (!state.written) await writeShots();
+  await call("/api/queue/add", { command: "convert", choices: { model: model.value } });
+  say("the conversion is in the queue, on the page Home");
+}
+
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
@@ -396,6 +404,7 @@ async function watch() {
     : job === "done" ? `done: ${now.path}${now.size ? `, ${megabytes(now.size)}` : ""}` : job === "not started" ? "" : job;
   jobText.title = jobText.textContent;
   begin.disabled = now.running || !model.value;
+  queue.disabled = !model.value;
   stop.disabled = !now.running;
   const isNew = now.result !== state.result;
   Object.assign(state, { job, result: now.result, path: now.path, is_clip: now.is_clip, size: now.size });

@@ -44,7 +44,7 @@ const jobs = make("ol", { class: "jobs" });
 const run = make("button", { hidden: "", onclick: () => post("/api/queue/run") }, "Run the queue");
 const add = (draft) => post("/api/queue/add", { command: kind.value, draft, choices: Object.fromEntries(
   [...choices.children].map((select) => [select.name, select.value])) });
-queue.append(make("div", { class: "head" }, make("span", { class: "title" }, "Queue"),
+queue.append(make("div", { class: "heading" }, make("span", { class: "title" }, "Queue"),
   make("span", { class: "mute" }, "one job after the other, with the studio open or closed"), run), jobs,
   make("div", { class: "add" }, kind, choices,
     make("button", { title: "at the end; it begins when those before it are done", onclick: () => add(false) }, "Queue"),
