@@ -7,7 +7,9 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -17,7 +19,14 @@ from omegaconf import DictConfig, OmegaConf
 import odfs_jax
 from odfs_jax.conversion.auto import AUTO, fitting_color
 from odfs_jax.conversion.dfm import is_dfm, load_dfm
-from odfs_jax.conversion.merge import build_merge, build_seeing
+from odfs_jax.conversion.merge import (
+    Merge,
+    Programs,
+    build_merge,
+    build_seeing,
+    check_merge,
+    program_key,
+)
 from odfs_jax.conversion.pipeline import (
     Counts,
     FaceMerger,
@@ -25,7 +34,14 @@ from odfs_jax.conversion.pipeline import (
     ShotMergers,
     sheets_folder,
 )
-from odfs_jax.conversion.shots import SUFFIX, Shot, find_shots, read_shots, write_shots
+from odfs_jax.conversion.shots import (
+    SUFFIX,
+    Shot,
+    find_shots,
+    ramp_merges,
+    read_shots,
+    write_shots,
+)
 from odfs_jax.conversion.target_faces import TargetFaces, build_selection, find_target_faces
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.data.lock import locked_result
@@ -110,25 +126,39 @@ def convert(config: DictConfig) -> None:
         # ---- A merger for each shot; shots with the same settings share one ----
 
         counts = Counts()
+        sheets = sheets_folder(result) if config.debug else None
         mergers: dict[str, FaceMerger] = {}
+        programs: dict[str, Programs] = {}  # merges that differ in amounts share what is compiled
+        anchor = cache(lambda name: find_anchor(name, src_eyes, aligned, swapper))
+
+        def build(merge_config: DictConfig) -> Merge:
+            dst_from_src = anchor(merge_config.anchor)
+            check_merge(merge_config)
+            key = program_key(swapper, merge_config, dst_from_src)
+            merge = build_merge(swapper, merge_config, dst_from_src, programs.get(key))
+            programs[key] = merge.programs
+            return merge
+
         for shot in shots:
             if shot.settings in mergers:
                 continue
-            dst_from_src = find_anchor(shot.merge.anchor, src_eyes, aligned, swapper)
             try:
-                merge = build_merge(swapper, shot.merge, dst_from_src)
+                merge = build(shot.merge)
             except UserError as error:
                 where = f"the shot from {shot.start}: " if shot.start else ""
                 raise UserError(f"{where}{error}") from error
-            sheets = sheets_folder(result) if config.debug else None
             own = see if merge.sees == "network" else None
             mergers[shot.settings] = FaceMerger(
                 swapper, merge, config.batch_size, counts, sheets, own
             )
-        shot_mergers = ShotMergers(
-            [shot.start for shot in shots], [mergers[shot.settings] for shot in shots]
-        )
-        window = max(merger.merge.window for merger in mergers.values())
+        merger_of_shot = [mergers[shot.settings] for shot in shots]
+        for number, (before, shot) in enumerate(pairwise(shots), 1):
+            if shot.ramp:
+                ramp = ramp_merges(before.merge, shot)
+                merges = {frame: build(merge_config) for frame, merge_config in ramp.items()}
+                merger_of_shot[number] = replace(merger_of_shot[number], ramp=merges)
+        shot_mergers = ShotMergers([shot.start for shot in shots], merger_of_shot)
+        window = max(merger.window for merger in merger_of_shot)
 
         # ---- All that a frame depends on: a stopped run goes on only where this is the same ----
 
@@ -148,7 +178,7 @@ def convert(config: DictConfig) -> None:
                     "precision": config.precision,
                     "morph": config.morph,
                     "faces": targets.digest(),
-                    "shots": {shot.start: shot.settings for shot in shots},
+                    "shots": {shot.start: [shot.settings, shot.ramp] for shot in shots},
                     "output": OmegaConf.to_container(config.output, resolve=True),
                     "marked": config.provenance.enabled,
                 },
@@ -197,7 +227,12 @@ def convert(config: DictConfig) -> None:
 
     if reasons:
         chosen = result.with_name(f"{result.stem}_merge{SUFFIX}")
-        entries = [{"from": shot.start, **OmegaConf.to_container(shot.merge)} for shot in shots]
+        entries = [
+            {"from": shot.start}
+            | ({"ramp": shot.ramp} if shot.ramp else {})
+            | OmegaConf.to_container(shot.merge)
+            for shot in shots
+        ]
         write_shots(chosen, entries, shots[0].merge)
         log.info("all merge settings: %s; change them in a copy, dst%s", chosen, SUFFIX)
     log.info(
@@ -255,7 +290,7 @@ def choose_colors(
         own = [source for source in targets.sources if shot.start <= source.frame < end]
         color, why = fitting_color(swapper, clip, own)
         merge = OmegaConf.merge(shot.merge, {"color": color})
-        chosen.append(Shot(shot.start, merge, OmegaConf.to_yaml(merge)))
+        chosen.append(replace(shot, merge=merge, settings=OmegaConf.to_yaml(merge)))
         where = f"from frame {shot.start} on, " if len(shots) > 1 else ""
         reasons.append(f"{where}merge.color={color}: {why}")
     return chosen, reasons

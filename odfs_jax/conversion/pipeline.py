@@ -7,7 +7,7 @@ as colors are averaged along a face's track; then its faces are composited, far 
 import dataclasses
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, islice, zip_longest
@@ -64,11 +64,23 @@ class FaceMerger:
     sheets: Path | None = None  # the folder for a contact sheet of each face; None: none are drawn
     # (regions, model_from_region) -> uint8 [N, R, R], of merge.mask=network: see `build_seeing`
     see: Callable[[np.ndarray, np.ndarray], jax.Array] | None = None
+    # By number, merges of frames whose amounts differ from those of `merge`: see `Amounts`
+    ramp: Mapping[int, Merge] = dataclasses.field(default_factory=dict)
+
+    @property
+    def window(self) -> int:
+        """How many frames before and after a frame its merge depends on."""
+        return max(merge.window for merge in (self.merge, *self.ramp.values()))
+
+    @property
+    def region_scale(self) -> float:
+        """That of `Merge`, for all of them."""
+        return max(merge.region_scale for merge in (self.merge, *self.ramp.values()))
 
     def frames(self, frames: Generator[Frame], targets: TargetFaces) -> Generator[Frame]:
         """`frames` in their order, with the faces in `targets` swapped; the others unchanged.
 
-        A frame depends on `merge.window` frames before it: to get it as it is in the whole clip,
+        A frame depends on `window` frames before it: to get it as it is in the whole clip,
         start with these.
         """
         waiting: list[WaitingFrame] = []
@@ -76,9 +88,9 @@ class FaceMerger:
         with closing(frames):
             while chunk := list(islice(frames, self.batch_size)):
                 waiting += self._predict_frames(chunk, targets, tracker)
-                while len(waiting) - self.merge.window >= self.batch_size:
+                while len(waiting) - self.window >= self.batch_size:
                     yield from self._composite_frames(waiting)
-                tracker.drop_old(len(waiting) + self.merge.window)
+                tracker.drop_old(len(waiting) + self.window)
         while waiting:
             yield from self._composite_frames(waiting)
 
@@ -86,7 +98,7 @@ class FaceMerger:
         self, frames: list[Frame], targets: TargetFaces, tracker: Tracker
     ) -> list[WaitingFrame]:
         """`frames` with their faces, on their tracks, and the network's predictions on the host."""
-        spec, scale = self.swapper.output_spec, self.merge.region_scale
+        spec, scale = self.swapper.output_spec, self.region_scale
         waiting = []
         for frame in frames:
             regions = targets.pop_regions(frame, spec.face_type, spec.resolution, scale)
@@ -95,7 +107,7 @@ class FaceMerger:
         jobs = [(one.frame.image, face) for one in waiting for face in one.faces]
         running = []
         for side, batch in _batches(jobs, self.batch_size):
-            pixels, placement = self._stack(side, batch, with_motion=False)
+            pixels, placement = self._stack(side, batch)
             if self.see is not None:
                 seen = np.asarray(self.see(pixels, placement.model_from_region))
                 for (_, face), own in zip(batch, seen, strict=False):
@@ -120,9 +132,14 @@ class FaceMerger:
         frames = [self._writable(one) for one in ready]
         # A near face is composited after the far ones of its frame: one face of each frame a round.
         for faces in zip_longest(*(one.faces for one in ready)):
-            pairs = zip(frames, faces, strict=True)
-            self._composite_faces([(frame, face) for frame, face in pairs if face])
+            pairs = [(f, face) for f, face in zip(frames, faces, strict=True) if face]
+            for number, part in groupby(pairs, lambda pair: self._in_ramp(pair[0])):
+                self._composite_faces(self.ramp.get(number, self.merge), list(part))
         return frames
+
+    def _in_ramp(self, frame: Frame) -> int | None:
+        """The number of a frame that has a merge of its own; None for the others."""
+        return frame.index if frame.index in self.ramp else None
 
     def _writable(self, one: WaitingFrame) -> Frame:
         """The frame of `one` with an image and weights of its own, where faces change them."""
@@ -135,20 +152,20 @@ class FaceMerger:
             changes["image"] = image.copy()
         return dataclasses.replace(one.frame, **changes) if changes else one.frame
 
-    def _composite_faces(self, pairs: list[tuple[Frame, Face]]) -> None:
-        """Writes the new faces of `pairs`, at most one a frame, into their frames."""
+    def _composite_faces(self, merge: Merge, pairs: list[tuple[Frame, Face]]) -> None:
+        """Writes the new faces of `pairs`, at most one a frame, into their frames by `merge`."""
         frames = {id(face): frame for frame, face in pairs}
         running = []
         for side, batch in _batches([(f.image, face) for f, face in pairs], self.batch_size):
-            pixels, placement = self._stack(side, batch, with_motion=True)
+            pixels, placement = self._stack(side, batch, with_motion=merge.needs_motion)
             faces = [face for _, face in batch]
             predictions = [face.smoothed_prediction(self.merge.smoothing) for face in faces]
             prediction = jax.tree.map(
                 lambda *arrays: np.stack(arrays), *self._padded(side, predictions)
             )
             if self.sheets:
-                self._draw_sheets(faces, frames, self.merge.show(pixels, placement, prediction))
-            running.append((side, faces, self.merge.composite(pixels, placement, prediction)))
+                self._draw_sheets(faces, frames, merge.show(pixels, placement, prediction))
+            running.append((side, faces, merge.composite(pixels, placement, prediction)))
         for side, faces, merged in running:
             merged = jax.device_get(merged)
             for index, face in enumerate(faces):
@@ -172,13 +189,13 @@ class FaceMerger:
             write_sheet(self.sheets, name, {label: pictures[label][index] for label in labels})
 
     def _stack(
-        self, side: int, jobs: list[FaceInImage], *, with_motion: bool
+        self, side: int, jobs: list[FaceInImage], *, with_motion: bool = False
     ) -> tuple[np.ndarray, Placement]:
         """(regions uint8 [N, side, side, 3], where their faces are), padded to a full batch."""
         regions = [face.region.widened(side) for _, face in jobs]
         pixels = [read_region(job[0], region) for job, region in zip(jobs, regions, strict=True)]
         motion = outlines = None
-        if self.merge.needs_motion and with_motion:
+        if with_motion:
             motion = [job[1].motion(region) for job, region in zip(jobs, regions, strict=True)]
         if self.merge.needs_outlines:
             size, keep = self.swapper.output_spec.resolution, tuple(self.merge.config.keep)

@@ -4,6 +4,7 @@
   mode: seamless   # what differs from the command's own settings, which hold before the first shot
   erode: 10
 - from: 300        # every shot starts from the command's settings again
+  ramp: 25         # over its first 25 frames, RAMPED settings go from the shot before to these
 """
 
 import copy
@@ -24,6 +25,10 @@ SUFFIX = ".shots.yaml"
 MAX_BYTES = 1 << 20
 MAX_VALUES = 500_000
 MAX_SHOTS = 10_000
+MAX_RAMP = 1000  # frames
+# What goes evenly in a ramp: numbers that programs have as inputs, see `merge.Amounts`. The other
+# settings change with the first frame.
+RAMPED = ("scale", "erode", "blur", "opacity", "sharpen", "motion_blur")
 MAX_SETTINGS = 500  # different ones in a clip: each is checked, and compiled, by itself
 
 
@@ -34,6 +39,23 @@ class Shot:
     start: int
     merge: DictConfig  # a `MergeConfig`; shots with the same settings may share one
     settings: str  # `merge` as YAML, to compare settings
+    ramp: int = 0  # frames in which the settings of the shot before become these
+
+
+def ramp_merges(before: DictConfig, shot: Shot) -> dict[int, DictConfig]:
+    """The settings of the frames of the ramp at the start of `shot`, by number.
+
+    `before` are those of the shot before it. Both are `MergeConfig`s.
+    """
+    merges = {}
+    for step in range(shot.ramp):
+        share = (step + 1) / (shot.ramp + 1)
+        between = {}
+        for name in RAMPED:
+            first, last = before[name], shot.merge[name]
+            between[name] = first + share * (last - first)
+        merges[shot.start + step] = OmegaConf.merge(shot.merge, between)
+    return merges
 
 
 def find_shots(configured: str | None, clip: Path) -> Path | None:
@@ -84,7 +106,10 @@ def parse_shots(path: Path | None, entries: list[dict[str, Any]], base: DictConf
                 f"{path}: from: {after.start} stands after from: {before.start}; expected rising "
                 "numbers"
             )
-    return shots if shots and shots[0].start == 0 else [first, *shots]
+    shots = shots if shots and shots[0].start == 0 else [first, *shots]
+    if shots[0].ramp:
+        raise UserError(f"{where}: the shot from 0: ramp: there is no shot before it")
+    return shots
 
 
 def write_shots(path: Path, entries: list[dict[str, Any]], base: DictConfig) -> None:
@@ -114,14 +139,18 @@ def _shots(entries: list[dict[str, Any]], base: DictConfig) -> list[Shot]:
         if not isinstance(start, int) or isinstance(start, bool) or start < 0:
             raise ValueError(f"from: {foreign.shown(start)}: expected the number of a frame")
         changes = foreign.mapping(entry, f"the shot from {start}")
-        changes = {key: value for key, value in changes.items() if key != "from"}
+        changes = {key: value for key, value in changes.items() if key not in ("from", "ramp")}
+        try:
+            ramp = foreign.integer(entry.get("ramp", 0), "ramp", 0, MAX_RAMP)
+        except ValueError as error:
+            raise ValueError(f"the shot from {start}: {error}") from error
         key = json.dumps(changes)
         if key not in merged:
             if len(merged) == MAX_SETTINGS:
                 raise ValueError(f"more than {MAX_SETTINGS} different settings")
             merge = _merged(changes, base, start)
             merged[key] = merge, OmegaConf.to_yaml(merge)
-        shots.append(Shot(start, *merged[key]))
+        shots.append(Shot(start, *merged[key], ramp))
     return shots
 
 

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-from workspaces import WITHOUT_FACE, convert_workspace
+from workspaces import WITHOUT_FACE, convert_workspace, read_clip
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion import convert as conversion
-from odfs_jax.conversion.shots import MAX_SETTINGS, MAX_SHOTS, find_shots, read_shots
+from odfs_jax.conversion.shots import MAX_SETTINGS, MAX_SHOTS, find_shots, ramp_merges, read_shots
 from odfs_jax.errors import UserError
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -71,11 +71,24 @@ def test_a_first_shot_at_0_takes_the_place_of_the_commands(tmp_path, base):
         ("- {from: 1, args: {masked: 2001-01-01}, 3: 4}", "the shot from 1 has the unknown key 3"),
         (f"- from: 1{'0' * 400}", "is too large"),
         ("- {from: 5, mode: [1]}", "the shot from 5"),
+        ("- {from: 5, ramp: -1}", "the shot from 5: ramp"),
+        ("- {from: 5, ramp: 2.5}", "the shot from 5: ramp"),
+        ("- {from: 0, ramp: 5}", "the shot from 0: ramp: there is no shot before it"),
     ],
 )
 def test_what_is_no_list_of_shots_is_refused(tmp_path, base, text, message):
     with pytest.raises(UserError, match=message):
         shots_of(tmp_path, text, base)
+
+
+def test_numbers_go_evenly_in_a_ramp(tmp_path, base):
+    text = "- {from: 3, ramp: 4, erode: 10, mode: overlay, sharpen: 50, color_smoothing: 9}"
+    before, shot = shots_of(tmp_path, text, base)
+    merges = ramp_merges(before.merge, shot)
+    assert {number: merge.erode for number, merge in merges.items()} == {3: 6, 4: 7, 5: 8, 6: 9}
+    assert [merge.sharpen for merge in merges.values()] == pytest.approx([10, 20, 30, 40])
+    assert {(m.mode, m.color_smoothing, m.blur) for m in merges.values()} == {("overlay", 9, 0)}
+    assert ramp_merges(before.merge, before) == {}
 
 
 def test_hostile_files_cost_seconds_at_most(tmp_path, base):
@@ -132,6 +145,36 @@ def test_each_frame_is_merged_as_its_shot_says(workspace, monkeypatch):
         assert difference.max() <= 2  # a batch of other faces may have wider regions
         if index != WITHOUT_FACE:
             assert np.abs(result[index].astype(int) - far[index]).max() > 20
+
+
+def test_a_ramp_between_shots(workspace, monkeypatch):
+    """Opacity goes evenly to its new value; one program does all frames."""
+    alone = "merge.color_smoothing=0"  # colors are averaged within a shot
+    convert_workspace(workspace, f"output.path={workspace}/plain", alone)
+    (workspace / "dst.shots.yaml").write_text("- {from: 3, ramp: 2, opacity: 40}\n")
+    merges = []
+    build = conversion.build_merge
+
+    def building(*given):
+        merges.append(build(*given))
+        return merges[-1]
+
+    monkeypatch.setattr(conversion, "build_merge", building)
+    convert_workspace(workspace, f"output.path={workspace}/result", alone)
+    assert len({id(merge.programs.composite) for merge in merges}) == 1 < len(merges)
+    plain, result = (pictures(workspace / name) for name in ("plain", "result"))
+    decoded, *_ = read_clip(workspace / "dst.mp4")
+    own = [frame.to_ndarray(format="bgr24").astype(int) for frame in decoded]
+    for number, share in enumerate((1, 1, 1, 0.8, 0.6, 0.4)):
+        new = plain[number] - own[number]
+        if number == WITHOUT_FACE:
+            np.testing.assert_array_equal(result[number], plain[number])
+            continue
+        # New colors beyond black and white are cut last.
+        much = (np.abs(new) > 40) & (plain[number] > 0) & (plain[number] < 255)
+        shares = (result[number] - own[number])[much] / new[much]
+        assert much.sum() > 99 and np.median(shares) == pytest.approx(share, abs=0.01)
+        assert np.abs(np.quantile(shares, (0.1, 0.9)) - share).max() < 0.06
 
 
 def test_a_bad_shot_is_refused_before_anything_is_written(workspace):

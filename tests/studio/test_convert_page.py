@@ -39,15 +39,20 @@ def test_what_is_seen_is_written(studio, visit):
     page.keyboard.press("Enter")
     page.wait_for_selector("#studio-main[data-shown='merged 1']")
     page.locator("#split").click()
-    page.get_by_label("erode", exact=True).fill("40")
+    page.get_by_label("opacity", exact=True).fill("40")
     page.keyboard.press("Enter")
-    merged_with(page, '{"mode":"hist_match","erode":40}')
+    merged_with(page, '{"mode":"hist_match","opacity":40}')
     page.get_by_label("mode", exact=True).select_option("overlay")
-    assert np.abs(merged_with(page, '{"erode":40}') - usual).max() > 20
+    second = merged_with(page, '{"opacity":40}')
+    assert np.abs(second - usual).max() > 20
+    page.get_by_label("frames of the ramp to the shot from 1").fill("3")
+    page.keyboard.press("Enter")
+    in_ramp = '{"opacity":40,"before":{"mode":"hist_match"},"ramp":3,"step":0}'
+    assert np.abs(merged_with(page, in_ramp) - second).max() > 2  # a quarter of the way
     page.locator("#write").click()
     wait_for(file.exists)
     assert yaml.safe_load(file.read_text()) == [
-        {"from": 0, "mode": "hist_match"}, {"from": 1, "erode": 40}
+        {"from": 0, "mode": "hist_match"}, {"from": 1, "opacity": 40, "ramp": 3}
     ]  # fmt: skip
 
 

@@ -17,7 +17,14 @@ from odfs_jax.conversion.convert import ANCHORS
 from odfs_jax.conversion.masks import KEPT
 from odfs_jax.conversion.merge import CHOICES, RANGES
 from odfs_jax.conversion.modes import MODES
-from odfs_jax.conversion.shots import SUFFIX, parse_shots, read_entries, write_shots
+from odfs_jax.conversion.shots import (
+    MAX_RAMP,
+    SUFFIX,
+    parse_shots,
+    ramp_merges,
+    read_entries,
+    write_shots,
+)
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.explain import comments_of
 from odfs_jax.saved_model import find_model, models_in, steps_in
@@ -43,6 +50,9 @@ class PreviewRequest(BaseModel):
     model: str
     frame: Annotated[int, Field(ge=0)]
     merge: Settings = {}
+    before: Settings = {}  # those of the shot before, in a ramp
+    ramp: Annotated[int, Field(ge=0, le=MAX_RAMP)] = 0  # its frames
+    step: Annotated[int, Field(ge=0)] = 0  # which of them this is, from 0
     tinted: bool = False  # what is new is red
 
 
@@ -119,13 +129,12 @@ def _previews(
     def preview(request: PreviewRequest) -> Response:
         """The frame with its faces merged in."""
         source, number = _preview_source(workspace, request.model), request.frame
-        (*_, shot) = parse_shots(None, [request.merge | {"from": 0}], _command().merge)
+        settings = _merge_of(request)
         frame_cache.frame("dst", number)  # raises BadFileError when it is broken
         names = set()
         for near in (number - 1, number, number + 1):  # the neighbors show how the face moves
             names.update(path.name for path in source.aligned.glob(f"{near:05d}_*.png"))
             names.update(index.names(near))
-        settings = _plain(shot.merge)
         rendered = worker.submit(
             render_preview, source, number, sorted(names), settings, request.tinted
         )
@@ -190,6 +199,14 @@ def _job(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, frame_cache: Fram
 def _command() -> DictConfig:
     """The settings of `python convert.py data=dst`; not to be changed."""
     return compose("convert", ["data=dst"])
+
+
+def _merge_of(request: PreviewRequest) -> dict[str, Any]:
+    """The settings of the frame of `request`, which may be in a ramp. Raises UserError."""
+    entries = [request.before | {"from": 0}, request.merge | {"from": 1, "ramp": request.ramp}]
+    before, shot = parse_shots(None, entries, _command().merge)
+    in_ramp = ramp_merges(before.merge, shot).get(shot.start + request.step)
+    return _plain(shot.merge if in_ramp is None else in_ramp)
 
 
 def _plain(merge: DictConfig) -> dict[str, Any]:

@@ -145,8 +145,8 @@ function merge() {
 
 // A merged frame as the server makes it with its shot's settings.
 async function fetchMerged(frame) {
-  const { from, ...settings } = shotOf(frame);
-  const request = { model: model.value, frame, merge: settings, tinted: state.tinted };
+  const settings = settingsOf(shotOf(frame)), ramp = rampOf(frame);
+  const request = { model: model.value, frame, merge: settings, ...ramp, tinted: state.tinted };
   const slow = setTimeout(() => { busy.textContent = "merging: compiling for these settings, once …"; }, LONG);
   busy.textContent = "merging …";
   busy.hidden = false;
@@ -154,7 +154,7 @@ async function fetchMerged(frame) {
     const answer = await fetch("/api/convert/still", { method: "POST", body: JSON.stringify(request),
       headers: { "Content-Type": "application/json" } });
     if (!answer.ok) throw new Error((await answer.json()).error || answer.statusText);
-    return { source: URL.createObjectURL(await answer.blob()), settings };
+    return { source: URL.createObjectURL(await answer.blob()), settings: { ...settings, ...ramp } };
   } finally {
     clearTimeout(slow);
     busy.hidden = true;
@@ -185,7 +185,7 @@ async function warmUp() {
   const shot = state.view === "merged" && model.value && state.shots.length && shotOf(state.frame);
   if (!shot || asking || state.playing || state.job === "running" || document.hidden ||
     performance.now() - state.rest < IDLE) return;
-  const { from, args, ...settings } = shot, modes = start.fields.find((field) => field.name === "mode").options;
+  const { args, ...settings } = settingsOf(shot), modes = start.fields.find((field) => field.name === "mode").options;
   const named = (mode) => JSON.stringify([model.value, { ...settings, mode }]);
   const mode = modes.find((one) => one !== (shot.mode ?? start.base.mode) && !warm.has(named(one)));
   if (!mode) return;
@@ -241,7 +241,7 @@ async function playFrames() {
     for (let at = first; state.playing; at = at < last ? at + 1 : first) {
       const since = performance.now();
       state.frame = at;
-      const key = JSON.stringify([state.view, at, state.tinted, shotOf(at)]);
+      const key = JSON.stringify([state.view, at, state.tinted, shotOf(at), rampOf(at)]);
       if (!known.has(key)) known.set(key, await addressOf(at));
       if (!state.playing) break;
       tell();
@@ -273,6 +273,15 @@ function pause() {
 // ---- shots ----
 
 const shotOf = (frame) => state.shots.findLast((shot) => shot.from <= frame);
+const settingsOf = ({ from, ramp, ...settings }) => settings;
+
+// What a frame in the ramp at the beginning of its shot depends on besides the shot.
+function rampOf(frame) {
+  const shot = shotOf(frame), step = frame - shot.from;
+  if (step >= (shot.ramp || 0)) return {};
+  return { before: settingsOf(shotOf(shot.from - 1)), ramp: shot.ramp, step };
+}
+
 // The browser keeps what is not written yet, even when the page or the studio is closed.
 const draftKey = () => ["odfs", start.workspace, "shots", state.file].join(":");
 
@@ -285,7 +294,7 @@ function changed() {
 function split() {
   const { frame, shots } = state, before = shotOf(frame);
   if (before.from === frame) { say("a shot begins at this frame already"); return; }
-  shots.splice(shots.indexOf(before) + 1, 0, { ...structuredClone(before), from: frame });
+  shots.splice(shots.indexOf(before) + 1, 0, { ...structuredClone(settingsOf(before)), from: frame });
   changed();
 }
 
@@ -335,8 +344,21 @@ function readDraft() {
   }
 }
 
+// How many frames the numbers take to become those of the shot.
+function ramp(shot) {
+  const title = "frames in which scale, erosion, blur, opacity, sharpening and motion blur go evenly from the shot before";
+  const input = make("input", { type: "number", min: 0, max: 1000, value: shot.ramp || 0, "aria-label":
+    `frames of the ramp to the shot from ${shot.from}`, onclick: (event) => event.stopPropagation(), onchange: () => {
+    const frames = Math.round(input.valueAsNumber) || 0;
+    if (frames) shot.ramp = frames; else delete shot.ramp;
+    changed();
+    merge();
+  } });
+  return make("label", { class: "ramp", title }, "ramp", input);
+}
+
 function words(shot) {
-  const { from, ...settings } = shot;
+  const settings = settingsOf(shot);
   const flat = (part, above = "") => Object.entries(part).flatMap(([key, value]) =>
     value && typeof value === "object" && !Array.isArray(value) ? flat(value, `${above}${key}.`)
       : [`${above}${key} ${value}`]);
@@ -356,7 +378,7 @@ function tell() {
   list.replaceChildren(...state.shots.map((shot, at) => make("div", {
     class: shot === now ? "shot current" : "shot", onclick: () => go(shot.from) },
     make("b", {}, `from ${shot.from}`), " ", make("span", { class: "mute" }, words(shot)),
-    ...(at ? [make("button", { title: "remove", onclick: (event) => { event.stopPropagation(); remove(shot); } },
+    ...(at ? [ramp(shot), make("button", { title: "remove", onclick: (event) => { event.stopPropagation(); remove(shot); } },
       "×")] : []))));
   write.disabled = state.written;
   discard.hidden = state.written;
