@@ -122,6 +122,30 @@ def _chain(features: jax.Array, distance: Distance, layout: Layout) -> tuple[jax
     return jnp.concatenate([first[None], order]), jnp.concatenate([jnp.zeros(1), steps])
 
 
+def near_leaders(
+    features: np.ndarray, within: float, distance: Distance, layout: Layout = unchanged
+) -> np.ndarray:
+    """The leader [N] of each face: the first one that is within a distance of it and leads itself.
+
+    Faces are taken in the order of `features` [N, ...]. One without a leader leads all of those not
+    led yet that are nearer to it than `within`, and itself.
+    """
+    return np.asarray(_leaders(features, within, distance, layout))
+
+
+@partial(jax.jit, static_argnames=("distance", "layout"))
+def _leaders(features: jax.Array, within: float, distance: Distance, layout: Layout) -> jax.Array:
+    others, count = layout(features), len(features)
+
+    def lead(leaders, index):
+        near = (distance(features[index], others) <= within).at[index].set(True)
+        led = jnp.where((leaders == count) & near, index, leaders)
+        return jnp.where(leaders[index] == count, led, leaders), None
+
+    nobody = jnp.full(count, count, jnp.int32)
+    return jax.lax.scan(lead, nobody, jnp.arange(count, dtype=jnp.int32))[0]
+
+
 def total_distances(features: np.ndarray, distance: Distance) -> np.ndarray:
     """The sum, [N], of the distances of each face to all others.
 

@@ -17,6 +17,7 @@ from odfs_jax.data.aligned_png import FaceData, read_face, read_image_and_face
 from odfs_jax.faces.identity import embedding
 
 JUMP = 2.0  # times the mean step of the chain: where hist_blur begins a new group
+TWINS = 0.03  # 1 - SSIM: noise or another encoding is .001 apart, a shift by a pixel .007 to .035
 BIN = 10.0  # degrees of yaw and of pitch in a bin of `best`
 STEP, TOTAL = "distance to the face before", "sum of the distances to all others"
 
@@ -92,6 +93,26 @@ def by_similarity_then_sharpness(values: list[tuple[np.ndarray, float]]) -> Face
     return FaceOrder(indices, sharpness[indices], groups)  # which ascend, along the chain too
 
 
+def by_twins(values: list[tuple[np.ndarray, float]]) -> FaceOrder:
+    """Orders faces in groups of near-duplicates, largest group first, sharpest of each first.
+
+    `values` are (`measures.windows`, sharpness). The sharpest face takes all that are as good as
+    the same picture, TWINS, for its group, the sharpest of the rest likewise; faces alone come
+    last. Not in the 2018 program.
+    """
+    windows, sharpness = zip(*values, strict=True)
+    sharpness = np.array(sharpness)
+    sharpest = np.argsort(-sharpness, kind="stable")
+    alike = np.stack(windows)[sharpest]
+    distance = similarity.ssim_distance, similarity.windows_first
+    leaders = similarity.near_leaders(alike, TWINS, *distance)
+    _, leaders, counts = np.unique(leaders, return_inverse=True, return_counts=True)
+    order = np.lexsort((np.arange(len(leaders)), leaders, -counts[leaders]))
+    groups = np.cumsum(np.diff(leaders[order], prepend=leaders[order[0]]) != 0)
+    indices = sharpest[order]
+    return FaceOrder(indices, sharpness[indices], groups)
+
+
 def _groups(steps: np.ndarray) -> np.ndarray:
     """The group [N] of each face of a chain, from 0: a step above JUMP times the mean begins one.
 
@@ -158,6 +179,10 @@ def _normalized_landmarks(face: FaceData) -> np.ndarray:
 
 def _histogram_and_sharpness(image: np.ndarray) -> tuple[np.ndarray, float]:
     return measures.histogram(image), measures.sharpness(image)
+
+
+def _windows_and_sharpness(image: np.ndarray) -> tuple[np.ndarray, float]:
+    return measures.windows(image), measures.sharpness(image)
 
 
 def _embedding(path: Path) -> np.ndarray:
@@ -242,6 +267,13 @@ SORT_KEYS = {
         "alike pictures one after the other",
         value=STEP,
         group="group",
+    ),
+    "twins": SortKey(
+        _of_image(_windows_and_sharpness),
+        by_twins,
+        "near-duplicates in groups, the sharpest of each first",
+        value="sharpness",
+        group="twins",
     ),
     "origname": SortKey(_of_data(_origin), smallest_first, "the order of the frames"),
     "source_size": SortKey(

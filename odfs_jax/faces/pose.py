@@ -9,6 +9,7 @@ import numpy as np
 
 from odfs_jax.faces.landmarks68 import MEAN_HEAD
 
+NEAR = 12.0  # degrees of yaw and pitch within which a pose of src serves one of dst
 ITERATIONS = 10  # of Gauss-Newton; it converges in about five
 RIGID = slice(17, 68)  # not the jaw: its points follow the visible outline when a head turns
 
@@ -63,3 +64,16 @@ def rotation_from(yaw: float, pitch: float, roll: float) -> np.ndarray:
 def _rows(jacobian: np.ndarray) -> np.ndarray:
     """A Jacobian [2, k, n] with one row a residual: [2n, k]."""
     return jacobian.transpose(0, 2, 1).reshape(-1, jacobian.shape[1])
+
+
+def lacking(src: np.ndarray, dst: np.ndarray) -> np.ndarray:
+    """bool [M]: the poses in `dst` that no pose in `src` is NEAR, so that src was not seen so.
+
+    `src` [N, 2] and `dst` [M, 2] are yaw and pitch in degrees. Training sees mirror images of src
+    too.
+    """
+    seen = np.concatenate([src, src * (-1, 1)])
+    seen = np.unique(np.round(seen / 2), axis=0) * 2  # bounded, however many faces there are
+    if not len(seen):
+        return np.ones(len(dst), bool)
+    return np.array([np.abs(seen - pose).max(-1).min() > NEAR for pose in dst], bool)

@@ -1,6 +1,7 @@
 """What a swap came to: <result>_report.json and .md, with what to do for a better one."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from odfs_jax.data.parallel import cores, read_files
 from odfs_jax.data.workspace import png_files
 from odfs_jax.evaluation.evaluate import summary
 from odfs_jax.extraction.journal import ExtractionJournal
+from odfs_jax.faces.pose import lacking
 from odfs_jax.runtime.progress import duration
 from odfs_jax.swap.plan import PRESETS, Plan
 from odfs_jax.training.history import total_loss
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 LARGEST_EVALUATION = 1 << 28
 FEW_FACES = 300  # of src: fewer show too few looks and words
-NEAR = 12.0  # degrees of yaw and pitch within which a pose of src serves one of dst
 MISSING = 0.05  # share of dst's faces without such a pose that is worth a word
 SIDE, TILT = 15.0, 10.0  # degrees from which on a head looks to a side, up or down
 FALLING = 0.01  # share by which the loss still fell in the last tenth that promises more
@@ -88,18 +89,11 @@ def read_poses(aligned: Path) -> np.ndarray:
 
 
 def missing_poses(src: np.ndarray, dst: np.ndarray) -> dict[str, int]:
-    """How many of dst's poses no pose of src is near, by where the head is turned.
+    """How many of dst's poses src lacks, by where the head is turned: see `faces.pose.lacking`.
 
-    `src` and `dst` are [n, 2], yaw and pitch in degrees. Training sees mirror images of src too.
+    `src` and `dst` are [n, 2], yaw and pitch in degrees.
     """
-    seen = np.concatenate([src, src * (-1, 1)])
-    seen = np.unique(np.round(seen / 2), axis=0) * 2  # bounded, however many faces there are
-    missing: dict[str, int] = {}
-    for yaw, pitch in dst:
-        if not len(seen) or np.abs(seen - (yaw, pitch)).max(-1).min() > NEAR:
-            where = _where(yaw, pitch)
-            missing[where] = missing.get(where, 0) + 1
-    return missing
+    return dict(Counter(_where(yaw, pitch) for yaw, pitch in dst[lacking(src, dst)]))
 
 
 def _where(yaw: float, pitch: float) -> str:

@@ -74,6 +74,12 @@ def window_ssim(a, b):
 
 
 @pytest.fixture(scope="module")
+def by_structure(loaded):
+    small = [cv2.resize(gray(im), (35, 35), interpolation=cv2.INTER_AREA) for im in loaded[0]]
+    return pairs([tiles(image / 255) for image in small], plain_dissimilarity)
+
+
+@pytest.fixture(scope="module")
 def by_histogram(loaded):
     return histogram_distances(loaded[0])
 
@@ -118,11 +124,21 @@ def expected(key, loaded, request):
         case "hist_blur":
             return grouped_by_histogram(table("by_histogram"), [sharpness(im) for im in images])
         case "ssim":
-            small = [cv2.resize(gray(im), (35, 35), interpolation=cv2.INTER_AREA) for im in images]
-            stats = [tiles(image / 255) for image in small]
-            return greedy(pairs(stats, plain_dissimilarity))
+            return greedy(table("by_structure"))
+        case "twins":
+            return twins(table("by_structure"), [sharpness(image) for image in images])
         case "best":
             return spread_over_poses([sharpness(image) for image in images], faces)
+
+
+def twins(distances, sharp):
+    groups, left = [], descending(sharp)
+    while left:
+        near = [face for face in left if face == left[0] or distances[left[0], face] <= 0.03]
+        groups.append(near)
+        left = [face for face in left if face not in near]
+    assert 3 < sum(len(group) > 1 for group in groups) < len(groups)
+    return [face for group in sorted(groups, key=len, reverse=True) for face in group]
 
 
 def grouped_by_histogram(distances, sharp):

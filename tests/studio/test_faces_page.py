@@ -222,6 +222,8 @@ def test_a_measure_filters_and_groups_have_headings(studio, visit):
     page.locator(".head", has_text="each alone · 20 faces").wait_for()
     page.locator(".head", has_text="person 2 · 30 faces").click()
     assert chosen(page) == sorted(bright)[250:280]
+    page.locator("#rest").click()  # of near-duplicates: all but the best
+    assert chosen(page) == [*sorted(bright)[1:250], *sorted(bright)[251:280]]
 
 
 def test_a_bad_file_is_shown_as_bad(studio, visit):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import cv2
+import numpy as np
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from nicegui import ui
@@ -21,6 +22,7 @@ from odfs_jax.data.aligned_png import MAX_BYTES, MAX_SIZE, FaceData, read_face
 from odfs_jax.data.media import png
 from odfs_jax.data.parallel import READING
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.faces.pose import lacking
 from odfs_jax.studio.face_index import PoseIndex, version_of
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
@@ -159,6 +161,22 @@ def _poses(app: FastAPI, indices: dict[str, PoseIndex]) -> None:
         """`poses` {name: [yaw, pitch, score, frame]} read so far; how many files are `missing`."""
         found, missing = indices[checked_side(side)].look()
         return {"poses": found, "missing": missing}
+
+    @app.get("/api/poses/lacked")
+    def lacked() -> dict[str, Any]:
+        return _compare_poses(indices)
+
+
+def _compare_poses(indices: dict[str, PoseIndex]) -> dict[str, Any]:
+    """`lacked` [[yaw, pitch]]: the poses of dst that src lacks, `of` how many; and `missing`."""
+    looks = {side: index.look() for side, index in indices.items()}
+    poses = {
+        side: np.array([row[:2] for row in rows.values()]).reshape(-1, 2)
+        for side, (rows, _) in looks.items()
+    }
+    lacked = poses["dst"][lacking(poses["src"], poses["dst"])]
+    missing = sum(left for _, left in looks.values())
+    return {"lacked": lacked.tolist(), "of": len(poses["dst"]), "missing": missing}
 
 
 def _describe(face: FaceData) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 // The faceset browser: grid, pose map, orders, filters, trash and undo, one face enlarged.
 import { Grid } from "./grid.js";
-import { PoseMap, lacking } from "./posemap.js";
+import { PoseMap } from "./posemap.js";
 import { RangeFilter, shortened } from "./rangefilter.js";
 import { look, lookAtSheets } from "./look.js";
 
@@ -42,6 +42,8 @@ const sheets = button("Before / after", () => lookAtSheets(state.side, by.value)
   { id: "sheets", title: "contact sheets by name and in this order; a click enlarges" });
 const onward = button("Choose to the end", () =>
   grid.chooseRange(grid.cursor, grid.items.length - 1), { id: "onward", title: "from the marked face on: Shift End" });
+const rest = button("Choose all but the first of each group", chooseRest, { id: "rest",
+  title: "of near-duplicates: all but the sharpest of each" });
 const scroll = make("div", { class: "scroll", tabindex: "0", "aria-label": "faces" });
 const canvas = make("canvas", { width: 632, height: 460, "aria-label": "map of yaw and pitch",
   title: "drag to see these poses only, double click for all; or arrows, Shift arrows, Esc" });
@@ -58,9 +60,9 @@ main.append(
     make("span", { class: "space" }), make("label", {}, "size", size), undo, trash),
   make("div", { class: "body" }, scroll, make("aside", {},
     make("div", {}, make("b", {}, "Head poses"), " ", about), canvas,
-    make("label", { class: "compare", title: "no face of src is within 5° of yaw and pitch" }, compare, compared),
+    make("label", { class: "compare", title: "no face of src, nor its mirror image, is within 12° of yaw and pitch" }, compare, compared),
     make("div", { class: "filter" }, make("label", {}, "filter", measure), onward),
-    facts,
+    rest, facts,
     make("div", { class: "keys" },
       make("kbd", {}, "click"), " choose, with ", make("kbd", {}, "Shift"), " a range, ",
       make("kbd", {}, "Ctrl"), " one more · ", make("kbd", {}, "arrows"), " ",
@@ -142,6 +144,15 @@ function headings(names) {
   return heads;
 }
 
+function chooseRest() {
+  grid.chosen = new Set();
+  for (const { group, first, count } of grid.heads) {
+    if (group >= 0) for (let at = first + 1; at < first + count; at++) grid.chosen.add(grid.items[at]);
+  }
+  grid.mark();
+  tell();
+}
+
 function show() {
   const names = shown();
   grid.show(names, headings(names));
@@ -161,6 +172,7 @@ function tell() {
   sort.disabled = sheets.disabled = state.trashed || !by.value;
   unsort.disabled = by.disabled = measure.disabled = state.trashed;
   onward.disabled = !seen;
+  rest.hidden = !grid.heads.some(({ group, count }) => group >= 0 && count > 1);
 }
 
 let facing = "";
@@ -300,26 +312,24 @@ async function readPoses() {
   if (missing) setTimeout(() => attempt(readPoses), 1500);
 }
 
-let others = null; // the poses of the other side
+let comparison = null; // {lacked: poses of dst that src lacks, of: all of them}
 function showPoses() {
   const poses = Object.entries(state.poses).filter(([name]) => state.versions.has(name))
     .map(([, pose]) => pose);
-  const both = others && (state.side === "src" ? [others, poses] : [poses, others]);
-  const lacked = both ? lacking(...both) : [];
-  compared.textContent = both
-    ? `${lacked.length} of ${both[0].length} dst poses that src lacks` : "dst poses that src lacks";
-  map.show(poses, lacked);
+  compared.textContent = comparison
+    ? `${comparison.lacked.length} of ${comparison.of} dst poses that src lacks` : "dst poses that src lacks";
+  map.show(poses, comparison?.lacked);
 }
 
-async function readOthers() {
-  const of = side.value, other = state.side === "src" ? "dst" : "src";
-  others = null;
+async function comparePoses() {
+  const of = side.value;
+  comparison = null;
   while (compare.checked && of === side.value) {
-    const { poses, missing } = await call(`/api/faces/${other}/poses`);
+    const found = await call("/api/poses/lacked");
     if (!compare.checked || of !== side.value) return;
-    others = Object.values(poses);
+    comparison = found;
     showPoses();
-    if (!missing) return;
+    if (!found.missing) return;
     await new Promise((done) => setTimeout(done, POLL));
   }
   showPoses();
@@ -333,11 +343,11 @@ side.addEventListener("change", () => {
   if (state.trashed) compare.checked = false;
   map.clear(); // shows nothing, until the new names are there
   scroll.scrollTop = 0;
-  attempt(async () => { await load(); await readPoses(); await readOthers(); });
+  attempt(async () => { await load(); await readPoses(); await comparePoses(); });
 });
 by.addEventListener("change", () => attempt(reorder));
 measure.addEventListener("change", () => attempt(remeasure));
-compare.addEventListener("change", () => attempt(readOthers));
+compare.addEventListener("change", () => attempt(comparePoses));
 size.addEventListener("input", () => { grid.side = Number(size.value); grid.layout(); });
 main.addEventListener("click", ({ target }) => { // contact sheets as large as they are, and back
   if (target.matches(".look .sheet")) target.parentElement.classList.toggle("enlarged");

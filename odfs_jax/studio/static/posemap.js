@@ -12,20 +12,6 @@ function binOf([yaw, pitch]) {
   return row * COLUMNS + column;
 }
 
-// The `poses` that none of `others` is near: not in the same bin, nor in one of its neighbors.
-export function lacking(poses, others) {
-  const near = new Set();
-  for (const pose of others) {
-    const bin = binOf(pose), column = bin % COLUMNS, row = (bin - column) / COLUMNS;
-    for (let r = Math.max(0, row - 1); r <= Math.min(ROWS - 1, row + 1); r++) {
-      for (let c = Math.max(0, column - 1); c <= Math.min(COLUMNS - 1, column + 1); c++) {
-        near.add(r * COLUMNS + c);
-      }
-    }
-  }
-  return poses.filter((pose) => !near.has(binOf(pose)));
-}
-
 export class PoseMap {
   constructor(canvas, filtered) {
     this.canvas = canvas;
