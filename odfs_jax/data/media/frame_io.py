@@ -4,11 +4,11 @@ with open_frames(path) as source, open_writer(result, source, output, marking) a
     for frame in source:
         writer.write(dataclasses.replace(frame, image=changed(frame.image)))
 
-A clip keeps its times, size, pixel shape, color tags, chroma layout, bit depth (as far as the
-encoder has them), all its sound, chapters, time code, and the subtitles that the container takes;
-a start later than 0 is taken away. Faces are swapped in 8-bit RGB; pixels that are left alone keep
-the samples of the source, bit for bit where the encoder is lossless. A rotated clip comes out
-upright. Not kept: other data tracks, HDR side data, fields (interlaced becomes progressive).
+A clip keeps its times, size, pixel shape, color tags, chroma layout, bit depth, fields (as far as
+the encoder has them), all its sound, chapters, time code, and the subtitles that the container
+takes; a start later than 0 is taken away. Faces are swapped in 8-bit RGB; pixels that are left
+alone keep the samples of the source, bit for bit where the encoder is lossless. A rotated clip
+comes out upright. Not kept: other data tracks, HDR side data.
 """
 
 import contextlib

@@ -84,6 +84,7 @@ class ClipFormat:
     pixel_aspect: Fraction | None  # width / height of a pixel, upright
     pixel_format: str | None  # libav's name, such as yuv420p; None: whatever suits pictures
     color: ColorTags
+    fields: str | None = None  # of an interlaced clip their order, see `fields`
     start: Fraction = Fraction(0)  # seconds that pass before the clip begins; a result has none
 
 

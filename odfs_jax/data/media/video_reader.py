@@ -18,6 +18,7 @@ import numpy as np
 from odfs_jax.data.media import yuv
 from odfs_jax.data.media.container import open_clip, packet_times, packets, picture_stream
 from odfs_jax.data.media.cut_off import cut_off
+from odfs_jax.data.media.fields import field_order
 from odfs_jax.data.media.frames import ClipFormat, Frame, FrameSource
 from odfs_jax.data.media.yuv import tags_of, to_rgb
 from odfs_jax.data.parallel import cores, parallel_map, prefetch
@@ -92,6 +93,7 @@ class ClipSource(FrameSource):
             pixel_aspect=self._orientation.pixel_aspect(stream.sample_aspect_ratio),
             pixel_format=first.format.name,
             color=tags_of(first),
+            fields=None if self._orientation.moves_rows else field_order(first),
             start=_common_start(self._container, stream, first),
         )
 
@@ -154,8 +156,8 @@ class ClipSource(FrameSource):
             if picture.interlaced_frame and not self._is_interlaced:
                 self._is_interlaced = True
                 log.warning(
-                    "%s: interlaced (from frame %d on); whole frames are searched and swapped, and "
-                    "a result is progressive; deinterlace it first, with ffmpeg -vf bwdif say",
+                    "%s: interlaced (from frame %d on); whole frames are searched and swapped; "
+                    "where faces move fast, deinterlace it first, with ffmpeg -vf bwdif say",
                     self.path, index,
                 )  # fmt: skip
             if picture.is_corrupt:
@@ -380,6 +382,11 @@ class Orientation:
             raise UserError(f"{path}: rotated by {frame.rotation} degrees; only quarter turns work")
         self._swaps = not a
         self._mirrors = (c < 0, b < 0) if self._swaps else (a < 0, d < 0)
+
+    @property
+    def moves_rows(self) -> bool:
+        """True when a row of the picture is elsewhere, or a column, once upright."""
+        return self._swaps or self._mirrors[1]
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) once upright."""

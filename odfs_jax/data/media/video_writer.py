@@ -15,7 +15,7 @@ from av.video.frame import PictureType
 
 from odfs_jax.config import OutputConfig
 from odfs_jax.data import atomic
-from odfs_jax.data.media import parts, picture, xmp, yuv
+from odfs_jax.data.media import fields, parts, picture, xmp, yuv
 from odfs_jax.data.media.container import open_clip, packets
 from odfs_jax.data.media.frames import ClipFormat, Frame, FrameSource, FrameWriter
 from odfs_jax.data.media.marking import SIDECAR, Marking
@@ -171,7 +171,9 @@ class ClipWriter(FrameWriter):
         self._clip = clip = _clip_format(source, output)
         self._shift = int(clip.start / clip.time_base)
         self._color = yuv.output_tags(clip.color, stream.pix_fmt)
-        self._target = yuv.TargetFormat(stream.pix_fmt, clip.color, self._color)
+        has_fields = bool(stream.codec_context.flags & int(Flags.interlaced_dct))
+        self._mark = fields.FieldMarker(clip.fields) if has_fields else None
+        self._target = yuv.TargetFormat(stream.pix_fmt, clip.color, self._color, self._mark)
         self._encodes = True
 
     def write(self, frame: Frame) -> None:
@@ -182,6 +184,8 @@ class ClipWriter(FrameWriter):
                 f"{expected[1]}x{expected[0]}; pictures of several sizes need a folder as output"
             )
         picture = self._picture(frame)
+        if self._mark is not None:
+            picture = self._mark(picture)
         picture.pict_type = PictureType.NONE  # the encoder decides, not the source
         picture.pts = frame.index if frame.pts is None else frame.pts - self._shift
         picture.duration = frame.duration or 0
@@ -203,9 +207,9 @@ class ClipWriter(FrameWriter):
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         if self._alpha:
-            return yuv.from_rgb(frame.cutout(), self._stream.pix_fmt, self._color)
+            return yuv.from_rgb(frame.cutout(), self._stream.pix_fmt, self._color, self._mark)
         if frame.stored is None:
-            return yuv.from_rgb(frame.image, self._stream.pix_fmt, self._color)
+            return yuv.from_rgb(frame.image, self._stream.pix_fmt, self._color, self._mark)
         return yuv.blend_samples(frame.stored, frame.image, frame.untouched(), self._target)
 
 
@@ -454,9 +458,23 @@ def _add_video(
     context.colorspace, context.color_range = color.matrix, color.range
     if encoder.quicktime_tag and path.suffix.lower() in QUICKTIME:
         context.codec_tag = encoder.quicktime_tag
+    if clip.fields is not None and _keeps_fields(encoder, path, stream.height):
+        fields.set_order(context, clip.fields)
     context.thread_count = 0  # as many as there are cores
     context.flags |= int(Flags.frame_duration)  # else the last frame's length is a guess
     return stream
+
+
+def _keeps_fields(encoder: EncoderSpec, path: Path, height: int) -> bool:
+    """True where the fields of an interlaced clip can be written; else a line says why not."""
+    if height % fields.ROWS:
+        why = f"fields need a height that is a multiple of {fields.ROWS}"
+    elif encoder.codec not in fields.ENCODERS:
+        why = "output.codec=x264, prores and ffv1 keep fields"
+    else:
+        return True
+    log.warning("%s: progressive, unlike its clip; %s", path, why)
+    return False
 
 
 def _start(stream: av.VideoStream, output: OutputConfig) -> None:

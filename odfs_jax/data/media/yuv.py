@@ -7,6 +7,7 @@ passed, in both directions. Transfer and primaries are never converted: RGB mean
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import av
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from odfs_jax.data.media.fields import FieldMarker
 from odfs_jax.errors import UserError
 
 # Luma survives the way to RGB and back unchanged with these, chroma at 59 dB (measured).
@@ -90,12 +92,17 @@ def _joined(planes: list[np.ndarray]) -> np.ndarray:
     return cv2.merge([red, green, blue])
 
 
-def from_rgb(image: np.ndarray, pixel_format: str, tags: ColorTags) -> av.VideoFrame:
-    """The video frame in `pixel_format` of `image` (RGB or RGBA [H, W, C], uint8 or uint16)."""
+def from_rgb(
+    image: np.ndarray, pixel_format: str, tags: ColorTags, mark: FieldMarker | None = None
+) -> av.VideoFrame:
+    """The video frame in `pixel_format` of `image` (RGB or RGBA [H, W, C], uint8 or uint16).
+
+    With `mark` its chroma is that of fields.
+    """
     name = {(3, 1): "rgb24", (4, 1): "rgba", (3, 2): "rgb48le", (4, 2): "rgba64le"}
     layout = name[image.shape[2], image.itemsize]
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=layout)
-    return reformat(frame, pixel_format, tags, tags)
+    return reformat(frame if mark is None else mark(frame), pixel_format, tags, tags)
 
 
 def reformat(
@@ -206,17 +213,27 @@ def blend_samples(
     base = target.of_frame(stored)
     if untouched is None:
         return base
-    new = from_rgb(image, target.pixel_format, target.result)
-    for kept, changed in zip(samples(base), samples(new), strict=True):
-        np.copyto(changed, kept, where=_shared_by(untouched, *kept.shape[:2])[..., None])
+    new = from_rgb(image, target.pixel_format, target.result, target.mark)
+    pairs = zip(samples(base), samples(new), strict=True)
+    fields = (slice(None),) if target.mark is None else (slice(0, None, 2), slice(1, None, 2))
+    for (kept, changed), rows in product(pairs, fields):
+        old, own = kept[rows], untouched[rows]
+        np.copyto(changed[rows], old, where=_shared_by(own, *old.shape[:2])[..., None])
     return new
 
 
 class TargetFormat:
-    """The pixel format of a result, and the tags on both sides."""
+    """The pixel format of a result, the tags on both sides, and `mark` where it has fields."""
 
-    def __init__(self, pixel_format: str, source: ColorTags, result: ColorTags) -> None:
+    def __init__(
+        self,
+        pixel_format: str,
+        source: ColorTags,
+        result: ColorTags,
+        mark: FieldMarker | None = None,
+    ) -> None:
         self.pixel_format, self._source, self.result = pixel_format, source, result
+        self.mark = mark
 
     def of_frame(self, stored: av.VideoFrame) -> av.VideoFrame:
         """`stored` in this format; `stored` itself when that is its own."""

@@ -13,8 +13,10 @@ import pytest
 from clips import OUTPUT, add_tone, copy, grid, make_clip, read, sound_packets
 
 import odfs_jax
+from odfs_jax.data.media import fields, yuv
 from odfs_jax.data.media.container import MAX_PIXELS
-from odfs_jax.data.media.frame_io import FrameReader, open_frames
+from odfs_jax.data.media.frame_io import FrameReader, open_frames, open_writer
+from odfs_jax.data.media.marking import Unmarked
 from odfs_jax.data.media.video_reader import clip_comment
 from odfs_jax.errors import BadFileError, UserError
 
@@ -172,6 +174,61 @@ def test_interlaced_clips_are_said_once(tmp_path, caplog):
     assert [message.split("; ")[0] for message in caplog.messages] == [
         f"{tmp_path}/in.mp4: interlaced (from frame 0 on)"
     ]
+
+
+def interlaced_clip(path, order, height=64):
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 64, height, "yuv420p"
+        fields.set_order(video.codec_context, order)
+        mark = fields.FieldMarker(order)
+        for number, image in enumerate(grid(4, 64)[:, :height]):
+            picture = mark(yuv.from_rgb(image, "yuv420p", yuv.ColorTags()))
+            picture.pts, picture.time_base = number, Fraction(1, 25)
+            out.mux(video.encode(picture))
+        out.mux(video.encode(None))
+    return path
+
+
+def orders(path):
+    return [fields.field_order(picture) for picture in decoded(path)]
+
+
+def decoded(path):
+    with av.open(str(path)) as clip:
+        return list(clip.decode(video=0))
+
+
+@pytest.mark.parametrize("order", ["tff", "bff"])
+@pytest.mark.parametrize(
+    ("codec", "crf", "suffix"), [("x264", 0, "mp4"), ("prores", None, "mov"), ("ffv1", None, "mkv")]
+)
+def test_fields_are_kept_in_their_order(order, codec, crf, suffix, tmp_path, caplog):
+    clip = interlaced_clip(tmp_path / "in.mkv", order)
+    result = tmp_path / f"out.{suffix}"
+    with open_frames(clip, plates=True) as source:
+        output = dataclasses.replace(OUTPUT, codec=codec, crf=crf, preset=None)
+        with open_writer(result, source, output, Unmarked()) as writer:
+            for frame in source:
+                image = frame.image.copy()
+                image[24:40] = 255 - image[24:40]
+                writer.write(dataclasses.replace(frame, image=image))
+    assert orders(clip) == orders(result) == [order] * 4
+    assert [m.partition("interlaced")[1] for m in caplog.messages] == ["interlaced"]
+    if codec != "prores":  # which has more chroma
+        for pictures in zip(decoded(clip), decoded(result), strict=True):
+            for before, after in zip(*map(yuv.samples, pictures), strict=True):
+                rows = np.arange(len(before)) * 64 // len(before)
+                is_kept = (before == after).all((1, 2))
+                assert is_kept[(rows < 24) | (rows >= 40)].all() and not is_kept[rows == 24].all()
+
+
+@pytest.mark.parametrize(("codec", "height"), [("x265", 64), ("x264", 62)])
+def test_fields_that_cannot_be_kept_are_said(codec, height, tmp_path, caplog):
+    clip = interlaced_clip(tmp_path / "in.mkv", "tff", height)
+    output = dataclasses.replace(OUTPUT, codec=codec)
+    assert orders(copy(clip, tmp_path / "out.mp4", output)) == [None] * 4
+    assert sum("progressive, unlike its clip" in m for m in caplog.messages) == 1
 
 
 def test_playlists_and_scripts_in_disguise_read_nothing(tmp_path):
