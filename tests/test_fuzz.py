@@ -45,6 +45,7 @@ from odfs_jax.nets import build_net
 from odfs_jax.provenance.verify import verify
 from odfs_jax.studio.face_index import read_index
 from odfs_jax.studio.jobs import Jobs
+from odfs_jax.studio.queue import read_job as read_queued
 from odfs_jax.studio.workspace import StudioWorkspace
 from odfs_jax.swap.jobs import read_list
 from odfs_jax.swap.swap import Record
@@ -273,6 +274,7 @@ NOTES = {"version": 1, "step": "sorted", "token": "ab12",
          "moves": [{"old": "a.png", "new": "00000.png", "trashed": False}] * 3}  # fmt: skip
 BOXES = {"version": 1, "frames": {"a.png": [{"box": [1, 2, 30.5, 40], "score": 0.5}]}}
 SWAPS = b"- {src: a.mov, dst: b.mov, out: c.mp4, hours: 2.5, train: [seed=1], train.ema: 0.99}\n"
+QUEUED = b"command: sort\nchoices: {side: src, by: blur, keep: 90}\n"
 SHOTS = b"- from: 0\n  mode: seamless\n  erode: 10\n- from: 30\n  blur: 5.5\n  keep: [eyes]\n"
 LOSSES = [{"step": n, "losses": {"src_face": 0.5, "dst_face": None}, "rate": 1.5} for n in range(3)]
 STATUS = {"state": "training", "step": 5, "target": 10, "steps_per_second": 0.5, "memory": 7,
@@ -297,6 +299,7 @@ READERS = {
                    lambda p: Jobs(StudioWorkspace(p.parents[2])).find("sort")),
     "swap": Reader("swap.json", lines({"plan": {"of": "a", "seconds": 0.5}}), Record),
     "swap_jobs": Reader("jobs.yaml", lambda _: SWAPS, read_list),
+    "queue_job": Reader("000001-sort-00000001.yaml", lambda _: QUEUED, read_queued),
     "weights": Reader("a.npz", an_npz(a=np.ones((3, 2)), b=np.arange(4)),
                       foreign.read_npz, change_bytes),
     "trees": Reader("trees.npz", trees, read_kept, change_bytes),

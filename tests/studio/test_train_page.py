@@ -85,7 +85,7 @@ def test_a_run_that_starts_elsewhere_is_shown_and_steered(shared_studio, visit):
         page.locator(".state.not-running").wait_for()
         page.locator(".backup button:not([disabled])").click()
         page.locator("[data-yes]").click()
-        wait_for(lambda: steps(folder) == [300])
+        wait_for(lambda: steps(folder) == [300] and not control.is_running(folder))
     finally:
         shutil.rmtree(folder)
 
