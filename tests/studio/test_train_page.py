@@ -61,6 +61,12 @@ def test_a_run_that_starts_elsewhere_is_shown_and_steered(shared_studio, visit):
             page.wait_for_function("document.querySelector('.preview img')?.naturalWidth > 0")
             page.locator("[data-command=refresh]:not([disabled])").click()
             wait_for(lambda: run.commands == {"refresh"})
+            metrics.add_losses(folder, 5, {"src_face": 0.5}, 1.0)
+            page.get_by_label("other runs beside it").click()
+            page.get_by_role("option", name="tiny").click()
+            page.keyboard.press("Escape")
+            page.get_by_label("their loss").wait_for()
+            page.wait_for_function("document.activeElement === document.body")
             for key, name in (("s", "save"), (" ", "next")):
                 page.keyboard.press(key)
                 wait_for(lambda name=name: name in run.commands)
@@ -85,7 +91,7 @@ def test_a_run_that_starts_elsewhere_is_shown_and_steered(shared_studio, visit):
         page.locator(".state.not-running").wait_for()
         page.locator(".backup button:not([disabled])").click()
         page.locator("[data-yes]").click()
-        wait_for(lambda: steps(folder) == [300] and not control.is_running(folder))
+        wait_for(lambda: steps(folder) == [300] and not (folder / ".odfs_lock").exists())
     finally:
         shutil.rmtree(folder)
 
@@ -112,14 +118,33 @@ def test_a_loss_of_both_people_has_one_color():
         {"step": step, "losses": {"src_face": 2.0**-step, "dst_face": 1.0, "dst_mask": None}}
         for step in range(1, 101)
     ]
-    options = _chart(rows)
+    options = _chart({"a": rows})
     colors = {(one["name"], one["color"]) for one in options["series"] if one["data"]}
     assert len(colors) == 2 and len({color for _, color in colors}) == 1
     raw, smooth = [one["data"] for one in options["series"] if one["name"] == "src_face"]
     assert raw == [(row["step"], row["losses"]["src_face"]) for row in rows]
     np.testing.assert_allclose([v for _, v in smooth][2:-2], [v for _, v in raw][2:-2])
     assert smooth[0][1] < raw[0][1]  # at an end the mean is of fewer, later ones
-    assert _chart(rows[:1])["series"][1]["showSymbol"] and not options["series"][1]["showSymbol"]
+    assert not options["series"][1]["showSymbol"]
+    assert _chart({"a": rows[:1]})["series"][1]["showSymbol"]
+
+
+def test_a_loss_of_several_runs_has_a_color_for_each():
+    def run(factor):
+        losses = {"src_face": factor, "dst_face": 2 * factor, "src_mask": 1.0}
+        return [{"step": step, "losses": losses} for step in (1, 2)]
+
+    options = _chart({"a": run(0.5), "b": run(0.25)}, "face")
+    lines = {
+        one["name"]: (one["color"], one["lineStyle"]["type"], one["data"][0][1])
+        for one in options["series"]
+    }
+    first, second = lines["a src_face"][0], lines["b src_face"][0]
+    assert first != second and lines == {
+        "a src_face": (first, "solid", 0.5), "a dst_face": (first, "dashed", 1.0),
+        "b src_face": (second, "solid", 0.25), "b dst_face": (second, "dashed", 0.5),
+    }  # fmt: skip
+    assert options["legend"]["data"] == list(lines)
 
 
 def assert_facts(page):

@@ -131,7 +131,16 @@ class TrainPage:
                         button.on("click", js_handler=BLUR)
                         self.buttons.append(button)
                 with ui.column().classes("panel curves"):
-                    self.chart = ui.echart(_chart([])).classes("chart")
+                    with ui.row().classes("beside"):
+                        self.beside = ui.select(
+                            [], multiple=True, label="other runs beside it", on_change=self._redraw
+                        )
+                        self.term = ui.select([], label="their loss", on_change=self._redraw)
+                        self.beside.props("dense options-dense use-chips").classes("grow")
+                        self.term.props("dense options-dense")
+                        for select in (self.select, self.beside, self.term):
+                            select.on("popup-hide", js_handler=BLUR)  # keys are commands again
+                    self.chart = ui.echart(_chart({"": []})).classes("chart")
                     self.terms = ui.label().classes("mute")
                 self.backups = ui.column().classes("panel backups")
         ui.keyboard(on_key=self._key)
@@ -155,7 +164,7 @@ class TrainPage:
         running = control.is_running(folder)
         self._show_status(control.read_status(folder) or {}, running)
         self._show_previews(list(metrics.preview_files(folder)))
-        await self._show_losses(folder / metrics.LOSSES)
+        await self._show_losses()
         await self._show_backups(folder, running)
 
     async def _look_for_runs(self) -> None:
@@ -248,18 +257,48 @@ class TrainPage:
             self.picture.set_source(f"/api/models/{self.model}/previews/{step}?v={version}")
             self.label.set_text(f"iteration {step:,}")
 
-    async def _show_losses(self, path: Path) -> None:
-        size = path.stat().st_size if path.exists() else 0
-        if self.drawn == (self.model, size):
+    async def _show_losses(self) -> None:
+        """The curves of the run, or one loss of it and of the other runs that are chosen."""
+        others = [name for name in self.select.options if name != self.model]
+        if others != self.beside.options:
+            kept = [name for name in self.beside.value or [] if name in others]
+            self.beside.set_options(others, value=kept)
+        shown = [self.model, *(self.beside.value or [])]
+        self.beside.set_visibility(bool(others))
+        self.term.set_visibility(len(shown) > 1)
+
+        def read() -> tuple[tuple, dict[str, list[dict[str, Any]]]]:
+            folders = {name: self.workspace.model(name) for name in shown}
+            paths = [folder / metrics.LOSSES for folder in folders.values()]
+            sizes = tuple(path.stat().st_size if path.exists() else 0 for path in paths)
+            drawn = (*shown, self.term.value, *sizes)
+            if drawn == self.drawn:
+                return drawn, {}
+            return drawn, {name: metrics.read_losses(folder) for name, folder in folders.items()}
+
+        try:
+            drawn, rows = await run.io_bound(read)
+        except UserError:  # one was removed meanwhile
             return
-        self.drawn = (self.model, size)
-        rows = await run.io_bound(metrics.read_losses, path.parent)
+        if not rows:
+            return
+        self.drawn = drawn
+        names = {name for row in rows[self.model] for name in row["losses"]}
+        terms = sorted(set(map(_term, names)))
+        if terms != self.term.options:
+            usual = next((term for term in ("face", *terms) if term in terms), None)
+            self.term.set_options(
+                terms, value=self.term.value if self.term.value in terms else usual
+            )
         self.chart.options.clear()
-        self.chart.options.update(_chart(rows))
+        self.chart.options.update(_chart(rows, self.term.value if len(shown) > 1 else None))
         self.chart.update()
-        names = {name for row in rows for name in row["losses"]}
         found = [f"{t}: {what}" for t, what in TERMS.items() if any(n.endswith(t) for n in names)]
         self.terms.set_text("; ".join(["src solid, dst dashed; lower is better", *found]))
+
+    async def _redraw(self) -> None:
+        if self.model is not None:
+            await self._show_losses()
 
     async def _show_backups(self, folder: Path, running: bool) -> None:
         kept = await run.io_bound(backups_in, folder)
@@ -456,23 +495,32 @@ def _backup_line(backup: Snapshot) -> str:
     return f"backup {backup.name}  {saved}  {losses}"
 
 
-def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """ECharts options: every loss over the iterations, logarithmic, and its running mean.
+def _chart(runs: dict[str, list[dict[str, Any]]], term: str | None = None) -> dict[str, Any]:
+    """ECharts options: losses over the iterations, logarithmic, and their running means.
 
-    A loss of src and that of dst have one color: src's line is solid, dst's dashed.
+    Of one run these are all losses; with `term` those of that name of all `runs`. A color stands
+    for a loss, or for a run: src's line is solid, dst's dashed.
     """
-    rows = rows[:: max(1, len(rows) // POINTS)]
-    names = sorted({name for row in rows for name in row["losses"]}, reverse=True)
-    names.sort(key=_term)  # src before dst
-    terms = list(dict.fromkeys(map(_term, names)))
-    grid = {"lineStyle": {"color": "#8894a555"}}
+    curves = []  # (name, what its color stands for, whether it is dst's, points)
+    for run_name, all_rows in runs.items():
+        rows = all_rows[:: max(1, len(all_rows) // POINTS)]
+        names = sorted({name for row in rows for name in row["losses"]}, reverse=True)
+        for name in sorted(names, key=_term):  # src before dst
+            if term is None or _term(name) == term:
+                found = [(row["step"], row["losses"].get(name)) for row in rows]
+                points = [(step, value) for step, value in found if value is not None and value > 0]
+                told = name if term is None else f"{run_name} {name}"
+                kind = _term(name) if term is None else run_name
+                curves.append((told, kind, name.startswith("dst"), points))
+    kinds = list(dict.fromkeys(kind for _, kind, _, _ in curves))
+    several = sum(len({step for step, _ in points}) > 1 for *_, points in curves)
+    names = [name for name, *_ in curves]
+    grid = {"splitLine": {"lineStyle": {"color": "#8894a555"}}, "axisLabel": {"color": "#8894a5"}}
     series = []
-    for name in names:
-        found = [(row["step"], row["losses"].get(name)) for row in rows]
-        points = [(step, value) for step, value in found if value is not None and value > 0]
+    for name, kind, is_dst, points in curves:
         line = {
-            "color": COLORS[terms.index(_term(name)) % len(COLORS)],
-            "type": "dashed" if name.startswith("dst") else "solid",
+            "color": COLORS[kinds.index(kind) % len(COLORS)],
+            "type": "dashed" if is_dst else "solid",
         }
         look = {"name": name, "type": "line", "color": line["color"], "symbolSize": 5}
         faint = {"lineStyle": line | {"opacity": 0.25, "width": 1}, "silent": True}
@@ -487,9 +535,10 @@ def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
         | {"top": 0, "pageTextStyle": {"color": "#8894a5"}},
         "tooltip": {"trigger": "axis", ":valueFormatter": "(value) => value.toPrecision(4)"},
         "grid": {"left": 48, "right": 16, "top": 32, "bottom": 56},
-        "xAxis": {"type": "value", "splitLine": grid}
-        | ({"min": "dataMin", "max": "dataMax"} if len(rows) > 1 else {"scale": True}),
-        "yAxis": {"type": "log", "splitLine": grid, "minorSplitLine": {"show": False}},
+        "xAxis": {"type": "value"}
+        | grid
+        | ({"min": "dataMin", "max": "dataMax"} if several else {"scale": True}),
+        "yAxis": {"type": "log", "minorSplitLine": {"show": False}} | grid,
         "dataZoom": [{"type": "inside"}, {"type": "slider", "height": 18, "bottom": 6}],
         "series": series,
     }
