@@ -112,7 +112,7 @@ def extract(config: DictConfig) -> None:
             steady = None if source.is_folder else smoother  # pictures need not follow each other
             margin = detector.radius + (0 if steady is None else reach(steady))
             plan = prepare(journal, faces, settings, chosen, own, source, margin, config.overwrite)
-            first, stop = 0, chosen.stop
+            first, stop = None, chosen.stop
             if shard is not None:
                 starts = batch_starts(detector, source, chosen, frames)
                 first, stop = plan.read_whole_batches(starts, frames)

@@ -101,7 +101,7 @@ class FrameSource(ABC):
 
     _predicate: Callable[[str, int], bool] | None = None
     _stop: int | None = None
-    _start: int = 0
+    _start: int | None = None
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
@@ -114,18 +114,19 @@ class FrameSource(ABC):
         self,
         predicate: Callable[[str, int], bool] | None,
         stop: int | None = None,
-        start: int = 0,
+        start: int | None = None,
     ) -> None:
         """Restricts the iteration to frames with `predicate(file, index)`, of numbers below `stop`.
 
         To be called before iterating. A frame that is left out costs little, but a clip still
-        decodes it; not so those that come long before `start`, where all are left out. These are
-        passed over as far as the clip's key frames and times allow.
+        decodes it. With `start` all before it is left out, and passed over as far as the clip's key
+        frames and times allow; frames then have the numbers of their packets, and one that is
+        missing raises UserError, for by counting all after it would have other numbers.
         """
         self._predicate, self._stop, self._start = predicate, stop, start
 
     def _is_skipped(self, file: str, index: int) -> bool:
-        if index < self._start:
+        if self._start is not None and index < self._start:
             return True
         return self._predicate is not None and not self._predicate(file, index)
 

@@ -45,7 +45,7 @@ class _Picture(NamedTuple):
 class _Entry(NamedTuple):
     """Where decoding may begin in the middle of a clip."""
 
-    packet: int  # the number of a key packet
+    packet: int  # the number of a key packet, or 0: at the beginning
     since: int  # when the first frame that is wanted is shown
     numbers: dict[int, int]  # of all frames, by their times
 
@@ -101,7 +101,7 @@ class ClipSource(FrameSource):
         if self._first is None:
             raise RuntimeError(f"{self.path} was iterated before; open it again")
         first, self._first = self._first, None
-        if self._start:
+        if self._start is not None:
             self._entry = self._entry_before(self._start)
         self._frames = parallel_map(self._frame, self._chosen(first), min(cores(), CONVERSIONS))
         yield from self._frames
@@ -111,12 +111,11 @@ class ClipSource(FrameSource):
         return sum(not packet.is_discard for packet in packet_times(self.path))
 
     def _entry_before(self, start: int) -> _Entry | None:
-        """Where to begin decoding for frame `start`; None: at the beginning.
+        """Where to begin decoding for frame `start`; None: frames cannot be told by their times.
 
         Key packets will do that are shown at the time of `start` or before, and after all packets
         before them. Of these it is the last but one, for the pictures after some keys are whole
-        only a while later (a recovery point of H.264). There is none where times do not tell which
-        packet is which frame.
+        only a while later (a recovery point of H.264).
         """
         packets = packet_times(self.path)
         times = sorted(p.pts for p in packets if p.pts is not None and not p.is_discard)
@@ -129,10 +128,9 @@ class ClipSource(FrameSource):
             if packet.is_key and latest < packet.pts <= times[start]:
                 entries.append(number)
             latest = max(latest, packet.pts)
-        if len(entries) < 2 or entries[-2] <= self._given:
-            return None
+        place = entries[-2] if len(entries) > 1 and entries[-2] > self._given else 0
         numbers = {time: number for number, time in enumerate(times)}
-        return _Entry(entries[-2], times[start], numbers)
+        return _Entry(place, times[start], numbers)
 
     def _chosen(self, first: av.VideoFrame) -> Generator[_Picture]:
         """The pictures that are wanted, from the `first` up to a change of size."""
