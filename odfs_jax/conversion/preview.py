@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.config import MergeConfig
@@ -55,6 +56,7 @@ class FramePreviewer:
         self._aligned, self._models = aligned, model_dir.parent
         self._see: Callable[..., jax.Array] | None = None  # of a mask network, once asked for
         self._color: tuple[int, str] | None = None  # (the folder's time, what auto means for it)
+        self._anchor: tuple[tuple[str, int], np.ndarray | None] | None = None
         self._merges: OrderedDict[str, Merge] = OrderedDict()
         self._programs: OrderedDict[str, Programs] = OrderedDict()
         self._outputs: OrderedDict[str, tuple[jax.Array | None, ...]] = OrderedDict()
@@ -87,11 +89,17 @@ class FramePreviewer:
         changed = changed if config.anchor == "eyes" else 0
         key = f"{changed} {OmegaConf.to_yaml(config)}"
         if key not in self._merges:
-            self._merges[key] = self._build(config)
+            self._merges[key] = self._build(config, self._find_anchor(config.anchor, changed))
         return _get(self._merges, key, MAX_MERGES)
 
-    def _build(self, config: DictConfig) -> Merge:
-        dst_from_src = find_anchor(config.anchor, self._src_eyes, self._aligned, self._swapper)
+    def _find_anchor(self, anchor: str, changed: int) -> np.ndarray | None:
+        """`find_anchor`, which reads all of dst's faces; measured again for a changed folder."""
+        if self._anchor is None or self._anchor[0] != (anchor, changed):
+            found = find_anchor(anchor, self._src_eyes, self._aligned, self._swapper)
+            self._anchor = (anchor, changed), found
+        return self._anchor[1]
+
+    def _build(self, config: DictConfig, dst_from_src: np.ndarray | None) -> Merge:
         # Its "parameters" are the network's output.
         swapper = replace(self._swapper, predict=lambda outputs, _faces: outputs)
         check_merge(config)
