@@ -17,9 +17,12 @@ one directly in its state, and what is in `metadata` now among its settings. It 
 import io
 import logging
 import re
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +187,23 @@ def save_weights(path: Path, params: Any) -> None:
     atomic.write_bytes(path, content.getvalue())
 
 
+@cache
 def silence_orbax() -> None:
-    """Keeps orbax from logging the tracebacks of what it raises later anyway."""
+    """Keeps orbax from printing the tracebacks of what it raises later anyway.
+
+    When a write fails, on a full disk say, those beside it go on in threads of their own, and then
+    find the loop closed that waited for them.
+    """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    show = sys.unraisablehook
+
+    def show_others(found: Any) -> None:
+        is_writer = threading.current_thread() is not threading.main_thread()
+        if not (is_writer and str(found.exc_value) == "Event loop is closed"):
+            show(found)
+
+    sys.unraisablehook = show_others
 
 
 def latest_step(folder: Path) -> int | None:

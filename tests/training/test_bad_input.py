@@ -1,9 +1,12 @@
 """Mistakes that training must answer with one line, and what must survive them."""
 
 import errno
+import resource
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -168,6 +171,25 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     checkpoints = Checkpoints(folder)
     assert checkpoints.latest() in (2, 3)
     checkpoints.close()
+
+
+def test_writes_that_fail_beside_each_other_print_nothing(tmp_path, capfd):
+    """A disk fills up, by a limit on the size of files: many writes fail, one error says so."""
+    noise = np.random.default_rng(0).normal(size=(40, 300, 300)).astype(np.float32)
+    state = {f"layer_{i}": jax.device_put(layer) for i, layer in enumerate(noise)}
+    checkpoints = Checkpoints(tmp_path / "h64")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="the checkpoint was not written"):
+            checkpoints.save(1, state, {}, {}, History())
+            checkpoints.finish()
+        time.sleep(0.5)  # for the other writes
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capfd.readouterr().err == ""
+    with suppress(UserError):
+        checkpoints.close()
 
 
 def test_a_save_keeps_the_history_of_its_moment(tmp_path, monkeypatch):
