@@ -18,7 +18,8 @@ WINDOW = 11  # pixels
 SIGMA = 1.5  # pixels
 K1, K2 = 0.01, 0.03  # keep the quotients finite where a picture is dark or flat
 SCALED_WINDOWS, TWO_WINDOWS_FROM = (11.6, 23.2), 256  # parts of the width; pixels
-RIM = 0.03  # of the width
+RIM = 0.06  # of the width
+DARKEST_SKIN = 0.6  # of the mean brightness inside a face
 # Gaussians whose sum carries colors outward, {share of the width: weight}: the nearest counts most.
 OUTWARD = {0.02: 1.0, 0.05: 1e-2, 0.12: 1e-4, 0.3: 1e-6}
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first
@@ -123,7 +124,7 @@ def dilate(masks: jax.Array, margin: float) -> jax.Array:
 
 
 def soft(mask: jax.Array) -> jax.Array:
-    """`mask` [N, R, R, 1] in [0, 1] with its edge faded inwards, over about R / 16 pixels."""
+    """`mask` [N, R, R, 1] in [0, 1] with its edge faded outwards, over about R / 16 pixels."""
     blurred = gaussian_blur(mask, max(1, mask.shape[2] // 32))
     return 2 * jnp.clip(blurred, 0, 0.5)
 
@@ -139,15 +140,34 @@ def blur_outside(face: jax.Array, mask: jax.Array) -> jax.Array:
 def extend_inside(face: jax.Array, mask: jax.Array) -> jax.Array:
     """`face` [N, R, R, C], whose colors inside `mask` [N, R, R, 1] go on outside of it.
 
-    What lies along the mask's edge, RIM wide, is not carried outward: shadows and hair.
+    The outside begins within the mask: at its sides and its lower edge, RIM wide, a hull of points
+    holds hair, shadow and background. Its upper edge runs along the brows and stays. What is much
+    darker than the face's mean (hair, brows, a beard) is not carried outward.
     """
-    inside = -dilate(-mask, RIM)
+    trusted = _without_rim(mask, RIM)
+    luma = face.mean(axis=-1, keepdims=True)
+    total = jnp.maximum(trusted.sum((1, 2), keepdims=True), 1)
+    mean = (luma * trusted).sum((1, 2), keepdims=True) / total
+    inside = jnp.where(luma > DARKEST_SKIN * mean, trusted, 0.0)
     layers = jnp.concatenate([face * inside, inside], axis=-1)
     carried = sum(
         weight * gaussian_blur(layers, share * face.shape[2]) for share, weight in OUTWARD.items()
     )
     around = carried[..., :-1] / jnp.maximum(carried[..., -1:], 1e-9)
-    return face * mask + (1 - mask) * around
+    trusted = soft(trusted)
+    return face * trusted + (1 - trusted) * around
+
+
+def _without_rim(masks: jax.Array, margin: float) -> jax.Array:
+    """`masks` [N, H, W, 1] without what is nearer than `margin`, a share of the width, to a side
+    edge or a lower one."""
+    reach = round(margin * masks.shape[2])
+    for window, padding in (
+        ((1, 1, 2 * reach + 1, 1), ((0, 0), (0, 0), (reach, reach), (0, 0))),
+        ((1, reach + 1, 1, 1), ((0, 0), (0, reach), (0, 0), (0, 0))),
+    ):
+        masks = jax.lax.reduce_window(masks, jnp.inf, jax.lax.min, window, (1, 1, 1, 1), padding)
+    return masks
 
 
 def style_distance(one: jax.Array, other: jax.Array) -> jax.Array:

@@ -219,19 +219,25 @@ def test_the_loss_of_saehd_is_the_originals(original_case):
 
 
 def test_skin_goes_on_outside_of_the_mask():
-    """The inside stays bit for bit; outside, no color comes but those well inside."""
+    """The middle stays bit for bit; elsewhere no color comes but skin, least of all the rim's."""
     rows, cols = np.mgrid[:80, :80]
     distance = np.hypot(rows - 40, cols - 40)
     disc = (distance < 24).astype(np.float32)[None, ..., None]
     skin = np.array([0.8, 0.6, 0.4], np.float32) + 0.1 * (cols[..., None] / 80 - 0.5)
     hair = np.array([0.05, 0.02, 0.01])
-    face = np.where((distance < 22)[..., None], skin, hair).astype(np.float32)[None]
-    found = np.asarray(extend_inside(face, disc))
-    inside = disc[0, ..., 0] == 1
-    np.testing.assert_array_equal(found[0][inside], face[0][inside])
-    assert np.abs(found[0][~inside] - skin[~inside]).max() < 0.06
-    near = ~inside & (distance < 28)  # as it is at the nearest edge, not a mean of the face
-    assert np.abs(found[0][near] - skin[near]).max() < 0.02
+    brow = (abs(rows - 24) < 2) & (abs(cols - 40) < 9)
+    face = np.where((distance < 22)[..., None] & ~brow[..., None], skin, hair)
+    face = face.astype(np.float32)[None]
+    found = np.asarray(extend_inside(face, disc))[0]
+    middle = (distance < 15) | (brow & (distance < 18))
+    np.testing.assert_array_equal(found[middle], face[0][middle])
+    below = rows >= 40
+    assert np.abs(found[below] - skin[below]).max() < 0.06
+    near = below & (distance < 28)  # as it is at the nearest edge, not a mean of the face
+    assert np.abs(found[near] - skin[near]).max() < 0.05
+    assert found[brow].max() < 0.25  # the upper edge runs along the brows and stays
+    above = rows < 12
+    assert np.abs(found[above] - skin[above]).max() < 0.06  # and these are not carried outward
     assert np.isfinite(np.asarray(extend_inside(face, 0 * disc))).all()
 
 
