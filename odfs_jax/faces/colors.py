@@ -353,6 +353,8 @@ DETAIL_POWER = 0.25  # 1: contrast falls with the light, as in `light`; 0: it st
 DARKEST_DETAIL = 0.15  # of the light at a place
 SHADOW_REACH = 0.06  # of the side: how near to a dark place of dst's the new face may be as dark
 DARKEST_SHADOW = 0.8  # of the darkest place of dst's within that reach
+SHADE_SIGMA = 0.04  # of the side: narrower than the shade on a cheek, wider than a wrinkle
+SMOOTH_SKIN = (0.1, 0.3)  # contrast of dst's near a place: all of its shade is taken, none of it
 
 
 def measure_light(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:
@@ -361,17 +363,19 @@ def measure_light(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax
     Only pixels where `where`, bool [N, R, R, 1], is True are blurred; the quotient is 1 where the
     gaussian does not reach any of them.
     """
-    (own, _), (wanted, total) = _blurred(faces, where), _blurred(targets, where)
+    weights = where.astype(jnp.float32)
+    (own, _), (wanted, total) = _blurred(faces, weights), _blurred(targets, weights)
     return jnp.where(total > 1e-6, (wanted + LIGHT_FLOOR) / (own + LIGHT_FLOOR), 1.0)
 
 
-def _blurred(pictures: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(`pictures` blurred over the pixels `where`, how much of them counted [N, R, R, 1])."""
+def _blurred(
+    pictures: jax.Array, weights: jax.Array, sigma: float = LIGHT_SIGMA
+) -> tuple[jax.Array, jax.Array]:
+    """(`pictures` blurred, each pixel by its weight, how much of them counted [N, R, R, 1])."""
     size = pictures.shape[1]
     place = np.arange(size, dtype=np.float32)
-    apart = (place[:, None] - place[None, :]) / (LIGHT_SIGMA * size)
+    apart = (place[:, None] - place[None, :]) / (sigma * size)
     window = jnp.asarray(np.exp(-0.5 * apart**2))
-    weights = where.astype(jnp.float32)
 
     def blur(values: jax.Array) -> jax.Array:
         return jnp.einsum("yh,nhwc,xw->nyxc", window, values, window, precision="highest")
@@ -386,6 +390,9 @@ class Bands(NamedTuple):
     own: jax.Array
     wanted: jax.Array
     darkest: jax.Array  # [N, R, R, 1]: the least brightness of dst's within SHADOW_REACH
+    skin: jax.Array  # [N, R, R, 1]: 1 where dst's is neither outside nor hair, an eye or a beard
+    shade: jax.Array  # of dst's skin, less blurred
+    smooth: jax.Array  # [N, R, R, 1]: 1 where dst's has no features within SHADOW_REACH, else to 0
 
 
 def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Bands:
@@ -401,11 +408,22 @@ def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Ban
         total = jnp.maximum(weights.sum(axis=(1, 2), keepdims=True), 1.0)
         mean = (luma * weights).sum(axis=(1, 2), keepdims=True) / total
         skin = where & (luma > DARKEST_SKIN * mean)
-        band, total = _blurred(pictures, skin)
+        band, total = _blurred(pictures, skin.astype(jnp.float32))
         bands.append(jnp.where(total > 1e-6, band, 0.5))
     reach = 2 * round(SHADOW_REACH * targets.shape[1]) + 1
-    darkest = -largest(jnp.where(where, -to_gray(targets), -jnp.inf), reach)
-    return Bands(*bands, jnp.where(jnp.isfinite(darkest), darkest, 0.0))
+    darkest = -largest(jnp.where(where, -luma, -jnp.inf), reach)
+    band = to_gray(bands[1])
+    contrast = largest(jnp.where(where, jnp.abs(luma - band), 0.0), reach) / (band + LIGHT_FLOOR)
+    low, high = SMOOTH_SKIN
+    skin = jnp.where(luma > DARKEST_SKIN * band, weights, 0.0)
+    shade, total = _blurred(targets, skin, SHADE_SIGMA)
+    return Bands(
+        *bands,
+        jnp.where(jnp.isfinite(darkest), darkest, 0.0),
+        skin,
+        shade,
+        jnp.where(total > 1e-6, jnp.clip((high - contrast) / (high - low), 0.0, 1.0), 0.0),
+    )
 
 
 def apply_tone(pictures: jax.Array, bands: Bands) -> jax.Array:
@@ -416,7 +434,8 @@ def apply_tone(pictures: jax.Array, bands: Bands) -> jax.Array:
     strongly than f times the light on bright skin would, and eyes are white in any skin.
 
     A hard shadow of the clip that the new face was learned from has no place in dst's light: the
-    new face is dark only where dst's is, at eyes, brows, nostrils, lips and beard, or near that.
+    new face is dark only where dst's is, at eyes, brows, nostrils, lips and beard, or near that;
+    and where dst's shows smooth skin, its shade is the new face's too.
     """
     quotient = (bands.wanted + LIGHT_FLOOR) / (bands.own + LIGHT_FLOOR)
     lit = pictures * quotient
@@ -424,7 +443,10 @@ def apply_tone(pictures: jax.Array, bands: Bands) -> jax.Array:
     detail = (to_gray(pictures) - to_gray(bands.own)) * to_gray(quotient) ** DETAIL_POWER
     darkest = jnp.maximum(DARKEST_DETAIL * wanted, DARKEST_SHADOW * bands.darkest)
     luma = jnp.maximum(wanted + detail, darkest)
-    return jnp.clip(lit * luma / jnp.maximum(to_gray(lit), LIGHT_FLOOR), 0.0, 1.0)
+    toned = jnp.clip(lit * luma / jnp.maximum(to_gray(lit), LIGHT_FLOOR), 0.0, 1.0)
+    shade, _ = _blurred(toned, bands.skin, SHADE_SIGMA)
+    quotient = (bands.shade + LIGHT_FLOOR) / (shade + LIGHT_FLOOR)
+    return jnp.clip(toned * quotient**bands.smooth, 0.0, 1.0)
 
 
 def apply_light(pictures: jax.Array, quotient: jax.Array) -> jax.Array:

@@ -211,6 +211,25 @@ def test_tone_keeps_dark_detail_above_black(faces):
     assert transferred("tone", bright, dark, where[:1]).min() > 0.1 * 0.2
 
 
+def test_tone_takes_dsts_shade_where_its_skin_is_smooth(faces):
+    """A broad band on the new face's cheek goes; beside a dark feature of dst's one stays."""
+    column = np.arange(SIZE, dtype=np.float32)
+    band = 0.1 * np.exp(-0.5 * ((column - 12) / 4) ** 2) + 0.1 * np.exp(-((column - 36) ** 2) / 32)
+    face = np.repeat((0.5 - band)[None, None, :, None], SIZE, axis=1).repeat(3, axis=3)
+    smooth = np.full((1, SIZE, SIZE, 3), 0.5, np.float32)
+    featured = smooth.copy()
+    featured[:, :, 35:38] = 0.2
+    where = np.ones((1, SIZE, SIZE, 1), bool)
+    middle = slice(12, 36)
+    depths = [
+        [0.5 - toned[0, middle, place, 0].mean() for place in (12, 36)]
+        for toned in (
+            np.asarray(transferred("tone", face, dst, where)) for dst in (smooth, featured)
+        )
+    ]
+    assert max(depths[0]) < 0.02 and depths[1][0] < 0.02 and depths[1][1] > 0.035
+
+
 def test_tone_lifts_a_shadow_that_dst_has_not_and_keeps_an_eye_that_it_has():
     """Dark bars on the left and on the right of the new face; dst is dark on the right only."""
     face = np.full((1, SIZE, SIZE, 3), 0.6, np.float32)
@@ -219,6 +238,6 @@ def test_tone_lifts_a_shadow_that_dst_has_not_and_keeps_an_eye_that_it_has():
     dst[:, 10:38, 35:39] = 0.1  # a pixel beside it, within SHADOW_REACH
     where = np.ones((1, SIZE, SIZE, 1), bool)
     toned = np.asarray(transferred("tone", face, dst, where))
-    np.testing.assert_allclose(toned[:, 10:38, 8:12], DARKEST_SHADOW * 0.5, atol=0.01)
+    assert toned[:, 10:38, 8:12].min() > DARKEST_SHADOW * 0.5 - 0.01
     assert toned[:, 10:38, 36:40].max() < 0.15
     np.testing.assert_allclose(toned[:, :, 20:28], 0.5, atol=0.02)
