@@ -17,6 +17,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 import odfs_jax
+from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.auto import AUTO, fitting_color
 from odfs_jax.conversion.dfm import is_dfm, load_dfm
 from odfs_jax.conversion.merge import (
@@ -50,6 +51,7 @@ from odfs_jax.data.media.parts import Part
 from odfs_jax.data.parallel import prefetch
 from odfs_jax.data.workspace import find_input, image_files
 from odfs_jax.errors import UserError
+from odfs_jax.faces.affine import enlarged
 from odfs_jax.faces.align import anchor_matrix
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.frame_ranges import FrameRanges, parse_shard
@@ -129,10 +131,10 @@ def convert(config: DictConfig) -> None:
         sheets = sheets_folder(result) if config.debug else None
         mergers: dict[str, FaceMerger] = {}
         programs: dict[str, Programs] = {}  # merges that differ in amounts share what is compiled
-        anchor = cache(lambda name: find_anchor(name, src_eyes, aligned, swapper))
+        dst_eyes = cache(partial(read_eyes, aligned, "dst", swapper.output_spec.face_type))
 
         def build(merge_config: DictConfig) -> Merge:
-            dst_from_src = anchor(merge_config.anchor)
+            dst_from_src = find_anchor(merge_config, src_eyes, dst_eyes, swapper)
             check_merge(merge_config)
             key = program_key(swapper, merge_config, dst_from_src)
             merge = build_merge(swapper, merge_config, dst_from_src, programs.get(key))
@@ -297,28 +299,33 @@ def choose_colors(
 
 
 def find_anchor(
-    anchor: str, src_eyes: np.ndarray | None, aligned: Path, swapper: Swapper
+    merge: MergeConfig,
+    src_eyes: np.ndarray | None,
+    read_dst_eyes: Callable[[], np.ndarray],
+    swapper: Swapper,
 ) -> np.ndarray | None:
-    """dst_from_src [2, 3] of `merge.anchor`, in the model's pixels; None: the identity.
+    """dst_from_src [2, 3] of `merge.anchor` and `merge.scale`, in the model's pixels.
 
-    There is one matrix for the whole clip. It lays the mean eyes of src's faceset, `src_eyes`
-    [12, 2] in shares of the face square, on those of dst's faceset, the folder `aligned`. src's
-    may be unknown (None); the matrix is then the identity. Raises UserError for an unknown anchor,
-    for a faceset that cannot be read, and for eyes that are none.
+    There is one matrix for the whole clip; None: the identity. The anchor "eyes" lays the mean eyes
+    of src's faceset, `src_eyes` [12, 2] in shares of the face square, on those of dst's, which
+    `read_dst_eyes` returns; the face is then scaled about the middle of dst's eyes, so that they
+    stay where they are. "face", and an unknown `src_eyes` (None), leave the face where it is, and it is
+    scaled about its own middle. Raises UserError for an unknown anchor, for a faceset that cannot
+    be read, and for eyes that are none.
     """
-    if anchor not in ANCHORS:
-        raise UserError(f"merge.anchor={anchor}: expected {' or '.join(ANCHORS)}")
-    if anchor == "face":
-        return None
-    if src_eyes is None:
+    if merge.anchor not in ANCHORS:
+        raise UserError(f"merge.anchor={merge.anchor}: expected {' or '.join(ANCHORS)}")
+    resolution, factor = swapper.output_spec.resolution, 1 + merge.scale / 100
+    if merge.anchor == "eyes" and src_eyes is None:
         log.info("merge.anchor=eyes: a DFM does not say where src's are; faces stay where they are")
-        return None
-    resolution = swapper.output_spec.resolution
-    dst_eyes = read_eyes(aligned, "dst", swapper.output_spec.face_type)
-    dst_from_src = anchor_matrix(src_eyes * resolution, dst_eyes * resolution)
+    if merge.anchor == "face" or src_eyes is None:
+        middle = np.full(2, (resolution - 1) / 2)
+        return None if factor == 1 else enlarged(np.eye(2, 3), factor, middle)
+    dst_eyes = read_dst_eyes() * resolution
+    dst_from_src = anchor_matrix(src_eyes * resolution, dst_eyes)
     if not 1 / LARGEST_SCALE < dst_from_src[0, 0] < LARGEST_SCALE:
         raise UserError(
             f"merge.anchor=eyes: src's eyes would be laid on dst's {dst_from_src[0, 0]:.2g} times "
             "as large; merge.anchor=face does without them"
         )
-    return dst_from_src
+    return enlarged(dst_from_src, factor, dst_eyes.mean(0))

@@ -159,7 +159,6 @@ def build_merge(
     sees, choice = _split_choice(config.mask)
     # A network without a mask of dst's own: the hull of dst's points stands for it.
     choice = "product" if choice == "both" and not swapper.has_dst_mask else choice
-    dst_from_src = scaled(dst_from_src, config.scale, resolution)
     amounts = Amounts(
         masking.kernels,
         config.opacity / 100,
@@ -344,11 +343,11 @@ def program_key(swapper: Swapper, config: MergeConfig, dst_from_src: np.ndarray 
     motion blur, scale and anchor, and in what only the host does.
     """
     rounded = mask_settings(swapper, config).rounded()
-    moved = scaled(dst_from_src, config.scale, swapper.output_spec.resolution) is not None
+    moved = dst_from_src is not None
     settings = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
-    settings |= {"erode": rounded.erode, "blur": rounded.blur, "scale": moved, "anchor": moved}
+    settings |= {"erode": rounded.erode, "blur": rounded.blur, "anchor": moved}
     settings |= {name: bool(settings[name]) for name in ("sharpen", "motion_blur")}
-    del settings["opacity"], settings["color_smoothing"]
+    del settings["opacity"], settings["color_smoothing"], settings["scale"]
     return json.dumps(settings, sort_keys=True)
 
 
@@ -411,23 +410,6 @@ def mask_settings(swapper: Swapper, config: MergeConfig) -> MaskSettings:
         border=swapper.border,
         smooth=config.feather == "smooth",
     )
-
-
-def scaled(dst_from_src: np.ndarray | None, percent: float, resolution: int) -> np.ndarray | None:
-    """`dst_from_src` [2, 3] for a face that is `percent` larger about its middle.
-
-    None stands for the identity, before and after.
-    """
-    if not percent:
-        return dst_from_src
-    factor = 1 + percent / 100
-    middle = (resolution - 1) / 2
-    larger = np.array([[factor, 0.0, middle * (1 - factor)], [0.0, factor, middle * (1 - factor)]])
-    if dst_from_src is None:
-        return larger
-    linear = dst_from_src[:, :2] @ larger[:, :2]
-    shift = dst_from_src[:, :2] @ larger[:, 2:] + dst_from_src[:, 2:]
-    return np.concatenate([linear, shift], axis=1)
 
 
 def region_scale(dst_from_src: np.ndarray | None, resolution: int) -> float:

@@ -4,6 +4,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from odfs_jax.conversion.merge import (
 )
 from odfs_jax.conversion.pipeline import FaceMerger
 from odfs_jax.conversion.target_faces import TargetFaces, find_target_faces
+from odfs_jax.data.faceset import read_eyes
 from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.inference import Params, make_swapper
@@ -56,7 +58,7 @@ class FramePreviewer:
         self._aligned, self._models = aligned, model_dir.parent
         self._see: Callable[..., jax.Array] | None = None  # of a mask network, once asked for
         self._color: tuple[int, str] | None = None  # (the folder's time, what auto means for it)
-        self._anchor: tuple[tuple[str, int], np.ndarray | None] | None = None
+        self._dst_eyes: tuple[int, np.ndarray] | None = None  # of the folder, when it last changed
         self._merges: OrderedDict[str, Merge] = OrderedDict()
         self._programs: OrderedDict[str, Programs] = OrderedDict()
         self._outputs: OrderedDict[str, tuple[jax.Array | None, ...]] = OrderedDict()
@@ -89,17 +91,19 @@ class FramePreviewer:
         changed = changed if config.anchor == "eyes" else 0
         key = f"{changed} {OmegaConf.to_yaml(config)}"
         if key not in self._merges:
-            self._merges[key] = self._build(config, self._find_anchor(config.anchor, changed))
+            self._merges[key] = self._build(config, changed)
         return _get(self._merges, key, MAX_MERGES)
 
-    def _find_anchor(self, anchor: str, changed: int) -> np.ndarray | None:
-        """`find_anchor`, which reads all of dst's faces; measured again for a changed folder."""
-        if self._anchor is None or self._anchor[0] != (anchor, changed):
-            found = find_anchor(anchor, self._src_eyes, self._aligned, self._swapper)
-            self._anchor = (anchor, changed), found
-        return self._anchor[1]
+    def _read_dst_eyes(self, changed: int) -> np.ndarray:
+        """`read_eyes`, which reads all of dst's faces; measured again for a changed folder."""
+        if self._dst_eyes is None or self._dst_eyes[0] != changed:
+            found = read_eyes(self._aligned, "dst", self._swapper.output_spec.face_type)
+            self._dst_eyes = changed, found
+        return self._dst_eyes[1]
 
-    def _build(self, config: DictConfig, dst_from_src: np.ndarray | None) -> Merge:
+    def _build(self, config: DictConfig, changed: int) -> Merge:
+        read_dst_eyes = partial(self._read_dst_eyes, changed)
+        dst_from_src = find_anchor(config, self._src_eyes, read_dst_eyes, self._swapper)
         # Its "parameters" are the network's output.
         swapper = replace(self._swapper, predict=lambda outputs, _faces: outputs)
         check_merge(config)

@@ -28,6 +28,13 @@ def transform(a_from_b: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ a_from_b[:, :2].T + a_from_b[:, 2]
 
 
+def enlarged(a_from_b: np.ndarray, factor: float, middle: np.ndarray) -> np.ndarray:
+    """`a_from_b` [2, 3] with what it maps made `factor` times as large about `middle` [2] of a."""
+    linear, shift = a_from_b[:, :2], a_from_b[:, 2:]
+    middle = np.reshape(middle, (2, 1))
+    return np.concatenate([factor * linear, middle + factor * (shift - middle)], axis=1)
+
+
 def jnp_invert(matrix: jax.Array) -> jax.Array:
     """The inverse of an affine matrix [2, 3]. Device; of a singular one inf or NaN."""
     (a, b, c), (d, e, f) = matrix

@@ -19,8 +19,12 @@ from workspaces import (
     write_aligned,
 )
 
+from odfs_jax.config import MergeConfig
+from odfs_jax.conversion.convert import find_anchor
 from odfs_jax.data.media.marking import COMMENT
 from odfs_jax.errors import UserError
+from odfs_jax.faces.affine import transform
+from odfs_jax.saved_model import load_model
 
 
 def test_a_clip_is_swapped_with_its_times_and_its_sound(workspace, caplog):
@@ -174,3 +178,17 @@ def test_the_command_says_one_line_and_ends_with_2(tmp_path):
         assert done.returncode == 2
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert done.stderr.startswith("odfs-convert: ")
+
+
+def test_a_smaller_face_keeps_its_anchor_in_place(workspace, identity_swapper):
+    """The middle of dst's eyes stays with anchor=eyes, the middle of the square with face."""
+    swapper, eyes = identity_swapper(64), load_model(workspace / "models" / "tiny").src_eyes
+    dst_eyes = 0.9 * eyes + [0.04, 0.01]
+    for anchor, middle in (("eyes", 64 * eyes.mean(0)), ("face", np.full(2, 31.5))):
+        whole, smaller = (
+            find_anchor(MergeConfig(anchor=anchor, scale=scale), eyes, lambda: dst_eyes, swapper)
+            for scale in (0, -20)
+        )
+        whole = np.eye(2, 3) if whole is None else whole
+        np.testing.assert_allclose(transform(smaller, middle), transform(whole, middle), atol=1e-9)
+        np.testing.assert_allclose(smaller[:, :2], 0.8 * whole[:, :2])

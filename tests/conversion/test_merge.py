@@ -15,6 +15,7 @@ from odfs_jax.conversion.masks import outline_masks
 from odfs_jax.conversion.merge import Merged, Placement, build_merge, mask_settings, program_key
 from odfs_jax.conversion.modes import MODES, Mode, build_mode
 from odfs_jax.errors import UserError
+from odfs_jax.faces.affine import enlarged
 from odfs_jax.faces.colors import TRANSFERS
 from odfs_jax.faces.hull import face_mask
 from odfs_jax.faces.spec import FaceSpec
@@ -52,15 +53,17 @@ def test_values_that_change_compile_nothing(identity_swapper, face_points, smoot
     """Programs of one key are shared by merges of other amounts, and give what their own give."""
     frame, points = smooth_picture(220, 260), face_points((140, 105), 75, 25)
     swapper = identity_swapper(RESOLUTION, erode_modifier=30.0, border=0.046875)
-    first = settings(erode=5, blur=70, opacity=60, sharpen=10, scale=-3)
-    other = settings(erode=33, blur=128, opacity=100, sharpen=90, scale=-5)
-    assert program_key(swapper, first, None) == program_key(swapper, other, None)
-    for change in ({"blur": 129}, {"erode": -36}, {"sharpen": 0}, {"scale": 0}, {"mode": "raw"}):
+    first = settings(erode=5, blur=70, opacity=60, sharpen=10)
+    other = settings(erode=33, blur=128, opacity=100, sharpen=90)
+    near, far = (enlarged(np.eye(2, 3), factor, [20, 10]) for factor in (0.97, 0.95))
+    assert program_key(swapper, first, near) == program_key(swapper, other, far)
+    assert program_key(swapper, other, None) != program_key(swapper, other, far)
+    for change in ({"blur": 129}, {"erode": -36}, {"sharpen": 0}, {"mode": "raw"}):
         changed = replace(other, **change)
-        assert program_key(swapper, changed, None) != program_key(swapper, other, None)
-    merges = [build_merge(swapper, first)]
-    merges += [build_merge(swapper, other, programs=merges[0].programs)]
-    merges += [build_merge(swapper, other)]
+        assert program_key(swapper, changed, far) != program_key(swapper, other, far)
+    merges = [build_merge(swapper, first, near)]
+    merges += [build_merge(swapper, other, far, programs=merges[0].programs)]
+    merges += [build_merge(swapper, other, far)]
     region = face_region(points, FaceType.FULL, RESOLUTION, merges[0].region_scale)
     pixels = read_region(frame, region)
     unlike, shared, own = (merged_region(merge, pixels, region) for merge in merges)
