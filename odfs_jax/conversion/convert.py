@@ -309,9 +309,9 @@ def find_anchor(
     There is one matrix for the whole clip; None: the identity. The anchor "eyes" lays the mean eyes
     of src's faceset, `src_eyes` [12, 2] in shares of the face square, on those of dst's, which
     `read_dst_eyes` returns; the face is then scaled about the middle of dst's eyes, so that they
-    stay where they are. "face", and an unknown `src_eyes` (None), leave the face where it is, and it is
-    scaled about its own middle. Raises UserError for an unknown anchor, for a faceset that cannot
-    be read, and for eyes that are none.
+    stay where they are. "face", and an unknown `src_eyes` (None), leave the face where it is, and
+    it is scaled about its own middle. Raises UserError for an unknown anchor, for a faceset that
+    cannot be read, and for eyes that are none.
     """
     if merge.anchor not in ANCHORS:
         raise UserError(f"merge.anchor={merge.anchor}: expected {' or '.join(ANCHORS)}")
