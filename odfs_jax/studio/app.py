@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 from odfs_jax.data import foreign
 from odfs_jax.errors import BadFileError, UserError, printable
 from odfs_jax.runtime import devices
-from odfs_jax.studio.face_index import PoseIndex
+from odfs_jax.studio.face_index import PointIndex, PoseIndex
 from odfs_jax.studio.frame_cache import FrameCache
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import STATIC
@@ -57,7 +57,8 @@ def build(workspace: StudioWorkspace, config: dict[str, Any]) -> FastAPI:
     queue = Queue(workspace, jobs)
     home.register(app, workspace, jobs, queue)
     faces.register(app, workspace, jobs, worker, indices)
-    extract.register(app, workspace, frame_cache, indices, config)
+    points = {side: PointIndex(workspace, side, worker) for side in SIDES}
+    extract.register(app, workspace, frame_cache, indices, points, config)
     masks.register(app, workspace, worker)
     train.register(app, workspace, jobs, queue)
     convert.register(app, workspace, jobs, frame_cache, preview_worker, indices["dst"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from odfs_jax.data import atomic, foreign
 from odfs_jax.errors import BadFileError
-from odfs_jax.studio.worker import Worker, measure_doubt, read_poses
+from odfs_jax.studio.worker import Worker, measure_doubt, read_points, read_poses
 from odfs_jax.studio.workspace import StudioWorkspace
 
 LARGEST = 1 << 28  # bytes of the file
@@ -94,6 +94,24 @@ class PoseIndex(FaceIndex):
         """The files that were faces of frame number `frame` when they were last read."""
         with self._lock:
             return [name for name, (_, row) in self._known.items() if row and row[3] == frame]
+
+
+class PointIndex(FaceIndex):
+    """Where the parts of a side's faces are in their frames: see `read_points`."""
+
+    width, portion = 10, 250
+
+    def __init__(self, workspace: StudioWorkspace, side: str, worker: Worker) -> None:
+        path = workspace.own / f"points_{side}.json"
+        super().__init__(workspace, side, path, lambda files: worker.submit(read_points, files))
+
+    def by_frame(self) -> tuple[dict[int, list[float]], int]:
+        """({frame: row of its largest face} of the faces read so far, files still to be read)."""
+        rows, missing = self.look()
+        largest: dict[int, list[float]] = {}
+        for row in sorted(rows.values(), key=lambda row: row[1]):
+            largest[int(row[0])] = row
+        return largest, missing
 
 
 class DoubtIndex(FaceIndex):

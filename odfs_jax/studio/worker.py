@@ -92,6 +92,25 @@ def read_poses(files: list[Path]) -> list[tuple[float, float, float, int] | None
     return found
 
 
+def read_points(files: list[Path]) -> list[list[float] | None]:
+    """Frame, width, and x and y of eyes, nose, mouth and chin of each face, in its frame's pixels.
+
+    None for a file that is not an aligned face.
+    """
+    found = []
+    for path in files:
+        try:
+            source = read_face(path).source
+        except BadFileError:
+            found.append(None)
+            continue
+        points = source.landmarks
+        parts = (points[36:48].mean(0), points[30], points[48:].mean(0), points[8])
+        values = np.concatenate([[source.frame, np.ptp(points[:, 0])], *parts])
+        found.append(np.round(values, 2).tolist())
+    return found
+
+
 def measure_doubt(model_dir: Path, step: int, files: list[Path]) -> list[tuple[float] | None]:
     """`curation.masks.doubt` of each face; None for a file that is not an aligned face.
 

@@ -227,6 +227,15 @@ def test_a_gap_is_filled_from_the_frames_around_it(studio, visit, aligned, truth
             page.wait_for_function("extract.state.pinned.length === 0")
     page.keyboard.press("Shift+Enter")
     at_frame(page, 2)
+    page.keyboard.press("j")
+    page.wait_for_selector("#studio-main[data-curves='0']")
+    assert page.evaluate("extract.curves.trembling()") == []  # it is in the middle
+    eyes = page.evaluate("extract.curves.point(1)")
+    np.testing.assert_allclose(eyes, (ends[0] + ends[1])[36:48].mean(0) / 2, atol=0.1)
+    page.evaluate("extract.curves.rows[1][3] += 0.02 * extract.curves.rows[1][1]")
+    assert page.evaluate("extract.curves.trembling()") == [1]
+    page.keyboard.press("j")
+    assert page.locator(".curve").is_hidden()
     middle = read_face(aligned / "00001_0.png").source.landmarks
     np.testing.assert_allclose(middle, (ends[0] + ends[1]) / 2, atol=0.01)
     page.keyboard.press("Delete")  # the face of frame 2, which comes back

@@ -23,10 +23,10 @@ from odfs_jax.extraction.landmarkers import build_landmarker
 from odfs_jax.extraction.manual_landmarks import SquareLandmarks
 from odfs_jax.extraction.writing import accept_faces
 from odfs_jax.faces.align import alignment_matrix
-from odfs_jax.studio.face_index import PoseIndex
+from odfs_jax.studio.face_index import PointIndex, PoseIndex
 from odfs_jax.studio.frame_cache import FrameCache, jpeg
 from odfs_jax.studio.layout import page, script
-from odfs_jax.studio.workspace import SIDES, StudioWorkspace
+from odfs_jax.studio.workspace import SIDES, StudioWorkspace, checked_side
 
 T = TypeVar("T")
 Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
@@ -58,6 +58,7 @@ def register(
     workspace: StudioWorkspace,
     frame_cache: FrameCache,
     indices: dict[str, PoseIndex],
+    points: dict[str, PointIndex],
     config: dict[str, Any],
 ) -> None:
     """Adds the page and the routes that its script calls to `app`."""
@@ -69,6 +70,13 @@ def register(
             script("extract", **start, workspace=str(workspace.root.resolve()))
 
     _register_frames(app, workspace, frame_cache, indices)
+
+    @app.get("/api/points/{side}")
+    def curves(side: str) -> dict[str, Any]:
+        """`rows` {frame: `read_points` of its largest face}; how many files are `missing`."""
+        rows, missing = points[checked_side(side)].by_frame()
+        return {"rows": rows, "missing": missing}
+
     _register_points(app, workspace, frame_cache, config)
 
 

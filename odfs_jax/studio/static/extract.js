@@ -1,6 +1,7 @@
 // The manual extractor. A square follows the mouse and the points follow the square; all drawing is
 // done here, the server only finds points. A click pins a face, so that its points can be dragged.
 import { Board } from "./board.js";
+import { Curves } from "./curves.js";
 import { Timeline } from "./timeline.js";
 
 const { make, call, say } = studio;
@@ -50,12 +51,14 @@ const crop = make("canvas", { width: start.size, height: start.size, class: "cro
 const list = make("div", { class: "list" });
 const canvas = make("canvas", { class: "board", tabindex: "0", "aria-label": "the frame with its faces" });
 const nothing = make("div", { class: "nothing", hidden: "" });
+const curve = make("canvas", { class: "curve", hidden: "", "aria-label": "where a part of the face is over time",
+  title: "a click goes to the frame; j: off, J: another part" });
 const strip = make("canvas", { class: "timeline", height: 36, "aria-label": "all frames of the clip" });
 
 main.append(
   make("div", { class: "bar" }, side, make("label", {}, "frames", show), score,
     make("label", {}, "frame", number), where, why, make("span", { class: "space" }),
-    act("Back", back, "back"), act("Skip", skip, "skip"), act("Accept", accept, "accept")),
+    act("Curves", showCurves, "curves"), act("Back", back, "back"), act("Skip", skip, "skip"), act("Accept", accept, "accept")),
   make("div", { class: "body" }, make("div", { class: "stage" }, canvas, nothing), make("aside", {},
     make("b", {}, "Aligned face"), crop, make("b", {}, "Faces of this frame"), list,
     make("div", { class: "keys mute" }, ...[
@@ -65,14 +68,16 @@ main.append(
       ["i", "fills the gap between both"], ["Ctrl Z", "takes back"], ["Esc", "drops the last face"],
       ["Enter", "accepts and goes on; with no face: nobody here"],
       ["Shift Enter", "accepts all frames of a filled gap"], ["Space", "later"],
-      ["← →", "other frames"], ["Backspace", "goes back"], ["Del", "removes the last face"],
+      ["← →", "other frames"], ["j", "curves of the points"], ["J", "of another part"],
+      ["Backspace", "goes back"], ["Del", "removes the last face"],
       ["Ctrl wheel", "zooms"], ["Shift drag", "moves"], ["f", "the face"], ["0", "all of the frame"],
     ].map(([key, what]) => make("div", {}, make("kbd", {}, key), " ", what))))),
-  strip);
+  curve, strip);
 document.querySelector("#accept").classList.add("primary");
 
 const board = new Board(canvas, state);
 const timeline = new Timeline(strip, state, (number) => attempt(() => open(number)));
+const curves = new Curves(curve, state, (number) => attempt(() => open(number)));
 
 async function attempt(action) {
   try { return await action(); } catch (error) { say(error.message, true); }
@@ -166,11 +171,32 @@ async function go(at) {
   state.existing = faces.filter((face) => !replaced.has(face.name));
   board.show(image, size);
   timeline.draw();
+  curves.draw();
   tell();
   for (const face of state.pinned) if (!face.matrix) attempt(() => realign(face));
   main.dataset.frame = number;
   const next = state.queue[state.at + 1];
   if (next !== undefined) new Image().src = address(next); // the server has it decoded then
+}
+
+// ---- the points over time ----
+
+async function showCurves() {
+  curve.hidden = !curve.hidden;
+  await readCurves();
+}
+
+async function readCurves() {
+  const of = state.side;
+  while (!curve.hidden && of === state.side) {
+    const { rows, missing } = await call(`/api/points/${of}`);
+    if (of !== state.side) return;
+    curves.rows = rows;
+    curves.draw();
+    main.dataset.curves = missing;
+    if (!missing) return;
+    await new Promise((done) => setTimeout(done, 500));
+  }
 }
 
 // ---- the square and its points ----
@@ -448,6 +474,7 @@ async function accept() {
   const count = names.length + state.existing.length;
   state.noted[state.frame] = [count, 1, false, ""];
   say(names.length ? `frame ${state.frame}: ${names.join(", ")}` : `frame ${state.frame}: nobody`);
+  attempt(readCurves);
   await onward();
 }
 
@@ -487,7 +514,7 @@ async function remove() {
 const KEYS = {
   Enter: accept, "shift Enter": acceptAll, " ": skip, Backspace: back, Delete: remove, Escape: drop,
   ArrowRight: onward, ArrowLeft: back, "ctrl z": takeBack,
-  c: () => copy(-1), v: () => copy(1), i: fill,
+  j: showCurves, J: () => curves.next(), c: () => copy(-1), v: () => copy(1), i: fill,
   f: () => board.showAll((state.pinned.at(-1) || state.existing.at(-1) || state.square)?.points),
   0: () => board.showAll(null),
   "+": () => resize(1.08), "=": () => resize(1.08), "-": () => resize(1 / 1.08),
@@ -520,6 +547,7 @@ function draft(frame = state.frame) {
 
 side.addEventListener("change", () => attempt(async () => {
   Object.assign(state, { side: side.value, frame: -1, queue: [], at: 0, noted: {} });
+  curve.hidden = true;
   await begin();
 }));
 for (const field of [show, score]) {
@@ -540,4 +568,4 @@ async function begin() {
 }
 
 attempt(begin);
-window.extract = { state, board }; // for the tests and the bench
+window.extract = { state, board, curves }; // for the tests and the bench
