@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from clips import grid, make_clip
 from odfs_jax.data.media.frame_io import FrameReader, open_frames
 from odfs_jax.errors import BadFileError, UserError
 
+ASSETS = Path(__file__).parents[2] / "assets"
 ORDER = (7, 30, 3, 31, 32, 59, 0, 58, 12, 11)
 
 
@@ -64,6 +66,16 @@ def test_what_is_dropped_takes_its_decoders_along(tmp_path, monkeypatch):
     finally:
         gc.enable()
     assert threads[0] == threads[-1]
+
+
+def test_a_frame_that_cannot_be_decoded_is_one_line_each_time():
+    """In this clip packet 9 is damaged, and all later ones refer to it."""
+    path = ASSETS / "video_5_116.mov"
+    reader = FrameReader(path)
+    for number in (9, 19, 10, 19):
+        with pytest.raises(UserError, match=rf"frame {number} cannot be decoded"):
+            reader.read(number)
+    assert reader.read(8).index == 8
 
 
 def test_a_folder_in_any_order(tmp_path, write_faceset):
