@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from odfs_jax.errors import UserError
+from odfs_jax.runtime.extras import extra
 from odfs_jax.runtime.output import say
 from odfs_jax.runtime.processes import keep_current_folder_out
 
@@ -147,7 +148,8 @@ def studio(config: DictConfig) -> None:
 @command
 def queue(config: DictConfig) -> None:
     """Works through the jobs that the studio has queued."""
-    from odfs_jax.studio.queue import queue
+    with extra("studio"):
+        from odfs_jax.studio.queue import queue
 
     queue(config)
 
