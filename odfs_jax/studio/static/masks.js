@@ -557,7 +557,7 @@ class MaskBoard extends Board {
   ring(pen, px) {
     pen.beginPath();
     pen.arc(...mouse, state.brush / 2, 0, 7);
-    for (const [color, wide] of [["#000", 4], [COLORS[state.include], 2]]) {
+    for (const [color, wide] of [["#000", 4], ["#fff", 2]]) {
       Object.assign(pen, { strokeStyle: color, lineWidth: wide * px });
       pen.stroke();
     }
