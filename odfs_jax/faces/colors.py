@@ -352,9 +352,9 @@ DARKEST_SKIN = 0.7  # of a face's mean brightness: what is darker is hair, or an
 DETAIL_POWER = 0.25  # 1: contrast falls with the light, as in `light`; 0: it stays as it is
 DARKEST_DETAIL = 0.15  # of the light at a place
 SHADOW_REACH = 0.06  # of the side: how near to a dark place of dst's the new face may be as dark
-DARKEST_SHADOW = 0.8  # of the darkest place of dst's within that reach
+DARKEST_SHADOW = 0.95  # of the darkest place of dst's within that reach
 SHADE_SIGMA = 0.04  # of the side: narrower than the shade on a cheek, wider than a wrinkle
-SMOOTH_SKIN = (0.1, 0.3)  # contrast of dst's near a place: all of its shade is taken, none of it
+SMOOTH_SKIN = (0.1, 0.3)  # contrast of dst's at a place: all of its shade is taken, none of it
 
 
 def measure_light(faces: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:
@@ -392,7 +392,7 @@ class Bands(NamedTuple):
     darkest: jax.Array  # [N, R, R, 1]: the least brightness of dst's within SHADOW_REACH
     skin: jax.Array  # [N, R, R, 1]: 1 where dst's is neither outside nor hair, an eye or a beard
     shade: jax.Array  # of dst's skin, less blurred
-    smooth: jax.Array  # [N, R, R, 1]: 1 where dst's has no features within SHADOW_REACH, else to 0
+    smooth: jax.Array  # [N, R, R, 1]: 1 where dst's shows smooth skin, 0 at features and outside
 
 
 def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Bands:
@@ -413,7 +413,7 @@ def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Ban
     reach = 2 * round(SHADOW_REACH * targets.shape[1]) + 1
     darkest = -largest(jnp.where(where, -luma, -jnp.inf), reach)
     band = to_gray(bands[1])
-    contrast = largest(jnp.where(where, jnp.abs(luma - band), 0.0), reach) / (band + LIGHT_FLOOR)
+    contrast = jnp.abs(luma - band) / (band + LIGHT_FLOOR)
     low, high = SMOOTH_SKIN
     skin = jnp.where(luma > DARKEST_SKIN * band, weights, 0.0)
     shade, total = _blurred(targets, skin, SHADE_SIGMA)

@@ -200,7 +200,7 @@ def test_tone_has_dsts_light_and_more_contrast_than_light(faces):
     )
     quotient = (0.2 + LIGHT_FLOOR) / (0.6 + LIGHT_FLOOR)
     np.testing.assert_allclose(tone.mean(), 0.2, atol=0.01)
-    np.testing.assert_allclose(tone.std() / light.std(), quotient ** (DETAIL_POWER - 1), rtol=0.05)
+    np.testing.assert_allclose(tone.std() / light.std(), quotient ** (DETAIL_POWER - 1), rtol=0.12)
 
 
 def test_tone_keeps_dark_detail_above_black(faces):
