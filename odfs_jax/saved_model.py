@@ -35,13 +35,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from odfs_jax.config import ModelConfig
 from odfs_jax.data import atomic, foreign
-from odfs_jax.errors import UserError
+from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.nets import MASK_NETS, build_mask_net, build_net
 
 MASK_NET = "mask_net"  # the network of a mask network's checkpoint
 ONLY_NET = "autoencoder"  # the network of a checkpoint without names
 STEP = re.compile(r"[0-9]{1,12}")  # a finished checkpoint's folder
 LARGEST = {"config": 1 << 20, "metadata": 1 << 20, "history": 1 << 30}  # bytes of an item
+MOST_VALUES = 100_000  # of config.yaml
 MOST_PARAMETERS = 1 << 31  # of a model that is read; the largest of 2018 has 0.16e9
 BUNDLED = "bundled:"  # before the name of a file in WEIGHTS
 WEIGHTS = Path(__file__).resolve().parent / "weights"
@@ -121,14 +122,28 @@ def models_in(folder: Path, *, masks: bool) -> list[str]:
     for path in folder.glob("*"):
         if not (path / "checkpoints").is_dir():
             continue
-        step = latest_step(path)
         with suppress(UserError):
-            if step is not None:
-                net = read_config(path / "checkpoints" / str(step))["model"]["net"]
-                if (net in MASK_NETS) != masks:
-                    continue
+            if (_net_of(path) in MASK_NETS) != masks:
+                continue
         names.append(path.name)
     return sorted(names)
+
+
+def _net_of(folder: Path) -> str:
+    """model.net of the last checkpoint, before the first one that of config.yaml.
+
+    Raises UserError.
+    """
+    step = latest_step(folder)
+    if step is not None:
+        return read_config(folder / "checkpoints" / str(step))["model"]["net"]
+    path = folder / "config.yaml"
+    try:
+        config = foreign.read_yaml(path, LARGEST["config"], MOST_VALUES)
+        model = foreign.mapping(config, "config", ("model",))["model"]
+        return foreign.text(foreign.mapping(model, "model", ("net",))["net"], "model.net")
+    except ValueError as error:
+        raise BadFileError(path, str(error)) from error
 
 
 def parameter_name(path: Sequence[Any]) -> str:

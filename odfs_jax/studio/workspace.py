@@ -8,6 +8,7 @@ from odfs_jax.config import SideConfig
 from odfs_jax.curation.rename import trash_folder
 from odfs_jax.data.workspace import find_input, png_files
 from odfs_jax.errors import BadFileError, UserError
+from odfs_jax.saved_model import models_in
 
 SIDES = ("src", "dst")
 PICTURES = (".jpg", ".png")
@@ -58,10 +59,12 @@ class StudioWorkspace:
             raise BadFileError(_shown(folder), "no folder of debug pictures")
         return _inside(self.debug_folders()[folder], name, PICTURES)
 
-    def models(self) -> list[str]:
-        """The names of the training runs, by name."""
+    def models(self, masks: bool | None = None) -> list[str]:
+        """The names of the training runs, by name: all, or mask networks, or those that swap."""
         folder = self.root / "models"
         found = [p.name for p in folder.glob("*") if (p / "config.yaml").is_file()]
+        if masks is not None:
+            found = set(found).intersection(models_in(folder, masks=masks))
         return sorted(name for name in found if is_plain(name))
 
     def model(self, name: str) -> Path:

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from models import write_model
 
+from odfs_jax.data.lock import locked
 from odfs_jax.extraction.journal import Done, ExtractionJournal
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.pages.home import look
@@ -52,6 +53,21 @@ def test_the_next_step_at_each_stage(seen, tmp_path, pictures, write_faceset):
     assert seen()[1] == "See the result" and seen()[2]["Convert"][0].startswith("result.mp4, ")
     os.utime(result, (5, 5))
     assert seen()[0] == "tiny has learned more since result.mp4 was made."
+
+
+def test_a_mask_network_is_no_run_that_converts(seen, tmp_path, write_faceset, write_mask_model):
+    for side in ("src", "dst"):
+        write_faceset(tmp_path / side / "aligned", 1)
+    masks, none = tmp_path / "models" / "facemask", ("no model yet", False)
+    (masks / "checkpoints").mkdir(parents=True)  # of a run before it first saves
+    (masks / "config.yaml").write_text("model: {name: facemask, net: mask_unet}\n")
+    with locked(masks, "training"):
+        assert seen()[1] == "Train" and seen()[2]["Train"] == none
+        write_model(tmp_path / "models" / "tiny")
+        (tmp_path / "result.mp4").touch()
+        write_mask_model(masks)  # later than the result
+        assert seen()[1] == "See the result"
+        assert seen()[2]["Train"] == ("tiny: 1 iterations", True)
 
 
 def test_the_button_leads_on(shared_studio, visit):

@@ -27,7 +27,7 @@ from odfs_jax.conversion.shots import (
 )
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.explain import comments_of
-from odfs_jax.saved_model import find_model, models_in, steps_in
+from odfs_jax.saved_model import find_model, steps_in
 from odfs_jax.studio.face_index import PoseIndex, version_of
 from odfs_jax.studio.frame_cache import FrameCache, jpeg
 from odfs_jax.studio.jobs import Jobs
@@ -221,8 +221,7 @@ def _shots_file(workspace: StudioWorkspace) -> Path:
 
 def _models(workspace: StudioWorkspace) -> list[str]:
     """The models with a checkpoint that swap faces."""
-    known = workspace.models()
-    found = [name for name in models_in(workspace.root / "models", masks=False) if name in known]
+    found = workspace.models(masks=False)
     return [name for name in found if steps_in(workspace.model(name))]
 
 

@@ -81,9 +81,9 @@ def _register_queue(app: FastAPI, workspace: StudioWorkspace, queue: Queue) -> N
     @app.get("/api/queue")
     def show() -> dict[str, Any]:
         """The `jobs` of the queue, as `Queue.look` has them, whether its worker is `running`, and
-        the `models` that there are.
+        the `models` that swap faces.
         """
-        models = workspace.models()
+        models = workspace.models(masks=False)
         return {"jobs": queue.look(), "running": queue.running, "models": models}
 
     @app.post("/api/queue/add")
@@ -202,9 +202,9 @@ class _Run:
 
 
 def _latest_run(workspace: StudioWorkspace) -> _Run | None:
-    """The run that is under way, else the one that saved last."""
+    """Of the models that swap faces the run that is under way, else the one that saved last."""
     runs = []
-    for name in workspace.models():
+    for name in workspace.models(masks=False):
         folder = workspace.model(name)
         status, checkpoints = control.read_status(folder) or {}, checkpoints_in(folder)
         running = control.is_running(folder)

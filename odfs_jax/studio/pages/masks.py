@@ -27,7 +27,7 @@ from odfs_jax.data.media import png
 from odfs_jax.data.stored_masks import BY_HAND, encode_mask
 from odfs_jax.errors import UserError
 from odfs_jax.faces.hull import face_mask
-from odfs_jax.saved_model import latest_step, models_in
+from odfs_jax.saved_model import latest_step
 from odfs_jax.studio.face_index import DoubtIndex, version_of
 from odfs_jax.studio.layout import page, script
 from odfs_jax.studio.worker import Worker, network_mask
@@ -70,7 +70,7 @@ def register(app: FastAPI, workspace: StudioWorkspace, worker: Worker) -> None:
     def masks(side: str = "dst", name: str = "") -> None:
         with page(workspace, "/masks"):
             start = {"side": side if side in SIDES else "dst", "face": name}
-            script("masks", **start, models=_models(workspace), by_hand=BY_HAND)
+            script("masks", **start, models=workspace.models(masks=True), by_hand=BY_HAND)
 
     _drawing(app, workspace)
     _networks(app, workspace, worker)
@@ -132,15 +132,9 @@ def _networks(app: FastAPI, workspace: StudioWorkspace, worker: Worker) -> None:
         return {"doubt": {name: share for name, (share,) in found.items()}, "missing": missing}
 
 
-def _models(workspace: StudioWorkspace) -> list[str]:
-    """The mask networks with a checkpoint."""
-    known = workspace.models()
-    return [name for name in models_in(workspace.root / "models", masks=True) if name in known]
-
-
 def _trained(workspace: StudioWorkspace, name: str) -> tuple[Path, int]:
     """The folder of a mask network and its last iteration. Raises UserError."""
-    if name not in _models(workspace):
+    if name not in workspace.models(masks=True):
         raise UserError(f"{foreign.shown(name)}: no such mask network here")
     folder = workspace.model(name)
     step = latest_step(folder)
