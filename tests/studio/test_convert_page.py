@@ -56,6 +56,16 @@ def test_what_is_seen_is_written(studio, visit):
     ]  # fmt: skip
 
 
+def test_no_broken_picture_stands_where_no_frame_is_yet(studio, visit):
+    page = visit(f"{studio.url}/faces")
+    page.route("**/api/convert/still", lambda route: route.abort())
+    page.goto(f"{studio.url}/convert")
+    page.wait_for_selector("#studio-main[data-ready]")
+    assert page.locator("img.frame").is_hidden()
+    page.locator("#view-original").click()
+    page.locator("img.frame").wait_for()
+
+
 def test_a_result_is_kept_with_all_that_belongs_to_it(tmp_path):
     for name in ("result.mp4", "result_mask.mp4", "result_merge.shots.yaml", "result.1.mp4"):
         (tmp_path / name).write_text(name)
