@@ -14,6 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from odfs_jax.studio import queue
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120  # seconds; the machine may be busy
 PIXELS = """() => {
@@ -79,6 +81,14 @@ def started(workspace: Path, log: Path, *settings: str) -> Iterator[Studio]:
     settings = ("server.port=0", "hardware.compilation_cache=null", *settings)
     with ended(Studio(workspace, log, *settings)) as studio:
         yield studio
+
+
+def queued(page) -> str:
+    """The job, in words, that the button *Queue* asks for; none is added."""
+    page.route("**/api/queue/add", lambda route: route.fulfill(json={"name": ""}))
+    with page.expect_request("**/api/queue/add") as asked:
+        page.locator("#queue").click()
+    return queue.read(**asked.value.post_data_json).said()
 
 
 def mean_error(points: np.ndarray, exact: np.ndarray) -> float:

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from studios import mean_error, started
+from studios import mean_error, queued, started
 
 from odfs_jax.data.aligned_png import read_face, read_image_and_face
 from odfs_jax.extraction.journal import ExtractionJournal
@@ -176,6 +176,7 @@ def test_two_faces_a_frame_and_going_back_to_change_one(studio, visit, aligned):
 def test_nobody_here_is_noted(studio, visit, aligned):
     page, _ = opened(visit, studio)
     at_frame(page, 0)
+    assert queued(page) == "extract dst"
     page.keyboard.press("Enter")
     at_frame(page, 1)
     journal = ExtractionJournal.read(aligned)
@@ -190,6 +191,7 @@ def test_nobody_here_is_noted(studio, visit, aligned):
     page.locator("#studio-say", has_text="the last of these frames").wait_for()
     page.reload()
     page.locator(".nothing", has_text="All 3 frames have a clear face.").wait_for()
+    assert page.locator("#queue").is_hidden()
     page.mouse.move(400, 400)
     page.mouse.move(420, 400)
     page.mouse.click(420, 300)

@@ -5,7 +5,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from studios import wait_for
+from studios import queued, wait_for
 
 from odfs_jax.config import compose
 from odfs_jax.conversion.convert import convert
@@ -171,6 +171,7 @@ def test_a_face_enlarged_with_its_points_and_data(studio, visit):
 def test_an_order_is_shown_then_made_then_taken_back(studio, visit):
     folder = studio.workspace / "dst" / "aligned"
     page = opened(visit, studio, "dst")
+    assert page.locator("#queue").is_disabled()
     names = {p.name: read_face(p).source.file for p in folder.glob("*.png")}
     page.get_by_label("order").select_option("face_yaw")
     page.wait_for_function("faces.grid.items[0] === '00001_0.png'")
@@ -184,6 +185,7 @@ def test_an_order_is_shown_then_made_then_taken_back(studio, visit):
     page.keyboard.press("Escape")
     yaw = read_face(folder / "00001_0.png").pose.yaw
     page.locator(".cell", has_text=f"{yaw:.3g}° · 00001_0").wait_for()
+    assert queued(page) == "sort dst by face_yaw"
     page.locator("#sort").click()
     page.wait_for_function("faces.state.names.join() === '00000.png,00001.png'")
     page.locator("#studio-say", has_text="Undo renaming takes it back").wait_for()

@@ -47,6 +47,8 @@ const act = (text, action, id) => make("button", { id, onclick: (event) => {
   event.currentTarget.blur();
   attempt(action);
 } }, text);
+const later = act("Queue extraction", enqueue, "queue");
+later.title = "extract.py looks at the frames that it has not seen, when the jobs before it in the queue are done (see Home)";
 const crop = make("canvas", { width: start.size, height: start.size, class: "crop", "aria-label": "the aligned face" });
 const list = make("div", { class: "list" });
 const canvas = make("canvas", { class: "board", tabindex: "0", "aria-label": "the frame with its faces" });
@@ -58,7 +60,7 @@ const strip = make("canvas", { class: "timeline", height: 36, "aria-label": "all
 main.append(
   make("div", { class: "bar" }, side, make("label", {}, "frames", show), score,
     make("label", {}, "frame", number), where, why, make("span", { class: "space" }),
-    act("Curves", showCurves, "curves"), act("Back", back, "back"), act("Skip", skip, "skip"), act("Accept", accept, "accept")),
+    later, act("Curves", showCurves, "curves"), act("Back", back, "back"), act("Skip", skip, "skip"), act("Accept", accept, "accept")),
   make("div", { class: "body" }, make("div", { class: "stage" }, canvas, nothing), make("aside", {},
     make("b", {}, "Aligned face"), crop, make("b", {}, "Faces of this frame"), list,
     make("div", { class: "keys mute" }, ...[
@@ -116,6 +118,7 @@ function requeue() {
 }
 
 function tell() {
+  later.hidden = Object.keys(state.noted).length >= state.count;
   score.style.display = show.value === "score" ? "" : "none";
   const total = state.queue.length;
   where.textContent = total ? `${state.at + 1} of ${total}` : "";
@@ -129,6 +132,11 @@ function tell() {
       face.replaces ? `instead of ${face.replaces}` : "new face")));
   board.draw();
   drawCrop();
+}
+
+async function enqueue() {
+  await call("/api/queue/add", { command: "extract", choices: { side: state.side } });
+  say(`the extraction of ${state.side} is in the queue, on the page Home`);
 }
 
 function tellNothing(isEmpty) {

@@ -36,6 +36,8 @@ const trash = button("Move to trash", move, { id: "trash", title: "Del" });
 const undo = button("Undo", takeBack, { id: "undo", title: "Ctrl Z" });
 const sort = button("Rename", () => renaming(by.value, "renaming"),
   { id: "sort", title: "give the files names in this order" });
+const queue = button("Queue", enqueue,
+  { id: "queue", title: "rename in this order when the jobs before it in the queue are done (see Home)" });
 const unsort = button("Undo renaming", () => renaming("undo", "taking the names back"),
   { id: "unsort", title: "give the files the names of before the last renaming" });
 const sheets = button("Before / after", () => lookAtSheets(state.side, by.value),
@@ -56,7 +58,7 @@ const measure = make("select", { "aria-label": "filter by" },
   ...MEASURES.map((value) => make("option", { value }, start.orders[value].value)));
 
 main.append(
-  make("div", { class: "bar" }, side, count, make("label", {}, "order", by), sort, unsort, sheets,
+  make("div", { class: "bar" }, side, count, make("label", {}, "order", by), sort, queue, unsort, sheets,
     make("span", { class: "space" }), make("label", {}, "size", size), undo, trash),
   make("div", { class: "body" }, scroll, make("aside", {},
     make("div", {}, make("b", {}, "Head poses"), " ", about), canvas,
@@ -169,7 +171,7 @@ function tell() {
   trash.textContent = state.trashed ? "Restore" : "Move to trash";
   trash.disabled = !picked;
   undo.disabled = !state.undo.length || state.trashed;
-  sort.disabled = sheets.disabled = state.trashed || !by.value;
+  sort.disabled = queue.disabled = sheets.disabled = state.trashed || !by.value;
   unsort.disabled = by.disabled = measure.disabled = state.trashed;
   onward.disabled = !seen;
   rest.hidden = !grid.heads.some(({ group, count }) => group >= 0 && count > 1);
@@ -289,6 +291,11 @@ async function renaming(key, what) {
   forget();
   await load();
   await readPoses();
+}
+
+async function enqueue() {
+  await call("/api/queue/add", { command: "sort", choices: { side: state.side, by: by.value } });
+  say("the renaming is in the queue, on the page Home");
 }
 
 // What was known of the names of before.
