@@ -101,18 +101,32 @@ class ExtractionJournal:
 
     @classmethod
     def read(cls, folder: Path, shard: Shard | None = None) -> Self:
-        """The journal of `folder`, an empty one when there is none. Raises BadFileError."""
-        journal, path = cls(folder, shard=shard), folder / JOURNAL
-        if path.is_symlink() or path.exists():
-            journal._replay_file(path)
-        for part in sorted(folder.glob(PARTS)):
-            one = cls(folder, journal.run)
+        """The journal of `folder`, an empty one when there is none. Raises BadFileError.
+
+        May be called while another worker joins the journals of parts: no frame is missed.
+        """
+        path = folder / JOURNAL
+        while True:
+            journal, parts = cls(folder, shard=shard), sorted(folder.glob(PARTS))
+            if path.is_symlink() or path.exists():
+                journal._replay_file(path)
+            try:
+                journal._add_parts(parts)
+            except BadFileError as error:
+                if error.path.is_symlink() or error.path.exists():
+                    raise
+                continue  # another worker has just taken it into the one journal, read before
+            return journal
+
+    def _add_parts(self, parts: Sequence[Path]) -> None:
+        """Adds the frames that only `parts` have, journals of parts of the clip."""
+        for part in parts:
+            one = type(self)(self.folder, self.run)
             one._replay_file(part)
-            journal.ended += one.ended
-            new = [key for key in one.frames if key not in journal.frames]
-            journal.frames |= {key: one.frames[key] for key in new}
-            journal.runs |= {key: one.runs[key] for key in new}
-        return journal
+            self.ended += one.ended
+            new = [key for key in one.frames if key not in self.frames]
+            self.frames |= {key: one.frames[key] for key in new}
+            self.runs |= {key: one.runs[key] for key in new}
 
     def _replay_file(self, path: Path) -> None:
         # What follows the last end of a line is half a line.

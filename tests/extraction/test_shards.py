@@ -153,6 +153,24 @@ def test_what_does_not_go_together_is_refused(clips, extract):
             refused_in(extract, many)
 
 
+def test_who_reads_while_parts_are_joined_misses_no_frame(clips, extract, monkeypatch):
+    _, many = clips
+    monkeypatch.setattr(extraction, "_join_parts", lambda *_: None)
+    for number in range(2):
+        extract(many, f"shard={number}", "shards=2")
+    frames, replay = frames_of(many), ExtractionJournal._replay_file
+
+    def join_before_the_second(journal, path):
+        if "1-of-2" in path.name:
+            monkeypatch.setattr(ExtractionJournal, "_replay_file", replay)
+            ExtractionJournal.read(folder_of(many)).absorb_parts()
+        replay(journal, path)
+
+    monkeypatch.setattr(ExtractionJournal, "_replay_file", join_before_the_second)
+    assert frames_of(many) == frames and len(frames) == FRAMES
+    assert not list(folder_of(many).glob(PARTS))
+
+
 def test_a_killed_worker_is_started_again(clips, configure):
     """SIGKILL in the middle of a shard, while another one works; what it left is taken over."""
     one, many = clips
