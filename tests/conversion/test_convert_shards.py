@@ -20,6 +20,7 @@ from odfs_jax.conversion.pipeline import FaceMerger, ShotMergers
 from odfs_jax.data import lock
 from odfs_jax.data.aligned_png import read_image_and_face
 from odfs_jax.data.lock import locked_result
+from odfs_jax.data.media import frame_io
 from odfs_jax.errors import UserError
 from odfs_jax.frame_ranges import FrameRanges
 from odfs_jax.provenance.verify import WHOLE, verify
@@ -184,6 +185,38 @@ def test_what_was_not_joined_is_joined_by_any_of_them(clip, monkeypatch):
     monkeypatch.setattr(FaceMerger, "_composite_faces", lambda *_: merged.append(1))
     next(shards_of(clip, *settings))
     assert not merged and len(content(clip / "many.mkv")[0]) == FRAMES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["many.mkv", "many"])
+def test_a_join_that_was_killed_between_mask_and_result_goes_on(clip, name, monkeypatch):
+    settings = (f"output.path={clip / name}", "output.codec=ffv1", "output.mask=true")
+    mask = clip / name.replace("many", "many_mask")
+    with monkeypatch.context() as patch:
+        patch.setattr(frame_io, "join_clip", then_killed(frame_io.join_clip))
+        pictures = frame_io.picture_folder
+        patch.setattr(pictures, "join_pictures", then_killed(pictures.join_pictures))
+        with pytest.raises(Killed):
+            for _ in shards_of(clip, *settings):
+                pass
+    assert mask.exists() and not (clip / name).exists()
+    next(shards_of(clip, *settings))
+    assert not list(clip.glob("*.partial"))
+    for path in (mask, clip / name):
+        found = content(path)[0] if path.suffix else list(path.glob("*.png"))
+        assert len(found) == FRAMES and verify(path).code == WHOLE
+
+
+class Killed(Exception):
+    """Stands for SIGKILL."""
+
+
+def then_killed(work):
+    def killed(*args):
+        work(*args)
+        raise Killed
+
+    return killed
 
 
 def test_what_does_not_go_together_is_refused(clip):

@@ -204,7 +204,8 @@ def open_writer(
     process writes the same result.
     """
     with _writer(path, source, output, marking, settings, part) as result:
-        if not output.mask:
+        # The mask's part ends before the result's.
+        if not output.mask or (part is not None and result.is_complete):
             yield result
             return
         mask_path, plain = beside(path, "mask"), _of_mask(output)
@@ -225,13 +226,15 @@ def join_parts(
         return f"{len(left)} of {count} shards have not ended"
     try:
         with locked_result(path, "joining shards"):
-            results = [(path, output, False)]
-            if output.mask:
-                results.append((beside(path, "mask"), _of_mask(output), True))
             if not partial.exists():
                 return "another worker has joined the shards"
+            results = [(path, output, False)]
+            if output.mask:  # comes first: while the result's parts are there, joining goes on
+                results.insert(0, (beside(path, "mask"), _of_mask(output), True))
             for file, settings, is_mask in results:
                 check_output(file, marking)
+                if not partial_of(file).exists():
+                    continue  # it was joined by a worker that was killed then
                 if file.suffix:
                     join_clip(file, source, settings, marking, count, is_mask)
                 else:

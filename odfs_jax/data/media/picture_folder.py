@@ -19,7 +19,7 @@ from odfs_jax.data import foreign
 from odfs_jax.data.media import picture, png, xmp, yuv
 from odfs_jax.data.media.frames import Frame, FrameSource, FrameWriter
 from odfs_jax.data.media.marking import Marking
-from odfs_jax.data.media.parts import SETTINGS, Part, partial_of
+from odfs_jax.data.media.parts import MARK, SETTINGS, Part, partial_of
 from odfs_jax.data.parallel import cores, parallel_map
 from odfs_jax.data.workspace import IMAGE_SUFFIXES, image_files, log_passed_over
 from odfs_jax.errors import BadFileError, UserError
@@ -241,15 +241,18 @@ def join_pictures(path: Path, marking: Marking) -> None:
 
 def _finish(partial: Path, path: Path, marking: Marking) -> None:
     """Signs the pictures in `partial` and renames it to `path`, replacing an older result."""
-    for file in partial.iterdir():
-        if file.name.startswith(".") and file.name != SETTINGS:
+    hidden = [file for file in partial.iterdir() if file.name.startswith(".")]
+    marks = [file for file in hidden if file.name.startswith(MARK)]
+    for file in hidden:
+        if file.name != SETTINGS and file not in marks:
             file.unlink()  # half a picture of a killed run
     marking.seal_folder(partial)
     old = path.with_name(path.name + OLD)
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
         os.replace(path, old)
-    (partial / SETTINGS).unlink()
+    for file in (*marks, partial / SETTINGS):  # last: what is killed before can be gone on with
+        file.unlink()
     os.replace(partial, path)
     shutil.rmtree(old, ignore_errors=True)
 
