@@ -54,7 +54,7 @@ FINISHED = 20  # jobs that are done or failed, the last ones, that are shown
 POLL, PATIENCE = 0.5, 2.0  # seconds between two looks of the worker, and until it ends
 
 
-class Of(BaseModel):
+class JobChoices(BaseModel):
     """What can be chosen for a command; other keys are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -68,7 +68,7 @@ class Of(BaseModel):
         raise NotImplementedError
 
 
-class Extract(Of):
+class Extract(JobChoices):
     side: Literal["src", "dst", "src_dst"]
 
     def settings(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Extract(Of):
         return f"extract {self.side.replace('_', ' and ')}"
 
 
-class Sort(Of):
+class Sort(JobChoices):
     side: Literal["src", "dst"]
     by: str
     keep: int | None = Field(None, ge=1, le=10_000_000)
@@ -93,7 +93,7 @@ class Sort(Of):
         return f"sort {self.side} by {self.by}" + (f", keep {self.keep}" if self.keep else "")
 
 
-class Train(Of):
+class Train(JobChoices):
     name: str
     model: str
     preset: str | None = None
@@ -110,7 +110,7 @@ class Train(Of):
         return ", ".join(word for word in words if word)
 
 
-class Convert(Of):
+class Convert(JobChoices):
     model: str
 
     def settings(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Convert(Of):
         return f"convert with {self.model}"
 
 
-class Evaluate(Of):
+class Evaluate(JobChoices):
     def settings(self) -> dict[str, Any]:
         return {"data": "dst"}
 
@@ -129,7 +129,7 @@ class Evaluate(Of):
         return "evaluate the result"
 
 
-COMMANDS: dict[str, type[Of]] = {
+COMMANDS: dict[str, type[JobChoices]] = {
     "extract": Extract,
     "sort": Sort,
     "train": Train,
@@ -138,7 +138,7 @@ COMMANDS: dict[str, type[Of]] = {
 }
 
 
-def read(command: Any, choices: Any) -> Of:
+def read(command: Any, choices: Any) -> JobChoices:
     """The choices of a job. Raises UserError naming what is not taken."""
     if not isinstance(command, str) or command not in COMMANDS:
         raise UserError(f"command {command!r:.80}: expected one of {', '.join(COMMANDS)}")
@@ -152,7 +152,7 @@ def read(command: Any, choices: Any) -> Of:
         raise UserError(f"{foreign.shown(where)}: {first['msg']}") from None
 
 
-def read_job(path: Path) -> tuple[str, Of]:
+def read_job(path: Path) -> tuple[str, JobChoices]:
     """(command, choices) of the job at `path`. Raises BadFileError."""
     try:
         content = foreign.read_yaml(path, LARGEST, MOST_VALUES)
@@ -258,8 +258,9 @@ class Queue:
             raise UserError(f"{name!r:.80}: does not run")
         command = name.partition("-")[0]
         for process in holders(running[0].resolve()):
-            if {*own_command(command)} <= {*process.cmdline()}:
-                os.kill(process.pid, signal.SIGINT)
+            with suppress(psutil.Error):  # it has just ended
+                if {*own_command(command)} <= {*process.cmdline()}:
+                    process.send_signal(signal.SIGINT)
 
     def _row(self, path: Path, state: str) -> dict[str, Any]:
         try:
@@ -325,11 +326,13 @@ def queue(config: DictConfig) -> None:
 
     idle = 0.0
     with locked(folder / "running", "working through the queue"):
-        while idle < PATIENCE:  # what is queued just now is not left behind
+        while True:
             # A job whose worker was killed goes on without one; no second one beside it.
             orphaned = any(map(is_at_work, job_files(folder / "running")))
             job = None if orphaned else claim(folder)
             if job is None:
+                if idle >= PATIENCE:
+                    return  # right after a look: what is queued just now is not left behind
                 idle = 0.0 if orphaned else idle + POLL
                 time.sleep(POLL)
                 continue

@@ -7,6 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from studios import started, wait_for
@@ -114,6 +115,21 @@ def test_jobs_run_one_after_the_other_in_their_order(waiting, work, tmp_path):
         "sort src by blur, keep 9",
         "sort dst by hist",
     ]
+
+
+def test_what_is_queued_while_the_worker_gives_up_is_not_left_behind(waiting, work, monkeypatch):
+    waiting.add("evaluate", {}, draft=True)
+    sleeps = []
+
+    def sleep(seconds):
+        sleeps.append(seconds)
+        if sum(sleeps) >= module.PATIENCE and len(sleeps) < 5:
+            waiting.add("extract", {"side": "src"})
+            sleeps.extend([0.0] * 5)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep))
+    work()
+    assert states(waiting) == [("evaluate the result", "drafted"), ("extract src", "done")]
 
 
 def test_a_conversion_keeps_the_result_that_is_there(waiting, work, tmp_path):
