@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -33,6 +34,8 @@ from odfs_jax.config import (
 from odfs_jax.errors import UserError, printable
 from odfs_jax.runtime.output import start_logging
 
+# Hydra's, as far as they may stand beside --help
+OPTIONS_WITH_VALUE = ("--cfg", "-c", "--config-dir", "-cd", "--package", "-p")
 NO_LIBRARY = "cannot open shared object file"  # in the words of the system's loader
 
 
@@ -67,8 +70,8 @@ def run(name: str, work: Callable[[DictConfig], float | None]) -> None:
     try:
         refuse_dashes(name, sys.argv[1:])
         if {"--help", "-h"} & set(sys.argv[1:]):
-            settings = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
             about = inspect.getdoc(work).splitlines()[0]
+            settings = settings_of(sys.argv[1:], sweeps)
             lines = explain.help_page(name, about, settings, *explain.page_format())
             sys.stdout.write("".join(f"{line}\n" for line in lines))
             sys.stdout.flush()
@@ -90,6 +93,21 @@ def run(name: str, work: Callable[[DictConfig], float | None]) -> None:
     except KeyboardInterrupt:
         print(f"{shown}: stopped; what was finished before is whole", file=sys.stderr)
         sys.exit(130)
+
+
+def settings_of(arguments: Sequence[str], sweeps: bool) -> list[str]:
+    """The settings among `arguments`, without Hydra's options and what these take.
+
+    With `sweeps` those with several values are left out. Raises Hydra's exceptions.
+    """
+    pairs = zip(["", *arguments], arguments, strict=False)
+    settings = [
+        argument
+        for before, argument in pairs
+        if not argument.startswith("-") and before not in OPTIONS_WITH_VALUE
+    ]
+    parsed = OverridesParser.create().parse_overrides(settings)
+    return [one.input_line for one in parsed if not (sweeps and one.is_sweep_override())]
 
 
 def refuse_dashes(name: str, arguments: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from odfs_jax import explain
+from odfs_jax.command_line import settings_of
 from odfs_jax.config import SCHEMAS, config_dir, setting_names
 from odfs_jax.explain import (
     NARROWEST,
@@ -148,3 +149,17 @@ def test_a_mistake_beside_help_is_one_line():
         own_command("train", "model=none_such", "--help"), capture_output=True, text=True
     )
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "sweeps", "settings"),
+    [
+        ("--help model=saehd", False, ["model=saehd"]),
+        ("a=1 --cfg job --help -cd /own ~b", False, ["a=1", "~b"]),
+        ("-m shard=0,1 name='a,b' hydra/launcher=joblib -h", True,
+         ["name='a,b'", "hydra/launcher=joblib"]),
+        ("batch_size=1,2 --help", False, ["batch_size=1,2"]),
+    ],
+)  # fmt: skip
+def test_hydras_own_options_beside_help_are_no_settings(line, sweeps, settings):
+    assert settings_of(line.split(), sweeps) == settings
