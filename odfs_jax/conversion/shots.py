@@ -26,6 +26,7 @@ MAX_BYTES = 1 << 20
 MAX_VALUES = 500_000
 MAX_SHOTS = 10_000
 MAX_RAMP = 1000  # frames
+MAX_RAMPS = 20_000  # frames of all ramps together: each has settings of its own, 4 ms
 # What goes evenly in a ramp: numbers that programs have as inputs, see `merge.Amounts`. The other
 # settings change with the first frame.
 RAMPED = ("scale", "erode", "blur", "opacity", "sharpen", "motion_blur")
@@ -151,6 +152,8 @@ def _shots(entries: list[dict[str, Any]], base: DictConfig) -> list[Shot]:
             merge = _merged(changes, base, start)
             merged[key] = merge, OmegaConf.to_yaml(merge)
         shots.append(Shot(start, *merged[key], ramp))
+    if sum(shot.ramp for shot in shots) > MAX_RAMPS:
+        raise ValueError(f"ramps of more than {MAX_RAMPS} frames together")
     return shots
 
 

@@ -11,7 +11,14 @@ from workspaces import WITHOUT_FACE, convert_workspace, read_clip
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion import convert as conversion
-from odfs_jax.conversion.shots import MAX_SETTINGS, MAX_SHOTS, find_shots, ramp_merges, read_shots
+from odfs_jax.conversion.shots import (
+    MAX_RAMPS,
+    MAX_SETTINGS,
+    MAX_SHOTS,
+    find_shots,
+    ramp_merges,
+    read_shots,
+)
 from odfs_jax.errors import UserError
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -97,6 +104,7 @@ def test_hostile_files_cost_seconds_at_most(tmp_path, base):
         (ASSETS / "billion_laughs.shots.yaml").read_text(),
         "".join(f"- from: {number}\n  mode: raw\n" for number in range(MAX_SHOTS + 1)),
         "".join(f"- from: {number}\n  erode: {number}e-3\n" for number in range(MAX_SETTINGS + 1)),
+        "".join(f"- {{from: {n}, ramp: 999}}\n" for n in range(1, MAX_RAMPS // 999 + 2)),
         "[" * 100_000,
         "- " + "{a: " * 50_000,
     ):
