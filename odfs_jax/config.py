@@ -584,7 +584,10 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
 def compose_with_choices(
     command: str, overrides: Sequence[str] = ()
 ) -> tuple[DictConfig, dict[str, str | None]]:
-    """As `compose`, and which file of each group of configs/ was taken; None: none."""
+    """The configuration that `compose` returns, and the file that each group of configs/ took.
+
+    None: the group took none. Raises Hydra's exceptions for keys and choices that there are not.
+    """
     register_schema(command)
     with _COMPOSING, hydra.initialize_config_dir(config_dir(), version_base="1.3"):
         config = hydra.compose(command, overrides=list(overrides), return_hydra_config=True)

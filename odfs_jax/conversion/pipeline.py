@@ -74,7 +74,7 @@ class FaceMerger:
 
     @property
     def region_scale(self) -> float:
-        """That of `Merge`, for all of them."""
+        """How much larger than the face square a region must be, for every merge: see `Merge`."""
         return max(merge.region_scale for merge in (self.merge, *self.ramp.values()))
 
     def frames(self, frames: Generator[Frame], targets: TargetFaces) -> Generator[Frame]:

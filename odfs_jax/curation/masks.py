@@ -78,7 +78,10 @@ def apply_network(
     batch_size: int = 16,
     precision: str = "float32",
 ) -> None:
-    """`apply` with the mask network in `model_dir` to the `files` of `folder`; says what it did."""
+    """Writes what the mask network in `model_dir` sees into the aligned PNGs `files` of `folder`.
+
+    Holds the lock of `folder`, and prints how many masks were written. Raises UserError.
+    """
     masker, maker = load_masker(model_dir, precision)
     start = time.monotonic()
     with locked(folder, "applying masks"):
@@ -133,7 +136,7 @@ def apply(
     return written, len(faces) - len(todo), bad
 
 
-def seen(
+def find_masks(
     files: list[Path], masker: Masker, find: Callable, batch_size: int
 ) -> dict[Path, np.ndarray]:
     """uint8 [S, S] for each of `files`: the mask that `masker` finds in that picture alone.
@@ -148,7 +151,7 @@ def seen(
 
 
 def doubt(path: Path, found: np.ndarray, masker: Masker) -> float:
-    """How far `found`, a mask as `seen` finds it, is from that of the face at `path`, 0 .. 1.
+    """How far `found`, a mask of `find_masks`, is from that of the face at `path`, 0 .. 1.
 
     1 less the intersection over union of both, within the network's view; the face's own is what
     is stored, or else the hull. Raises BadFileError.

@@ -51,7 +51,10 @@ def locked(folder: Path, work: str, part: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def locked_result(path: Path, work: str, part: str | None = None) -> Iterator[None]:
-    """Holds the lock of a file or folder that is, or will be, at `path`; else as `locked`."""
+    """Holds the lock of a file or folder that is, or will be, at `path`; `work` is done to it.
+
+    `part`, a lock that the thread holds already, and the UserError raised are as in `locked`.
+    """
     atomic.check_writable(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(_lock_of_result(path), path, work, part):
@@ -60,14 +63,20 @@ def locked_result(path: Path, work: str, part: str | None = None) -> Iterator[No
 
 @contextmanager
 def beginning(folder: Path) -> Iterator[None]:
-    """Lets one part at a time look at, and write, what all that work in `folder` begin with."""
+    """Lets one part at a time look at, and write, what all workers in `folder` begin with.
+
+    Raises UserError when another one takes longer than TRIES_TO_BEGIN * POLL seconds.
+    """
     with _held(folder.resolve() / f"{LOCK}.begin", folder, "beginning", tries=TRIES_TO_BEGIN):
         yield
 
 
 @contextmanager
 def beginning_result(path: Path) -> Iterator[None]:
-    """`beginning` of a result at `path`."""
+    """Lets one part at a time look at, and write, what all workers at a result begin with.
+
+    The result is, or will be, at `path`. Raises UserError as `beginning`.
+    """
     lock = _lock_of_result(path)
     with _held(lock.with_name(f"{lock.name}.begin"), path, "beginning", tries=TRIES_TO_BEGIN):
         yield

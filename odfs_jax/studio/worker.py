@@ -112,15 +112,16 @@ def read_points(files: list[Path]) -> list[list[float] | None]:
 
 
 def measure_doubt(model_dir: Path, step: int, files: list[Path]) -> list[tuple[float] | None]:
-    """`curation.masks.doubt` of each face; None for a file that is not an aligned face.
+    """How far a network's mask is from the one of each face, 0 .. 1: see `curation.masks.doubt`.
 
-    The network in `model_dir` is that of iteration `step`. Raises UserError.
+    None for a file that is not an aligned face. The network is that in `model_dir`, of iteration
+    `step`. Raises UserError.
     """
-    from odfs_jax.curation.masks import doubt, seen
+    from odfs_jax.curation.masks import doubt, find_masks
 
     masker, find = _masker(model_dir, step)
     with heard_by(lambda *_: None):  # the page shows how far it is
-        masks, measured = seen(files, masker, find, MASK_BATCH), []
+        masks, measured = find_masks(files, masker, find, MASK_BATCH), []
     for path in files:
         try:
             measured.append((doubt(path, masks[path], masker),) if path in masks else None)
@@ -131,10 +132,10 @@ def measure_doubt(model_dir: Path, step: int, files: list[Path]) -> list[tuple[f
 
 def network_mask(model_dir: Path, step: int, path: Path) -> bytes:
     """A gray PNG: the mask that a network finds in the face at `path` alone. Raises UserError."""
-    from odfs_jax.curation.masks import seen
+    from odfs_jax.curation.masks import find_masks
 
     with heard_by(lambda *_: None):
-        masks = seen([path], *_masker(model_dir, step), MASK_BATCH)
+        masks = find_masks([path], *_masker(model_dir, step), MASK_BATCH)
     if path not in masks:
         raise BadFileError(path, "not an aligned face")
     return png.encode(masks[path])

@@ -95,8 +95,8 @@ def make_step(
     """step(state, batch) -> (state, metrics), one pmap over `devices`; the state is donated.
 
     The batch has a leading axis of devices: images uint8 [D, B/D, S, S, C], matrices float32
-    [D, B/D, 2, 3]. Metrics are float32 scalars of the whole batch,
-    those of `losses`, and as "total/NAME" what each network minimizes.
+    [D, B/D, 2, 3]. Metrics are float32 scalars of the whole batch: those of
+    `losses`, and as "total/NAME" what each network minimizes.
 
     Args:
         losses: what each network minimizes; a mean over the batch. All networks are updated from

@@ -9,7 +9,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from odfs_jax.curation.masks import doubt, load_masker, seen
+from odfs_jax.curation.masks import doubt, find_masks, load_masker
 from odfs_jax.data.aligned_png import read_face, read_image_and_face
 from odfs_jax.data.media import png
 from odfs_jax.data.stored_masks import stored_mask
@@ -176,11 +176,11 @@ def test_a_network_begins_a_mask_and_shows_where_it_doubts(
         page = board.page
         face = board.key("n")
         masker, _ = load_masker(models / "seeing")
-        expected = seen([board.path], masker, masker.predict, 1)[board.path]
+        expected = find_masks([board.path], masker, masker.predict, 1)[board.path]
         np.testing.assert_allclose(stored_mask(face), expected, atol=1)
         doubts = [
             doubt(path, found, masker)
-            for path, found in seen(
+            for path, found in find_masks(
                 sorted(aligned.glob("*.png")), masker, masker.predict, 1
             ).items()
         ]
