@@ -25,7 +25,7 @@ from odfs_jax.data import atomic
 from odfs_jax.data.aligned_png import FaceData, read_face, read_image_and_face, rewrite_data
 from odfs_jax.data.lock import locked, require_empty
 from odfs_jax.data.media import png
-from odfs_jax.data.media.frame_io import open_frames, open_mask_writer
+from odfs_jax.data.media.frame_io import OUTPUTS, open_frames, open_mask_writer
 from odfs_jax.data.parallel import read_files
 from odfs_jax.data.stored_masks import BY_HAND, encode_mask, is_drawn, stored_mask
 from odfs_jax.data.workspace import aligned_files, find_input
@@ -280,7 +280,7 @@ def _fetch(folder: Path, files: list[Path], config: DictConfig) -> None:
 def _export(folder: Path, files: list[Path], config: DictConfig) -> None:
     """A gray picture for each frame that has faces, their masks where they lie in it; or a clip."""
     target = _target(folder, "masks", config)
-    if target.suffix:
+    if target.suffix.lower() in OUTPUTS:
         _export_clip(target, files, config)
         return
     require_empty(target)
@@ -301,6 +301,8 @@ def _export(folder: Path, files: list[Path], config: DictConfig) -> None:
 
 def _export_clip(target: Path, files: list[Path], config: DictConfig) -> None:
     """A gray clip with all frames of the side's clip: black where there is no face."""
+    if target.exists():
+        raise UserError(f"{target}: there is such a file; move it, or give another folder=")
     (side,) = config.data.sides
     clip = find_input(config.workspace, side, config.data[side])
     found, bad = read_files(files, read_face, "reading faces")

@@ -202,8 +202,10 @@ def test_export_as_a_clip_has_all_frames_of_the_clip(folder, tmp_path, write_cli
     assert len(plates) == FRAMES + 1 and plates[-1].max() == 0
     for picture, plate in zip(files(folder.with_name("aligned_masks")), plates, strict=False):
         np.testing.assert_array_equal(plate, cv2.imread(str(picture), cv2.IMREAD_UNCHANGED))
-    with pytest.raises(UserError, match="not an earlier result"):
+    with pytest.raises(UserError, match=r"there is such a file; .* another folder="):
         tool.masks(config(tmp_path, "action=export", f"folder={tmp_path / 'masks.mkv'}"))
+    tool.masks(config(tmp_path, "action=export", f"folder={tmp_path / 'masks.v2'}"))
+    assert len(files(tmp_path / "masks.v2")) == FRAMES
 
 
 def test_what_cannot_be_is_said(folder, tmp_path, held_elsewhere):
