@@ -417,12 +417,14 @@ def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Ban
     low, high = SMOOTH_SKIN
     skin = jnp.where(luma > DARKEST_SKIN * band, weights, 0.0)
     shade, total = _blurred(targets, skin, SHADE_SIGMA)
+    smooth = jnp.clip((high - contrast) / (high - low), 0.0, 1.0) * weights
+    smooth, _ = _blurred(smooth, jnp.ones_like(weights), SHADE_SIGMA / 2)  # a stubble is no pattern
     return Bands(
         *bands,
         jnp.where(jnp.isfinite(darkest), darkest, 0.0),
         skin,
         shade,
-        jnp.where(total > 1e-6, jnp.clip((high - contrast) / (high - low), 0.0, 1.0), 0.0),
+        jnp.where(total > 1e-6, smooth, 0.0),
     )
 
 
