@@ -67,6 +67,7 @@ def test_dry_run_only_prints(workspace, configure, capsys, caplog):
     before = scores(folder)
     with caplog.at_level(logging.INFO):
         sort(configure(workspace, "by=face_pitch", "keep=4", "dry_run=true"))
+    said = caplog.messages[-1]
     printed = capsys.readouterr().out
     assert scores(folder) == before and len(list(folder.iterdir())) == COUNT
     sort(configure(workspace, "by=face_pitch", "keep=4"))
@@ -75,7 +76,7 @@ def test_dry_run_only_prints(workspace, configure, capsys, caplog):
     lines = dict(line.split(" -> ") for line in printed.splitlines())
     assert lines == {name: after.get(n, str(trash / name)) for name, n in before.items()}
     renamed = sum(name != lines[name] for name in lines if str(trash) not in lines[name])
-    assert caplog.messages[-1] == (
+    assert said == (
         f"{folder}: {renamed} of {COUNT} faces by face_pitch would get other names, {COUNT - 4} "
         "would go to aligned_trash; nothing is changed"
     )

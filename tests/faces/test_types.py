@@ -75,7 +75,9 @@ def test_the_smaller_square_lies_in_the_larger_one(large, small, pose):
     outer, inner = (align.alignment_matrix(points, t, 1) for t in (large, small))
     corners = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
     seen = affine.transform(outer, affine.transform(affine.invert(inner), corners))
-    assert (seen > -1e-9).all() and (seen < 1 + 1e-9).all()
+    # DFL's squares turn with points of their own: a head turned far reaches out by half a pixel.
+    room = 2e-3 if small.startswith("dfl") != large.startswith("dfl") else 1e-9
+    assert (seen > -room).all() and (seen < 1 + room).all()
 
 
 @pytest.mark.parametrize(("large", "small"), PAIRS)

@@ -81,7 +81,7 @@ def test_every_device_holds_the_same_state(trained, count):
 def test_metrics_are_the_terms_of_the_loss(trained):
     _, state, metrics = trained[1]
     sums = {"src_face", "src_mask", "dst_face", "dst_mask"}
-    assert set(metrics) == sums | {"src_face/dssim", "dst_face/dssim"}
+    assert set(metrics) == sums | {"src_face/dssim", "dst_face/dssim", "total/autoencoder"}
     assert all(value.shape == () and value.dtype == jnp.float32 for value in metrics.values())
     assert int(state.step) == STEPS
 

@@ -40,8 +40,11 @@ class Screen:
         return done.stdout.strip()
 
     def press(self, title: str, key: str) -> None:
-        window = wait_for(lambda: self.do("search", "--name", f"^{title}$")).split()[0]
-        self.do("windowfocus", window, "key", key)
+        """Gives the window the focus, which it takes only once it is shown, and presses `key`."""
+        search = ("search", "--onlyvisible", "--name", f"^{title}$")
+        window = wait_for(lambda: self.do(*search)).split()[0]
+        wait_for(lambda: self.do("windowfocus", "--sync", window, "getwindowfocus") == window)
+        self.do("key", key)
 
 
 @pytest.fixture(scope="module")
