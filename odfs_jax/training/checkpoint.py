@@ -5,6 +5,7 @@ background.
 """
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from odfs_jax.training.step import NetState, TrainState
 log = logging.getLogger(__name__)
 
 KEEP = 2  # the last one, and the one before it
+DELETED = "deleted"  # beside the others: a checkpoint that is no longer kept
 INTERS = ("inter*", "*/inter*")  # what a pretrained model has learned of people, not of faces
 # What makes a network's parameters what they are; all else may change between two starts.
 IDENTITY = ("net", "face_type", "resolution", "width", "args")
@@ -42,7 +44,9 @@ class Checkpoints:
         """Raises UserError when the folder cannot be written."""
         self.folder = folder
         saved_model.silence_orbax()
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEEP, cleanup_tmp_directories=True, todelete_subdir=DELETED
+        )
         names = ("state", "config", "metadata", "history")
         try:
             self._manager = ocp.CheckpointManager(
@@ -50,6 +54,15 @@ class Checkpoints:
             )
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+        self._delete()
+
+    def _delete(self) -> None:
+        """Deletes the checkpoints that are not kept, which were renamed first.
+
+        A kill while files of a checkpoint are being deleted would leave half of one among the
+        others.
+        """
+        shutil.rmtree(self.folder / "checkpoints" / DELETED, ignore_errors=True)
 
     def latest(self) -> int | None:
         """The last saved step, None when nothing was saved yet."""
@@ -77,6 +90,8 @@ class Checkpoints:
         if lost is not None:
             raise NotFiniteError(step, lost, self.latest(), config)
         try:
+            self._manager.wait_until_finished()
+            self._delete()
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -95,6 +110,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._failed(error) from error
+        self._delete()
 
     def close(self) -> None:
         """Ends the writing. Raises UserError when a write that nobody waited for failed."""
@@ -102,6 +118,7 @@ class Checkpoints:
             self._manager.close()
         except Exception as error:
             raise self._failed(error) from error
+        self._delete()
 
     def has_part(self, net: str, part: str, like: dict) -> bool:
         """True when the last checkpoint holds "params", "opt" or "ema" of `net` as `like` is."""

@@ -11,8 +11,16 @@ from omegaconf import OmegaConf
 from odfs_jax.config import compose
 from odfs_jax.errors import UserError
 from odfs_jax.nets import build_net
-from odfs_jax.saved_model import WEIGHTS, load_model, load_weights, save_weights, shapes
-from odfs_jax.training.checkpoint import Checkpoints, check_start, start
+from odfs_jax.saved_model import (
+    WEIGHTS,
+    load_model,
+    load_weights,
+    save_weights,
+    shapes,
+    steps_in,
+)
+from odfs_jax.training.checkpoint import DELETED, Checkpoints, check_start, start
+from odfs_jax.training.history import History
 from odfs_jax.training.objectives import make_objective
 
 
@@ -156,3 +164,22 @@ def test_bundled_weights_fit_the_demos_model(file):
     like = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
     weights = load_weights(f"bundled:{file.stem}")
     assert {name: values.shape for name, values in weights.items()} == shapes(like)
+
+
+def test_a_kill_while_an_old_checkpoint_is_deleted_leaves_no_half_of_it(tmp_path, monkeypatch):
+    """It is renamed first: what a killed run had no time to delete, the next one deletes."""
+    deleted = tmp_path / "checkpoints" / DELETED
+    state = {"nets": {"autoencoder": {"params": {"bias": np.arange(3.0)}}}}
+    with monkeypatch.context() as patch, closing(Checkpoints(tmp_path)) as checkpoints:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        for step in range(1, 5):
+            checkpoints.save(step, state, {}, {}, History())
+        checkpoints.close()
+        assert steps_in(tmp_path) == [3, 4]
+        assert {path.name for path in deleted.iterdir()} == {"1", "2"}
+        names = [{path.name for path in (deleted / step).iterdir()} for step in ("1", "2")]
+        assert {"state", "config"} <= names[0] & names[1]
+    with closing(Checkpoints(tmp_path)) as checkpoints:
+        assert not deleted.exists() and checkpoints.latest() == 4
+        checkpoints.save(5, state, {}, {}, History())
+    assert steps_in(tmp_path) == [4, 5] and not deleted.exists()
