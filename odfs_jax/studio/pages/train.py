@@ -139,6 +139,8 @@ class TrainPage:
                         self.beside.props("dense options-dense use-chips").classes("grow")
                         self.term.props("dense options-dense")
                         for select in (self.select, self.beside, self.term):
+                            # Quasar keeps a focus back until its list has faded: after BLUR.
+                            select.props("transition-duration=0")
                             select.on("popup-hide", js_handler=BLUR)  # keys are commands again
                     self.chart = ui.echart(_chart({"": []})).classes("chart")
                     self.terms = ui.label().classes("mute")
