@@ -21,7 +21,7 @@ light: dst's light on the new face, the new face times the quotient of both blur
 changes slowly over a face, features change fast: the quotient image of Riklin-Raviv and Shashua,
 CVPR 1999, with a gaussian for the slow part. It takes src's shadows away and adds dst's.
 tone: the same, measured on skin only, with more of the new face's own contrast where the two skins
-differ in brightness, and without shadows that dst's face has not.
+differ in brightness, without shadows that dst's face has not, and with dst's shade on smooth skin.
 
 Faces and targets are float32 [N, R, R, 3] in [0, 1]; `where` is bool [N, R, R, 1], True for the
 pixels that are counted; pictures are float32 [N, h, w, 3].
@@ -402,23 +402,25 @@ def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Ban
     as skin: a beard or a brow would darken what lies around it. Both are gray where the gaussian
     does not reach any of them.
     """
-    bands = []
+    bands, weights = [], where.astype(jnp.float32)
+    count = jnp.maximum(weights.sum(axis=(1, 2), keepdims=True), 1.0)
     for pictures in (faces, targets):
-        luma, weights = to_gray(pictures), where.astype(jnp.float32)
-        total = jnp.maximum(weights.sum(axis=(1, 2), keepdims=True), 1.0)
-        mean = (luma * weights).sum(axis=(1, 2), keepdims=True) / total
+        luma = to_gray(pictures)
+        mean = (luma * weights).sum(axis=(1, 2), keepdims=True) / count
         skin = where & (luma > DARKEST_SKIN * mean)
         band, total = _blurred(pictures, skin.astype(jnp.float32))
         bands.append(jnp.where(total > 1e-6, band, 0.5))
+    # Of dst's alone: what the new face may be as dark as, and the shade of its skin.
+    luma, band = to_gray(targets), to_gray(bands[1])
     reach = 2 * round(SHADOW_REACH * targets.shape[1]) + 1
     darkest = -largest(jnp.where(where, -luma, -jnp.inf), reach)
-    band = to_gray(bands[1])
     contrast = jnp.abs(luma - band) / (band + LIGHT_FLOOR)
     low, high = SMOOTH_SKIN
     skin = jnp.where(luma > DARKEST_SKIN * band, weights, 0.0)
     shade, total = _blurred(targets, skin, SHADE_SIGMA)
     smooth = jnp.clip((high - contrast) / (high - low), 0.0, 1.0) * weights
-    smooth, _ = _blurred(smooth, jnp.ones_like(weights), SHADE_SIGMA / 2)  # a stubble is no pattern
+    # Blurred, for stubble would leave its pattern.
+    smooth, _ = _blurred(smooth, jnp.ones_like(weights), SHADE_SIGMA / 2)
     return Bands(
         *bands,
         jnp.where(jnp.isfinite(darkest), darkest, 0.0),
