@@ -15,10 +15,12 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from odfs_jax.data import atomic, foreign
+from odfs_jax.data.lock import is_at, open_there, refusal
 from odfs_jax.errors import UserError
 from odfs_jax.runtime.output import say
 
@@ -69,33 +71,25 @@ def claim(folder: Path) -> Job | None:
 
 def lock(path: Path) -> Job | None:
     """The job of the file at `path`; None where it is somebody's, or no longer there."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    handle = open_there(path, os.O_RDWR)
+    if handle is None:
         return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(handle), os.lstat(path)):
+    with suppress(OSError):
+        if refusal(handle, fcntl.LOCK_EX) is None and is_at(handle, path):
             return Job(path, handle)
-    except OSError:
-        pass
     os.close(handle)
     return None
 
 
 def is_at_work(path: Path) -> bool:
     """True while a process works on the job of the file at `path`, in running/."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    handle = open_there(path, os.O_RDONLY)
+    if handle is None:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return refusal(handle, fcntl.LOCK_SH) is not None
     finally:
         os.close(handle)
-    return False
 
 
 def run_job(job: Job, folder: Path, command_of: Callable[[Path], list[str]]) -> int:

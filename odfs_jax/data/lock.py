@@ -116,7 +116,7 @@ def _held(
         with suppress(OSError):
             if is_shared:  # others may go on; who is alone takes the file away
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(handle, lock):  # not so where the folder was replaced meanwhile
+            if is_at(handle, lock):  # not so where the folder was replaced meanwhile
                 lock.unlink()
         os.close(handle)
 
@@ -130,18 +130,30 @@ def holder(folder: Path) -> str | None:
 
 
 def _holder_of(path: Path) -> str | None:
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    handle = open_there(path, os.O_RDONLY)
+    if handle is None:
         return None
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read(handle)
-    except OSError:
-        return None
+        is_held = isinstance(refusal(handle, fcntl.LOCK_SH), BlockingIOError)
+        return _read(handle) if is_held else None
     finally:
         os.close(handle)
+
+
+def open_there(path: Path, mode: int) -> int | None:
+    """A descriptor of the file at `path`, no symlink; None where it is not to be had."""
+    try:
+        return os.open(path, mode | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def refusal(handle: int, kind: int) -> OSError | None:
+    """Takes the lock of an open file, LOCK_SH or LOCK_EX, at once; else why it cannot be had."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        return error
     return None
 
 
@@ -172,7 +184,7 @@ def _acquire(what: Path, path: Path, work: str, is_shared: bool, tries: int) -> 
         except OSError as error:
             reason = error.strerror
             log.warning("%s: cannot be locked (%s); let nothing else write there", what, reason)
-        if _is_at(handle, path):  # else who held it has removed it just now
+        if is_at(handle, path):  # else who held it has removed it just now
             os.truncate(handle, 0)
             os.write(handle, f"{work}, process {os.getpid()} on {socket.gethostname()}".encode())
             return handle
@@ -189,7 +201,7 @@ def _open(path: Path) -> int:
     return handle
 
 
-def _is_at(handle: int, path: Path) -> bool:
+def is_at(handle: int, path: Path) -> bool:
     """True when the open file `handle` is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(handle), os.lstat(path))
