@@ -498,6 +498,15 @@ def setting_names(schema: type, prefix: str = "") -> Iterator[str]:
             yield from setting_names(types[each.name], f"{prefix}{each.name}.")
 
 
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in `values` but empty groups."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 @functools.cache
 def register_schema(command: str) -> None:
     """Makes the schema of `command`, a name in SCHEMAS, known to Hydra as `<command>_schema`."""

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from odfs_jax.config import compose_with_choices, config_dir
+from odfs_jax.config import compose_with_choices, config_dir, leaves
 
 LINE = re.compile(r"(?P<indent> *)(?P<item>- )?(?P<key>\w+):(?P<value>[^#]*)(#\s*(?P<said>.*))?")
 WIDEST, NARROWEST = 100, 60  # columns of --help
@@ -139,15 +139,6 @@ def explained(command: str, overrides: Sequence[str] = ()) -> list[Group]:
         settings = {key: value for key, value in leaves(inner, f"{name}.") if key in said}
         found.append(Group(name, choice, own.groups[name], settings, said))
     return found
-
-
-def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything in `values` but empty groups."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 class Writer:

@@ -16,7 +16,7 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +33,7 @@ from tensorboard.compat.proto.types_pb2 import DataType
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from odfs_jax.config import leaves
 from odfs_jax.data import atomic, foreign
 from odfs_jax.data.media import png
 from odfs_jax.errors import BadFileError
@@ -275,7 +276,8 @@ class EventFile:
     def hparams(self, config: Mapping[str, Any]) -> None:
         """Adds the settings `config` for comparison with other runs."""
         flat = OmegaConf.to_container(OmegaConf.create(dict(config)), resolve=False)
-        self._write(Event(summary=hparams_pb(dict(_leaves(flat)))))
+        told = {k: v if isinstance(v, int | float) else str(v) for k, v in leaves(flat)}
+        self._write(Event(summary=hparams_pb(told)))
 
     def flush(self) -> None:
         """Writes to the disk what was added. Raises OSError."""
@@ -291,15 +293,6 @@ class EventFile:
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
         self._records.write(event.SerializeToString())
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, number or text) of all settings."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, int | float) else str(value)
 
 
 def begin_record(folder: Path, step: int, history: list) -> None:
