@@ -403,11 +403,8 @@ def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Ban
     does not reach any of them.
     """
     bands, weights = [], where.astype(jnp.float32)
-    count = jnp.maximum(weights.sum(axis=(1, 2), keepdims=True), 1.0)
     for pictures in (faces, targets):
-        luma = to_gray(pictures)
-        mean = (luma * weights).sum(axis=(1, 2), keepdims=True) / count
-        skin = where & (luma > DARKEST_SKIN * mean)
+        skin = where & brighter_than(DARKEST_SKIN, to_gray(pictures), weights)
         band, total = _blurred(pictures, skin.astype(jnp.float32))
         bands.append(jnp.where(total > 1e-6, band, 0.5))
     # Of dst's alone: what the new face may be as dark as, and the shade of its skin.
@@ -428,6 +425,16 @@ def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Ban
         shade,
         jnp.where(total > 1e-6, smooth, 0.0),
     )
+
+
+def brighter_than(share: float, luma: jax.Array, weights: jax.Array) -> jax.Array:
+    """Where `luma` exceeds `share` of its mean, to which each pixel counts by its weight.
+
+    All are [N, H, W, 1]; each picture has a mean of its own.
+    """
+    total = jnp.maximum(weights.sum(axis=(1, 2), keepdims=True), 1.0)
+    mean = (luma * weights).sum(axis=(1, 2), keepdims=True) / total
+    return luma > share * mean
 
 
 def apply_tone(pictures: jax.Array, bands: Bands) -> jax.Array:

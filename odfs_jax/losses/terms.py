@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from odfs_jax.faces.colors import brighter_than
 from odfs_jax.faces.warp import largest
 
 WINDOW = 11  # pixels
@@ -145,10 +146,8 @@ def extend_inside(face: jax.Array, mask: jax.Array) -> jax.Array:
     darker than the face's mean (hair, brows, a beard) is not carried outward.
     """
     trusted = _without_rim(mask, RIM)
-    luma = face.mean(axis=-1, keepdims=True)
-    total = jnp.maximum(trusted.sum((1, 2), keepdims=True), 1)
-    mean = (luma * trusted).sum((1, 2), keepdims=True) / total
-    inside = jnp.where(luma > DARKEST_SKIN * mean, trusted, 0.0)
+    bright = brighter_than(DARKEST_SKIN, face.mean(axis=-1, keepdims=True), trusted)
+    inside = jnp.where(bright, trusted, 0.0)
     layers = jnp.concatenate([face * inside, inside], axis=-1)
     carried = sum(
         weight * gaussian_blur(layers, share * face.shape[2]) for share, weight in OUTWARD.items()
