@@ -49,7 +49,7 @@ from odfs_jax.data.lock import locked_result
 from odfs_jax.data.media.frame_io import join_parts, open_frames, open_writer
 from odfs_jax.data.media.parts import Part
 from odfs_jax.data.parallel import prefetch
-from odfs_jax.data.workspace import find_input, image_files
+from odfs_jax.data.workspace import default_result, find_input, image_files
 from odfs_jax.errors import UserError
 from odfs_jax.faces.affine import enlarged
 from odfs_jax.faces.align import anchor_matrix
@@ -95,10 +95,7 @@ def convert(config: DictConfig) -> None:
     if shard is not None and config.debug:
         raise UserError("debug=true: its sheets are drawn by one worker; leave shard= out")
 
-    if output.path is not None:
-        result = Path(output.path)
-    else:
-        result = workspace / ("result" if clip.is_dir() else "result.mp4")
+    result = default_result(workspace, clip) if output.path is None else Path(output.path)
 
     with ExitStack() as stack:
         source = stack.enter_context(open_frames(clip, plates=True))

@@ -44,6 +44,11 @@ NOTE_SUFFIXES = (
 )
 
 
+def default_result(workspace: Path, clip: Path) -> Path:
+    """Where a conversion of `clip`, frames in a folder or a file, goes unless it is told."""
+    return workspace / ("result" if clip.is_dir() else "result.mp4")
+
+
 def find_input(workspace: str, side: str, config: SideConfig) -> Path:
     """The clip (file) or frames (folder) of `side`: the configured path, else one in the workspace.
 

@@ -20,7 +20,7 @@ from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.frames import FrameSource, is_scene_cut, subsampled
 from odfs_jax.data.parallel import cores
 from odfs_jax.data.sampling import evenly_spread
-from odfs_jax.data.workspace import aligned_files, find_input, image_files
+from odfs_jax.data.workspace import aligned_files, default_result, find_input, image_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.evaluation.attributes import (
     Attributes,
@@ -168,7 +168,7 @@ def summary(report: dict) -> str:
 
 
 def _find_result(configured: str | None, workspace: Path, clip: Path) -> Path:
-    result = Path(configured or workspace / ("result" if clip.is_dir() else "result.mp4"))
+    result = Path(configured or default_result(workspace, clip))
     if not result.exists():
         raise UserError(f"{result}: no result here; run: python convert.py data=dst")
     return result

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from odfs_jax.conversion.shots import SUFFIX
 from odfs_jax.data.lock import locked_result
+from odfs_jax.data.workspace import default_result
 from odfs_jax.studio.workspace import StudioWorkspace
 
 COMPANIONS = (f"_merge{SUFFIX}", "_debug", "_evaluation.json", "_evaluation.png")  # of a result
@@ -12,7 +13,7 @@ COMPANIONS = (f"_merge{SUFFIX}", "_debug", "_evaluation.json", "_evaluation.png"
 
 def result_path(workspace: StudioWorkspace) -> Path:
     """Where `convert.py` writes the result. Raises UserError where there is no clip of dst."""
-    return workspace.root / ("result" if workspace.clip("dst").is_dir() else "result.mp4")
+    return default_result(workspace.root, workspace.clip("dst"))
 
 
 def keep_result(path: Path) -> None:
