@@ -133,21 +133,27 @@ def without_sound(path):
     silent.replace(path)
 
 
+def kill_a_worker(clip, settings, partial, begun):
+    """SIGKILL for the worker of shard 1 as soon as a file like `begun` is in `partial`."""
+    command = [sys.executable, str(ROOT / "convert.py"), "data=dst", f"workspace={clip}"]
+    command += ["merge=overlay", "hardware.compilation_cache=null", *settings]
+    command += ["shard=1", f"shards={SHARDS}"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ) as worker:
+        deadline = time.monotonic() + 90
+        while not list(partial.glob(begun)) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        worker.kill()
+    assert worker.returncode == -signal.SIGKILL
+
+
 def test_a_killed_worker_is_started_again_and_pictures_are_kept(clip):
     """SIGKILL in the middle of a part: the others go on, and what was written is not lost."""
     settings = ("merge.color=rct", "batch_size=4")
     convert_workspace(clip, f"output.path={clip}/one", *settings)
     settings = (f"output.path={clip}/many", *settings)
-    command = [sys.executable, str(ROOT / "convert.py"), "data=dst", f"workspace={clip}"]
-    command += ["merge=overlay", "hardware.compilation_cache=null", *settings]
-    command += ["shard=1", f"shards={SHARDS}"]
     partial = clip / "many.partial"
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ) as worker:
-        deadline = time.monotonic() + 90
-        while not list(partial.glob("*.png")) and time.monotonic() < deadline:
-            time.sleep(0.001)
-        worker.kill()
-    assert worker.returncode == -signal.SIGKILL and list(partial.glob("*.png"))
+    kill_a_worker(clip, settings, partial, "*.png")
+    assert list(partial.glob("*.png"))
     for number in shards_of(clip, *settings):
         assert (clip / "many").exists() == (number == SHARDS - 1)
     found = [{p.name: p.read_bytes() for p in (clip / n).glob("*.png")} for n in ("one", "many")]
@@ -159,16 +165,9 @@ def test_a_killed_worker_is_started_again_and_pictures_are_kept(clip):
 def test_a_part_of_a_clip_that_was_killed_begins_again(clip):
     settings = (f"output.path={clip}/many.mkv", "output.codec=ffv1", "batch_size=4")
     convert_workspace(clip, f"output.path={clip}/one.mkv", *settings[1:])
-    command = [sys.executable, str(ROOT / "convert.py"), "data=dst", f"workspace={clip}"]
-    command += ["merge=overlay", "hardware.compilation_cache=null", *settings]
-    command += ["shard=1", f"shards={SHARDS}"]
     partial = clip / "many.mkv.partial"
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ) as worker:
-        deadline = time.monotonic() + 90
-        while not list(partial.glob(".1-of-2-*.packets")) and time.monotonic() < deadline:
-            time.sleep(0.001)
-        worker.kill()
-    assert worker.returncode == -signal.SIGKILL and not (partial / "1-of-2.packets").exists()
+    kill_a_worker(clip, settings, partial, ".1-of-2-*.packets")
+    assert not (partial / "1-of-2.packets").exists()
     for number in shards_of(clip, *settings):
         assert (clip / "many.mkv").exists() == (number == SHARDS - 1)
     assert content(clip / "many.mkv") == content(clip / "one.mkv")
