@@ -26,6 +26,10 @@ class FrameRanges:
     ranges: tuple[tuple[int, int | None], ...] = ((0, None),)
     every: int = 1
 
+    def __str__(self) -> str:
+        """The ranges as the setting `frames` has them."""
+        return ",".join(f"{first}-{'' if last is None else last}" for first, last in self.ranges)
+
     def __contains__(self, frame: int) -> bool:
         """True when the frame of this number is chosen."""
         return any(

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -174,13 +174,16 @@ def convert(config: DictConfig) -> None:
                     "version": odfs_jax.__version__,
                     "clip": hashlib.sha256(repr(states).encode()).hexdigest(),
                     "weights": weights.hexdigest(),
+                    "face": [asdict(swapper.input_spec), asdict(swapper.output_spec)],
                     "precision": config.precision,
                     "morph": config.morph,
                     "faces": targets.digest(),
                     "shots": {shot.start: [shot.settings, shot.ramp] for shot in shots},
                     "output": OmegaConf.to_container(config.output, resolve=True),
                     "marked": config.provenance.enabled,
-                },
+                }
+                # It may move a color by a level, which would show where parts meet.
+                | ({} if shard is None else {"batch_size": config.batch_size}),
                 indent=1,
                 sort_keys=True,
             )

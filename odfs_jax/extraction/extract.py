@@ -90,7 +90,14 @@ def extract(config: DictConfig) -> None:
             if shard is not None:
                 frames = source.exact_count()
                 own = chosen.part(shard.number, shard.count, frames)
-                journal = begin_part(folder, shard, faces, settings, own, side)
+                cut = {
+                    "shards": shard.count,
+                    "frames": str(chosen),
+                    "every": chosen.every,
+                    "length": frames,  # of the clip; a folder may get more pictures
+                    "detector.batch_size": config.detector.batch_size,  # moves the last digits
+                }
+                journal = begin_part(folder, shard, faces, settings, cut, side)
             else:
                 journal = ExtractionJournal.read(folder)
                 if not config.overwrite:

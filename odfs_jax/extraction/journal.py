@@ -162,23 +162,23 @@ class ExtractionJournal:
             self.frames.pop(key, None)
         self._rewrite()
 
-    def start_part(self, own: FrameRanges) -> None:
-        """Begins the journal of a part, or goes on with it; `own` are the frames that it is for.
+    def start_part(self, cut: dict[str, str | int]) -> None:
+        """Begins the journal of a part, or goes on with it.
 
-        Raises UserError when other parts of the folder have been begun for other frames.
+        `cut` is how the clip is cut into parts, and all else that every part must have alike beside
+        the run's settings. Raises UserError when a part of the folder was begun with another.
         """
-        head = {"shard": str(self.shard), "frames": [list(pair) for pair in own.ranges]}
-        head["every"] = own.every
-        others = [
-            path for path in self.parts if not path.name.endswith(f"-of-{self.shard.count}.jsonl")
-        ]
-        if others or (self.path.exists() and _first_line(self.path) != head):
-            raise UserError(
-                f"{self.folder}: begun with other shards=, frames= or every=; give these, or run "
-                "once without shard=, which goes on with all that is done"
-            )
+        for path in self.parts:
+            begun = _first_line(path)
+            for key, now in cut.items():
+                if begun.get(key) != now:
+                    raise UserError(
+                        f"{self.folder}: its shards were begun with {key}={begun.get(key)}, now "
+                        f"{now}; give the same, or run once without shard=, which goes on with all "
+                        "that is done"
+                    )
         if not self.path.exists():
-            atomic.write_bytes(self.path, _packed(head))
+            atomic.write_bytes(self.path, _packed({"shard": str(self.shard)} | cut))
 
     def end_part(self) -> None:
         """Writes down that the part has come to its end."""
@@ -250,11 +250,11 @@ class ExtractionJournal:
         atomic.write_bytes(self.folder / JOURNAL, b"".join(map(_packed, lines)))
 
 
-def _first_line(path: Path) -> Any:
-    """The first line of a journal, None when it is not whole. Raises BadFileError."""
-    head, end, _ = foreign.read_bytes(path, LARGEST).partition(b"\n")
+def _first_line(path: Path) -> dict[str, Any]:
+    """The first line of a journal. Raises BadFileError."""
+    head, _, _ = foreign.read_bytes(path, LARGEST).partition(b"\n")
     try:
-        return foreign.parse_json(head) if end else None
+        return foreign.mapping(foreign.parse_json(head), "first line")
     except ValueError as error:
         raise BadFileError(path, f"not a journal of this program ({error}); delete it") from error
 
@@ -440,12 +440,13 @@ def begin_part(
     shard: Shard,
     faces: dict[Path, FaceData],
     settings: dict[str, Any],
-    own: FrameRanges,
+    cut: dict[str, str | int],
     side: str,
 ) -> ExtractionJournal:
     """The journal of a part: all parts go on with one run, which the first to come begins.
 
-    Raises UserError when the folder was extracted with other settings, or is cut into other parts.
+    Raises UserError when the folder was extracted with other `settings`, or other parts of it were
+    begun with another `cut`: see `ExtractionJournal.start_part`.
     """
     with beginning(folder):
         journal = ExtractionJournal.read(folder)
@@ -457,7 +458,7 @@ def begin_part(
             )
         journal.start(settings)
         journal = ExtractionJournal.read(folder, shard)
-        journal.start_part(own)
+        journal.start_part(cut)
     return journal
 
 

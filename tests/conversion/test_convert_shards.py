@@ -231,6 +231,7 @@ def test_what_does_not_go_together_is_refused(clip):
     for given, differing in (
         (("shard=1", f"shards={SHARDS}", "merge.erode=9"), "shots"),
         (("shard=1", f"shards={SHARDS}", "output.crf=3"), "output"),
+        (("shard=1", f"shards={SHARDS}", "batch_size=3"), "batch_size"),
         (("shard=1", "shards=3"), "shards"),
     ):
         with pytest.raises(UserError, match=rf"begun with other settings \({differing}\)"):
