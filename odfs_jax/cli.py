@@ -123,7 +123,7 @@ def export(config: DictConfig) -> None:
 
 @command
 def export_dfl(config: DictConfig) -> None:
-    """Writes a model as DeepFaceLab reads it."""
+    """Writes faces or a model as DeepFaceLab reads them."""
     from odfs_jax.interop.import_dfl import export_dfl
 
     export_dfl(config)

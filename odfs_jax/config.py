@@ -409,9 +409,11 @@ class ImportDflConfig:
 @dataclass
 class ExportDflConfig:
     workspace: str = MISSING
-    name: str = MISSING
+    faces: str | None = None
+    name: str | None = None
     model_folder: str = MISSING
     dfl_name: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     debug: bool = False
 

@@ -1,4 +1,4 @@
-"""Writes a model as DeepFaceLab reads it: `python scripts/export_dfl.py name=NAME`."""
+"""Writes a model, or faces, as DeepFaceLab has them: `python scripts/export_dfl.py name=NAME`."""
 
 from odfs_jax.cli import export_dfl
 

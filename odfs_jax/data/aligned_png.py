@@ -60,7 +60,7 @@ class Polygon:
     """An area that somebody drew on the picture: of the face (`include`), or of what hides it."""
 
     include: bool
-    points: np.ndarray  # [n, 2] in aligned pixels
+    points: np.ndarray  # [n, 2] in aligned pixels; files keep them as float32
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _to_json(face: FaceData) -> str:
     }
     if face.polygons:
         fields["polygons"] = [
-            {"include": area.include, "points": _rounded(area.points)} for area in face.polygons
+            {"include": area.include, "points": _single(area.points)} for area in face.polygons
         ]
     if face.mask is not None:
         fields["mask"] = base64.b64encode(face.mask).decode()
@@ -153,6 +153,11 @@ def _to_json(face: FaceData) -> str:
 
 def _rounded(points: np.ndarray) -> list[list[float]]:
     return np.round(np.asarray(points, np.float64), 4).tolist()
+
+
+def _single(points: np.ndarray) -> list[list[float]]:
+    """`points` as float32, each by its shortest decimal: nothing is lost when it is read again."""
+    return np.asarray(points).astype(np.float32).astype(str).astype(np.float64).tolist()
 
 
 def _parse(path: Path, content: bytes) -> FaceData:

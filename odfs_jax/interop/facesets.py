@@ -1,4 +1,4 @@
-"""Facesets of DeepFaceLab as ours: aligned JPEGs, PNGs of 2018 to 2020, and faceset.pak.
+"""Facesets of DeepFaceLab as ours: aligned JPEGs, PNGs of 2018 to 2020, faceset.pak; and ours back.
 
 The face data of such a picture is a pickle, in a segment of the JPEG or a chunk of the PNG. It is
 read by `pickles`, then every field is checked, as those of our own aligned PNGs are. Names in it
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from odfs_jax.data import aligned_png, atomic, foreign
 from odfs_jax.data.aligned_png import (
@@ -30,20 +31,25 @@ from odfs_jax.data.aligned_png import (
 )
 from odfs_jax.data.lock import require_empty
 from odfs_jax.data.media import picture, png
-from odfs_jax.data.parallel import cores, parallel_map
+from odfs_jax.data.parallel import cores, parallel_map, read_files
 from odfs_jax.data.workspace import image_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.faces import pose
 from odfs_jax.faces.affine import invert, transform
-from odfs_jax.faces.align import alignment_matrix
+from odfs_jax.faces.align import alignment_matrix, umeyama
 from odfs_jax.faces.types import FaceType
 from odfs_jax.interop import pickles
 from odfs_jax.runtime.progress import progress
 
 PACKED = "faceset.pak"
 MAX_FILE = 1 << 28  # bytes of a picture
+MAX_DATA = 1 << 20  # bytes of its face data; a JPEG's are less
 MAX_INDEX = 1 << 30  # bytes of what a faceset.pak says of its faces
 DATA_SEGMENT, START_OF_SCAN = 0xEF, 0xDA  # JPEG markers; the first is APP15
+FIRST_SEGMENT = 0xE0  # APP0
+MAX_SEGMENT = (1 << 16) - 3  # bytes of what a segment holds, less the two of its length
+MAX_MASK_PNG = 50_000  # bytes; a larger mask is written as a JPEG
+QUALITY, MASK_QUALITY = 95, 90  # of the JPEGs that are written
 DATA_CHUNK = b"fcWp"
 FINDER = "deepfacelab"  # the detector and landmarker of imported faces
 OF_2018 = {
@@ -203,9 +209,11 @@ def read_face(content: bytes, name: str, frames: Path | None) -> tuple[np.ndarra
     `name` stands for the frame where the data has no name of it; `frames`: see `import_faces`.
     Raises ValueError.
     """
-    data, types = _face_data(content)
+    data, types = read_face_data(content)
     if data is None:
         raise ValueError("no face data of DeepFaceLab in it")
+    if len(data) > MAX_DATA:
+        raise ValueError(f"face data of {len(data):,} bytes, more than {MAX_DATA:,}")
     data = foreign.mapping(pickles.parse(data), "face data")
     found = data.get("face_type", "full_face")
     if not isinstance(found, str) or found not in types:
@@ -235,7 +243,7 @@ def read_face(content: bytes, name: str, frames: Path | None) -> tuple[np.ndarra
     )
 
 
-def _face_data(content: bytes) -> tuple[bytes | None, dict[str, FaceType]]:
+def read_face_data(content: bytes) -> tuple[bytes | None, dict[str, FaceType]]:
     """(the pickle in a picture, None without one; what the face types in it mean)."""
     if content.startswith(png.SIGNATURE):
         return next(
@@ -342,3 +350,92 @@ def _mask(value: Any) -> bytes | None:
     if max(gray.shape) > MAX_MASK:
         gray = cv2.resize(gray, (MAX_MASK, MAX_MASK), interpolation=cv2.INTER_AREA)
     return png.encode(np.ascontiguousarray(gray))
+
+
+# ------------------------------------------------------------------------------------ back to DFL
+
+
+def export_faces(files: list[Path], folder: Path) -> tuple[int, list[BadFileError]]:
+    """Writes the aligned PNGs `files` to `folder` as DeepFaceLab's: see `encode_face`.
+
+    `folder` must be empty or not be there; it appears once all is written. Returns (how many,
+    errors of the others). Raises UserError when there is none to write.
+    """
+    require_empty(folder)
+
+    def write(path: Path) -> None:
+        try:
+            suffix, content = encode_face(*aligned_png.read_image_and_face(path))
+        except ValueError as error:
+            raise BadFileError(path, str(error)) from error
+        (temporary / f"{path.stem}{suffix}").write_bytes(content)
+
+    with atomic.replacing_folder(folder) as temporary:
+        written, bad = read_files(files, write, "exporting")
+        if not written:
+            raise UserError(f"{folder}: nothing to write; the last: {bad[-1]}")
+    return len(written), bad
+
+
+def encode_face(image: np.ndarray, face: FaceData) -> tuple[str, bytes]:
+    """(".jpg" or ".png", the file) of an aligned picture uint8 RGB, as DeepFaceLab has it.
+
+    Faces that are cut as DeepFaceLab 2.0 does become JPEGs, those of 2018 PNGs; what each of them
+    calls a full face is not the same. Points, polygons and mask go along. Raises ValueError for a
+    face type that neither has, and for data that a JPEG has no room for.
+    """
+    for types, write in ((OF_2_0, _jpeg), (OF_2018, _png)):
+        names = {ours: theirs for theirs, ours in types.items()}
+        if face.face_type in names:
+            data = _exported(face) | {"face_type": names[face.face_type]}
+            return write(np.ascontiguousarray(image), b"".join(pickles.encode(data)))
+    raise ValueError(f"a {face.face_type} face, which DeepFaceLab does not have")
+
+
+def _jpeg(image: np.ndarray, data: bytes) -> tuple[str, bytes]:
+    if len(data) > MAX_SEGMENT:
+        raise ValueError(
+            f"polygons and mask of {len(data):,} bytes; DeepFaceLab's JPEGs hold {MAX_SEGMENT:,}"
+        )
+    content = simplejpeg.encode_jpeg(image, QUALITY, "RGB", "444")
+    end = 2
+    while FIRST_SEGMENT <= content[end + 1] <= DATA_SEGMENT:
+        end += 2 + int.from_bytes(content[end + 2 : end + 4], "big")
+    marker = struct.pack(">BBH", 0xFF, DATA_SEGMENT, len(data) + 2)
+    return ".jpg", content[:end] + marker + data + content[end:]
+
+
+def _png(image: np.ndarray, data: bytes) -> tuple[str, bytes]:
+    return ".png", png.with_chunk(png.encode(image), DATA_CHUNK, data)
+
+
+def _exported(face: FaceData) -> dict[str, Any]:
+    """What DeepFaceLab notes of a face, but for its type."""
+    source = face.source
+    is_frame = source.pts is not None  # of a clip, whose first one is 00001.png there
+    data: dict[str, Any] = {
+        "landmarks": face.landmarks.tolist(),
+        "source_filename": f"{source.frame + 1:05d}.png" if is_frame else source.file,
+        "source_rect": np.rint(source.rect).astype(np.int64),
+        "source_landmarks": source.landmarks.tolist(),
+        "eyebrows_expand_mod": 1.0,
+    }
+    if face.face_type is not FaceType.MARK_ONLY:
+        data["image_to_face_mat"] = umeyama(source.landmarks, face.landmarks)
+    if face.polygons:
+        polygons = [
+            {"type": int(area.include), "pts": area.points.astype(np.float32)}
+            for area in face.polygons
+        ]
+        data["seg_ie_polys"] = {"polys": polygons}
+    if face.mask is not None:
+        data["xseg_mask"] = np.frombuffer(_small_enough(face.mask), np.uint8)
+    return data
+
+
+def _small_enough(mask: bytes) -> bytes:
+    """The gray PNG `mask`, or the same picture as a JPEG where it has more than MAX_MASK_PNG."""
+    if len(mask) <= MAX_MASK_PNG:
+        return mask
+    gray = np.ascontiguousarray(png.decode(mask)[..., :1])
+    return simplejpeg.encode_jpeg(gray, MASK_QUALITY, "GRAY")

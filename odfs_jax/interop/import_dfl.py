@@ -6,8 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from odfs_jax.data.workspace import aligned_files
 from odfs_jax.errors import UserError
-from odfs_jax.interop.facesets import import_faces
+from odfs_jax.interop.facesets import export_faces, import_faces
 from odfs_jax.interop.models import export_model, find_model, import_model
 from odfs_jax.runtime import devices as hardware
 from odfs_jax.runtime.output import say
@@ -26,7 +27,21 @@ def import_dfl(config: DictConfig) -> None:
 
 
 def export_dfl(config: DictConfig) -> None:
-    """Writes the model that an `ExportDflConfig` names as DeepFaceLab reads it. UserError."""
+    """Writes what an `ExportDflConfig` names as DeepFaceLab reads it. Raises UserError."""
+    if config.faces is None and config.name is None:
+        raise UserError("nothing to export; give faces= or name=")
+    if config.faces is not None:
+        side = _one_side(config)
+        files = aligned_files(Path(config.data[side].aligned), side)
+        count, bad = export_faces(files, Path(config.faces))
+        for error in bad:
+            log.warning("not exported: %s", error)
+        say(f"{config.faces}: {count} faces, {len(bad)} files left out")
+    if config.name is not None:
+        _export_model(config)
+
+
+def _export_model(config: DictConfig) -> None:
     hardware.prepare(config.hardware)
     name = config.name if config.dfl_name is None else config.dfl_name
     model = Path(config.workspace) / "models" / config.name
@@ -35,9 +50,7 @@ def export_dfl(config: DictConfig) -> None:
 
 
 def _faces(config: DictConfig) -> None:
-    if len(config.data.sides) > 1:
-        raise UserError(f"faces={config.faces}: the faces of one side; choose data=src or data=dst")
-    (side,) = config.data.sides
+    side = _one_side(config)
     settings = config.data[side]
     frames = None if settings.input is None else Path(settings.input)
     if frames is not None and not frames.is_dir():
@@ -47,6 +60,12 @@ def _faces(config: DictConfig) -> None:
     for error in bad:
         log.warning("not imported: %s", error)
     say(f"{folder}: {count} faces, {len(bad)} files left out")
+
+
+def _one_side(config: DictConfig) -> str:
+    if len(config.data.sides) > 1:
+        raise UserError(f"faces={config.faces}: the faces of one side; choose data=src or data=dst")
+    return config.data.sides[0]
 
 
 def _model(config: DictConfig) -> None:

@@ -226,6 +226,11 @@ FIELDS = {
     "polygons as text": ({"seg_ie_polys": "x"}, "seg_ie_polys"),
     "too many polygons": (
         {"seg_ie_polys": [(1, points(3, 2.0)) for _ in range(101)]}, "not of 1 to 100"),
+    "too many corners": (
+        {"seg_ie_polys": [(1, np.zeros((1001, 2), np.float32))]}, "a list of 1001, not"),
+    "points in a row": ({"seg_ie_polys": [(1, np.zeros(9, np.float32))]}, "the points of a poly"),
+    "points of no end": (
+        {"seg_ie_polys": [(1, np.full((3, 2), np.nan, np.float32))]}, "the points of a polygon"),
     "far points": ({"seg_ie_polys": [(1, [[1e8, 1], [2, 2], [3, 3]])]}, "polygon"),
     "a mask that is text": ({"xseg_mask": "x"}, "no array of bytes"),
     "a mask of numbers": ({"xseg_mask": np.zeros(9, np.float32)}, "no array of bytes"),
@@ -261,6 +266,7 @@ def test_a_mask_that_lies_about_its_size(aligned):
         (jpeg(face_dict())[:-200], "JPEG"),
         (jpeg(face_dict(), picture(64)[:32]), "no square"),
         (old_png({"face_type": System()}), "the global"),
+        (old_png({"seg_ie_polys": [(1, np.zeros((1 << 18, 2)))]}), "face data of 4,194,4"),
         (b"GIF89a", "neither a JPEG nor a PNG"),
         (b"", "neither a JPEG nor a PNG"),
     ],
