@@ -28,6 +28,7 @@ T = TypeVar("T")
 # The last parts of keys whose values are paths or names that a user chose.
 PATHS = (
     "workspace",
+    "workspaces",
     "name",
     "mask_model",
     "input",
@@ -442,6 +443,7 @@ class EvaluateConfig:
 @dataclass
 class StudioConfig:
     workspace: str = MISSING
+    workspaces: str | None = None
     size: int = MISSING
     face_type: str = MISSING
     landmarks: LandmarksConfig = field(default_factory=LandmarksConfig)

@@ -252,9 +252,14 @@ def _sum_up(journal: ExtractionJournal, source: FrameSource, done_before: int) -
 
 def _serve_studio(config: DictConfig, side: str, show: str) -> None:
     """Serves the page for placing faces by hand, until Ctrl-C; `show` is "all" or "doubtful"."""
-    from odfs_jax.studio.server import serve  # an extra, which automatic extraction does not need
+    # An extra, which automatic extraction does not need.
+    from odfs_jax.studio.server import serve
+    from odfs_jax.studio.workspace import StudioWorkspace
 
-    serve(OmegaConf.to_container(config, resolve=True), f"/extract?side={side}&show={show}")
+    page = f"/extract?side={side}&show={show}"
+    serve(
+        StudioWorkspace(Path(config.workspace)), OmegaConf.to_container(config, resolve=True), page
+    )
 
 
 def _read_aligned(folder: Path) -> dict[Path, FaceData]:

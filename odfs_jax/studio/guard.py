@@ -7,9 +7,9 @@ studio, a missing token, a body above MAX_BODY, more than MAX_PAGES open pages.
 
 import ipaddress
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
@@ -35,7 +35,7 @@ class TooLarge(Exception):
 class Guard:
     """The ASGI app `app` behind the checks; with `token` None, no token is required.
 
-    `count_pages` tells how many pages are open; the addresses `pages` open another.
+    `count_pages` tells how many pages are open; a path of which `is_page` is true opens another.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class Guard:
         app: ASGIApp,
         host: str,
         token: str | None,
-        pages: Collection[str] = (),
+        is_page: Callable[[str], bool] = lambda _: False,
         count_pages: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._app, self._pages, self._count_pages = app, pages, count_pages
+        self._app, self._is_page, self._count_pages = app, is_page, count_pages
         self._local = is_local(host)
         self._token = token
 
@@ -87,7 +87,7 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MAX_BODY:
             return 413, f"more than {MAX_BODY} bytes"
-        if scope["path"] in self._pages and self._count_pages() >= MAX_PAGES:
+        if self._is_page(scope["path"]) and self._count_pages() >= MAX_PAGES:
             return 503, f"{MAX_PAGES} pages are open; close some, or wait a minute"
         return None
 
@@ -104,7 +104,8 @@ class Guard:
         """Moves the token from the address into a cookie."""
         query = parse_qsl(scope["query_string"].decode("latin-1"))
         rest = urlencode([(key, value) for key, value in query if key != "token"])
-        path = "/" + scope["path"].lstrip("/\\")  # two slashes would begin another host's address
+        # Two slashes would begin another host's address.
+        path = "/" + quote(scope["path"].lstrip("/\\"))
         response = RedirectResponse(path + (f"?{rest}" if rest else ""), 303, HEADERS)
         response.set_cookie(self._cookie(scope), self._token, httponly=True, samesite="lax")
         await response(scope, receive, send)

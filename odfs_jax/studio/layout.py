@@ -1,6 +1,7 @@
 """The layout that all pages share: the header with its links, and the style."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nicegui import Client, ui
+from nicegui.elements.mixins.text_element import TextElement
 
-from odfs_jax.studio.workspace import StudioWorkspace
+from odfs_jax.studio.workspace import StudioWorkspace, Workspaces
 
 STATIC = Path(__file__).parent / "static"
 PAGES = {
@@ -22,23 +24,47 @@ PAGES = {
 }
 
 
+WORKSPACES = "/w"  # of several workspaces, each has its pages at /w/NAME/
+
+
 @contextmanager
-def page(workspace: StudioWorkspace, path: str) -> Iterator[None]:
-    """The frame of the page at `path`; its elements are added inside the context."""
+def page(shown: StudioWorkspace | Workspaces, path: str) -> Iterator[None]:
+    """The frame of the page at `path`; its elements are added inside the context.
+
+    Addresses of a workspace's pages and routes are relative: they lead to the same workspace.
+    """
+    folder = shown.root.resolve().name
     ui.add_head_html('<link rel="stylesheet" href="/studio/studio.css">')
     ui.add_head_html('<script src="/studio/studio.js"></script>')
-    ui.page_title(
-        f"{PAGES[path][0] if path in PAGES else 'odfs-jax'} · {workspace.root.resolve().name}"
-    )
+    ui.page_title(f"{PAGES[path][0] if path in PAGES else 'odfs-jax'} · {folder}")
     with ui.header().classes("studio-header"):
-        ui.link("odfs-jax", "/").classes("brand")
-        for target, (name, _) in PAGES.items():
-            ui.link(name, target).classes("tab current" if target == path else "tab")
+        ui.link("odfs-jax", "./").classes("brand")
+        if isinstance(shown, StudioWorkspace):
+            for target, (name, _) in PAGES.items():
+                ui.link(name, target[1:]).classes("tab current" if target == path else "tab")
         ui.space()
-        ui.label(workspace.root.resolve().name).classes("workspace")
+        if isinstance(shown, StudioWorkspace) and shown.among is not None:
+            _switch(shown.root.name, shown.among.names())
+        else:
+            ui.label(folder).classes("workspace")
         button = ui.button(icon="contrast").props('flat round dense aria-label="dark or light"')
         button.on("click", js_handler="() => studio.toggleDark()")
     yield
+
+
+def _switch(name: str, names: list[str]) -> None:
+    """A list that leads to the same page of another workspace, or to all of them."""
+    with ui.element("select").classes("workspace").props('aria-label="workspace"') as select:
+        select.on("change", js_handler="(event) => studio.enter(event.target.value)")
+        for value, text in (*((each, each) for each in names), ("", "all workspaces")):
+            option = TextElement(tag="option", text=text)
+            option.props["value"] = value
+            option.props["selected"] = value == name
+
+
+def is_page(path: str) -> bool:
+    """True for the path of a page."""
+    return re.sub(rf"^{WORKSPACES}/[^/]+(?=/)", "", path) in PAGES.keys() | {"/"}
 
 
 def count_pages() -> int:

@@ -1,4 +1,4 @@
-"""`python scripts/studio.py workspace=PATH`: serves the studio until Ctrl-C."""
+"""`odfs studio workspace=PATH`, or `workspaces=PATH`: serves the studio until Ctrl-C."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from odfs_jax.data import foreign
 from odfs_jax.errors import UserError
 from odfs_jax.runtime.extras import extra
-from odfs_jax.studio.workspace import StudioWorkspace
+from odfs_jax.studio.workspace import StudioWorkspace, Workspaces
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +23,22 @@ MAX_TOKEN = 4096  # bytes of a file with a token
 
 
 def studio(config: DictConfig) -> None:
-    """Serves the workspace of a `StudioConfig` until Ctrl-C. Raises UserError."""
-    serve(OmegaConf.to_container(config, resolve=True), "/")
+    """Serves the workspaces of a `StudioConfig` until Ctrl-C. Raises UserError."""
+    if config.workspaces is None:
+        served = StudioWorkspace(Path(config.workspace))
+    else:
+        served = Workspaces(Path(config.workspaces))
+    serve(served, OmegaConf.to_container(config, resolve=True), "/")
 
 
-def serve(config: dict[str, Any], page: str) -> None:
-    """Serves until Ctrl-C; the log shows the address of `page`, a path. Raises UserError."""
-    workspace = StudioWorkspace(Path(config["workspace"]))
-    if not workspace.root.is_dir():
-        raise UserError(f"workspace={workspace.root}: no such folder")
+def serve(served: StudioWorkspace | Workspaces, config: dict[str, Any], page: str) -> None:
+    """Serves until Ctrl-C; the log shows the address of `page`, a path.
+
+    `config` has the fields of a `StudioConfig`. Raises UserError.
+    """
+    if not served.root.is_dir():
+        key = "workspaces" if isinstance(served, Workspaces) else "workspace"
+        raise UserError(f"{key}={served.root}: no such folder")
     # NiceGUI would read .nicegui/ in the current folder, which may be a stranger's. It is not used.
     os.environ.setdefault("NICEGUI_STORAGE_PATH", os.devnull)
     with extra("studio"):
@@ -39,12 +46,12 @@ def serve(config: dict[str, Any], page: str) -> None:
 
         from odfs_jax.studio.app import build
         from odfs_jax.studio.guard import Guard, is_local
-        from odfs_jax.studio.layout import PAGES, count_pages
+        from odfs_jax.studio.layout import count_pages, is_page
     host, token = config["server"]["host"], find_token(config["server"])
     if token is None and not is_local(host):
         token = secrets.token_urlsafe(24)
     listening = _listen(host, config["server"]["port"])
-    app = Guard(build(workspace, config), host, token, PAGES.keys() | {"/"}, count_pages)
+    app = Guard(build(served, config), host, token, is_page, count_pages)
     shown, port = f"[{host}]" if ":" in host else host, listening.getsockname()[1]
     query = f"{'&' if '?' in page else '?'}token={token}" if token else ""
     log.info("studio: http://%s:%d%s%s", shown, port, page, query)

@@ -1,4 +1,4 @@
-"""The studio's view of a workspace: only here do names from a browser become paths."""
+"""The studio's view of its workspaces: only here do names from a browser become paths."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ class StudioWorkspace:
     """
 
     root: Path
+    among: "Workspaces | None" = None  # those that the studio serves beside it
 
     @property
     def own(self) -> Path:
@@ -72,6 +73,32 @@ class StudioWorkspace:
         if name not in self.models():
             raise UserError(f"{_shown(name)}: no such model in {self.root / 'models'}")
         return self.root / "models" / name
+
+
+@dataclass(frozen=True)
+class Workspaces:
+    """The workspaces in the folder `root`: its folders, or links to folders, not hidden."""
+
+    root: Path
+
+    def names(self) -> list[str]:
+        """The names of the workspaces, by name."""
+        return sorted(p.name for p in self.root.iterdir() if is_plain(p.name) and p.is_dir())
+
+    def workspace(self, name: str) -> StudioWorkspace:
+        """The workspace `name`. Raises BadFileError when there is none."""
+        if name not in self.names():
+            raise BadFileError(_shown(name), f"no such workspace in {self.root}")
+        return StudioWorkspace(self.root / name, self)
+
+    def make(self, name: str) -> None:
+        """Makes an empty workspace `name`. Raises UserError."""
+        if not is_plain(name):
+            raise UserError(f"{_shown(name)}: expected the name of a folder that is not hidden")
+        try:
+            (self.root / name).mkdir()
+        except OSError as error:
+            raise UserError(f"{_shown(name)}: {error.strerror}") from error
 
 
 def is_shown(path: Path) -> bool:

@@ -81,7 +81,7 @@ def register(
 ) -> None:
     """Adds the page and the routes that its script calls to `app`."""
 
-    @ui.page("/convert")
+    @ui.page("/convert", api_router=app.router)
     def convert(model: str = "") -> None:
         with page(workspace, "/convert"):
             start = {"model": model, "workspace": str(workspace.root.resolve())}

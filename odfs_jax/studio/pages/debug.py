@@ -13,7 +13,7 @@ from odfs_jax.studio.workspace import StudioWorkspace, is_shown
 def register(app: FastAPI, workspace: StudioWorkspace) -> None:
     """Adds the page and the routes that its script calls to `app`."""
 
-    @ui.page("/debug")
+    @ui.page("/debug", api_router=app.router)
     def debug() -> None:
         with page(workspace, "/debug"):
             script("debug")

@@ -63,7 +63,7 @@ def register(
 ) -> None:
     """Adds the page and the routes that its script calls to `app`."""
 
-    @ui.page("/extract")
+    @ui.page("/extract", api_router=app.router)
     def extract(side: str = "dst", show: str = "") -> None:
         with page(workspace, "/extract"):
             start = {"side": side if side in SIDES else "dst", "show": show, "size": config["size"]}

@@ -58,7 +58,7 @@ def register(
 ) -> None:
     """Adds the page and the routes that its script calls to `app`."""
 
-    @ui.page("/faces")
+    @ui.page("/faces", api_router=app.router)
     def faces(side: str = "src", trashed: bool = False) -> None:
         with page(workspace, "/faces"):
             start = {"side": side if side in SIDES else "src", "trashed": trashed}

@@ -51,7 +51,7 @@ def register(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, queue: Queue)
     """Adds the page and the routes that its script calls to `app`."""
     _register_queue(app, workspace, queue)
 
-    @ui.page("/")
+    @ui.page("/", api_router=app.router)
     def home() -> None:
         with page(workspace, "/"):
             script("home", orders={name: key.help for name, key in SORT_KEYS.items()})
@@ -135,12 +135,12 @@ def look(workspace: StudioWorkspace, jobs: Jobs) -> dict[str, Any]:
         _step("Clips", None, ", ".join(clips.values()), all(map(bool, _found(workspace).values()))),
         _step(
             "Faces",
-            "/faces",
+            "faces",
             f"{faces['src']} of src, {faces['dst']} of dst{fixes}",
             all(faces.values()),
         ),
-        _step("Train", "/train", _run_state(run), run is not None and run.saved > 0),
-        _step("Convert", "/convert", _result_state(result), result is not None),
+        _step("Train", "train", _run_state(run), run is not None and run.saved > 0),
+        _step("Convert", "convert", _result_state(result), result is not None),
     ]
     return {
         "steps": steps,
@@ -181,7 +181,7 @@ def _doubtful(workspace: StudioWorkspace, side: str) -> int:
     return _count_doubtful(folder, version_of(folder / JOURNAL))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=256)
 def _count_doubtful(folder: Path, _version: str) -> int:
     """Read once a version: the page asks every two seconds, and a journal has a line a frame."""
     try:
@@ -264,16 +264,16 @@ def _next(
         what = " and ".join(f"{side}.mp4" for side in lacking)
         return step(f"Put {what} into {root}: src is who is put in, dst where.")
     if run is not None and run.running:
-        return step(f"{run.name} is being trained.", "Watch the training", "/train")
+        return step(f"{run.name} is being trained.", "Watch the training", "train")
     if run is None or not run.saved:
         if doubtful:
             has = "has" if doubtful == 1 else "have"
             text = f"{_frames(doubtful)} of dst {has} no clear face and would stay unchanged."
-            return step(text, "Place them by hand", "/extract?side=dst&show=doubtful")
-        return step("Throw faces out that are not src or not sharp, then train.", "Train", "/train")
+            return step(text, "Place them by hand", "extract?side=dst&show=doubtful")
+        return step("Throw faces out that are not src or not sharp, then train.", "Train", "train")
     if result is None:
-        return step("There is a model.", "Try it on dst and convert", "/convert")
+        return step("There is a model.", "Try it on dst and convert", "convert")
     if result.stat().st_mtime < run.saved:
         text = f"{run.name} has learned more since {result.name} was made."
-        return step(text, "Try it on dst and convert", "/convert")
-    return step(f"{result.name} is newer than the model.", "See the result", "/convert")
+        return step(text, "Try it on dst and convert", "convert")
+    return step(f"{result.name} is newer than the model.", "See the result", "convert")

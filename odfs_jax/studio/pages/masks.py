@@ -66,11 +66,12 @@ class MaskModel(BaseModel):
 def register(app: FastAPI, workspace: StudioWorkspace, worker: Worker) -> None:
     """Adds the page and the routes that its script calls to `app`."""
 
-    @ui.page("/masks")
+    @ui.page("/masks", api_router=app.router)
     def masks(side: str = "dst", name: str = "") -> None:
         with page(workspace, "/masks"):
             start = {"side": side if side in SIDES else "dst", "face": name}
-            script("masks", **start, models=workspace.models(masks=True), by_hand=BY_HAND)
+            known = {"models": workspace.models(masks=True), "by_hand": BY_HAND}
+            script("masks", **start, **known, workspace=str(workspace.root.resolve()))
 
     _drawing(app, workspace)
     _networks(app, workspace, worker)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from fastapi import FastAPI
@@ -61,7 +62,7 @@ def register(app: FastAPI, workspace: StudioWorkspace, jobs: Jobs, queue: Queue)
             raise BadFileError(f"{name}: preview {step}", "no such file")
         return FileResponse(path, headers={"cache-control": "no-cache"})
 
-    @ui.page("/train")
+    @ui.page("/train", api_router=app.router)
     def train(model: str = "") -> None:
         with page(workspace, "/train"):
             models = workspace.models()
@@ -256,7 +257,8 @@ class TrainPage:
         version = path.stat().st_mtime_ns if path else 0
         if self.shown != (self.model, step, version):
             self.shown = (self.model, step, version)
-            self.picture.set_source(f"/api/models/{self.model}/previews/{step}?v={version}")
+            source = f"api/models/{quote(self.model, safe='')}/previews/{step}?v={version}"
+            self.picture.set_source(source)
             self.label.set_text(f"iteration {step:,}")
 
     async def _show_losses(self) -> None:

@@ -49,7 +49,7 @@ const bar = make("progress", { max: 1, hidden: "", "aria-label": "how far the co
 const begin = button("begin", "Start conversion", beginJob);
 const queue = button("queue", "Queue", enqueue,
   "when the jobs before it in the queue are done (see Home); an earlier result is kept then");
-const stop = button("stop", "Stop", () => call("/api/convert/stop", {}));
+const stop = button("stop", "Stop", () => call("api/convert/stop", {}));
 const strip = make("canvas", { class: "timeline", height: 36 });
 const form = new Form(start.fields, start.base, () => { changed(); merge(); });
 
@@ -110,11 +110,11 @@ function refresh() {
 // dst's own frame, or that of the result.
 async function show() {
   const { view, frame } = state;
-  const where = view === "result" ? `/api/convert/result/${frame}?v=${state.result}` : dstFrame(frame);
+  const where = view === "result" ? `api/convert/result/${frame}?v=${state.result}` : dstFrame(frame);
   await put(where, () => state.view === view && state.frame === frame);
 }
 
-const dstFrame = (frame) => `/api/frames/dst/${frame}`;
+const dstFrame = (frame) => `api/frames/dst/${frame}`;
 
 async function showOther() {
   if (state.compare === "one") return;
@@ -151,7 +151,7 @@ async function fetchMerged(frame) {
   busy.textContent = "merging …";
   busy.hidden = false;
   try {
-    const answer = await fetch("/api/convert/still", { method: "POST", body: JSON.stringify(request),
+    const answer = await fetch("api/convert/still", { method: "POST", body: JSON.stringify(request),
       headers: { "Content-Type": "application/json" } });
     if (!answer.ok) throw new Error((await answer.json()).error || answer.statusText);
     return { source: URL.createObjectURL(await answer.blob()), settings: { ...settings, ...ramp } };
@@ -192,7 +192,7 @@ async function warmUp() {
   warm.add(named(mode));
   state.rest = performance.now();
   const request = { model: model.value, frame: state.frame, merge: { ...settings, mode } };
-  await fetch("/api/convert/still", { method: "POST", body: JSON.stringify(request),
+  await fetch("api/convert/still", { method: "POST", body: JSON.stringify(request),
     headers: { "Content-Type": "application/json" } });
 }
 
@@ -218,7 +218,7 @@ function togglePlay() {
 // The result as the browser plays it, with its sound, from the present frame on.
 async function playClip() {
   state.playing = true;
-  video.src = `/api/convert/clip?v=${state.result}`;
+  video.src = `api/convert/clip?v=${state.result}`;
   video.hidden = false;
   tell();
   video.onloadedmetadata = () => { video.currentTime = state.frame / state.count * video.duration; };
@@ -257,7 +257,7 @@ async function playFrames() {
 
 async function addressOf(frame) {
   if (state.view === "merged") return (await fetchMerged(frame)).source;
-  return state.view === "result" ? `/api/convert/result/${frame}?v=${state.result}` : dstFrame(frame);
+  return state.view === "result" ? `api/convert/result/${frame}?v=${state.result}` : dstFrame(frame);
 }
 
 function pause() {
@@ -307,7 +307,7 @@ function remove(shot) {
 async function writeShots() {
   const shots = state.shots.filter((shot, at) => at || Object.keys(shot).length > 1);
   const plan = { model: model.value, version: state.version, shots };
-  state.version = (await call("/api/convert/shots", plan)).version;
+  state.version = (await call("api/convert/shots", plan)).version;
   state.written = true;
   localStorage.removeItem(draftKey());
   tell();
@@ -323,7 +323,7 @@ async function discardDraft() {
 
 // The shots of the file, or what was made of them and not written yet.
 async function readShots() {
-  const { models, shots, ...known } = await call("/api/convert/shots");
+  const { models, shots, ...known } = await call("api/convert/shots");
   Object.assign(state, known, { shots: fromStart(shots), written: true });
   const draft = readDraft();
   if (!draft) return models;
@@ -400,13 +400,13 @@ async function beginJob() {
       { keep: `Keep it, as ${kept} or the next free number`, replace });
     if (!earlier) return;
   }
-  await call("/api/convert/start", { model: model.value, earlier });
+  await call("api/convert/start", { model: model.value, earlier });
   await watch();
 }
 
 async function enqueue() {
   if (!state.written) await writeShots();
-  await call("/api/queue/add", { command: "convert", choices: { model: model.value } });
+  await call("api/queue/add", { command: "convert", choices: { model: model.value } });
   say("the conversion is in the queue, on the page Home");
 }
 
@@ -414,7 +414,7 @@ const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
 async function watch() {
-  const { log: printed, ...now } = await call("/api/convert/job"), before = state.job;
+  const { log: printed, ...now } = await call("api/convert/job"), before = state.job;
   const end = now.code === null ? (printed ? "ended" : "not started") : now.code ? `failed (${now.code})` : "done";
   const job = now.running ? "running" : end;
   log.textContent = printed.trim().split("\n").slice(-12).join("\n");
@@ -490,7 +490,7 @@ async function load() {
   if (models.includes(start.model)) model.value = start.model;
   if (!models.length) say("no trained model here; train one first", true);
   for (;;) {
-    const { noted, missing } = await call("/api/frames/dst");
+    const { noted, missing } = await call("api/frames/dst");
     state.noted = noted;
     if (!missing) break;
     await new Promise((done) => setTimeout(done, 500));

@@ -54,13 +54,13 @@ function tell() {
   slider.setAttribute("aria-valuetext", where.textContent);
   picture.hidden = !name;
   if (!name) return;
-  const source = `/api/debug/picture?${new URLSearchParams({ folder: state.folder, name })}`;
+  const source = `api/debug/picture?${new URLSearchParams({ folder: state.folder, name })}`;
   if (picture.getAttribute("src") !== source) picture.src = source;
 }
 
 async function look() {
   try {
-    const { folders } = await call("/api/debug");
+    const { folders } = await call("api/debug");
     if (JSON.stringify(folders) === JSON.stringify(state.folders) && main.dataset.ready) return;
     state.folders = folders;
     if (!(state.folder in folders)) Object.assign(state, { folder: Object.keys(folders)[0] || "", at: 0 });

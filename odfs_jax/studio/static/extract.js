@@ -90,7 +90,7 @@ async function attempt(action) {
 async function load() {
   const of = state.side;
   for (;;) {
-    const found = await call(`/api/frames/${of}`);
+    const found = await call(`api/frames/${of}`);
     if (of !== state.side) return;
     Object.assign(state, found);
     if (!found.missing) break;
@@ -135,7 +135,7 @@ function tell() {
 }
 
 async function enqueue() {
-  await call("/api/queue/add", { command: "extract", choices: { side: state.side } });
+  await call("api/queue/add", { command: "extract", choices: { side: state.side } });
   say(`the extraction of ${state.side} is in the queue, on the page Home`);
 }
 
@@ -169,7 +169,7 @@ async function go(at) {
   const size = state.square?.size;
   Object.assign(state, { square: null, existing: [], past: [], pinned: draft() });
   state.following = !state.pinned.length;
-  const address = (n) => `/api/frames/${state.side}/${n}`;
+  const address = (n) => `api/frames/${state.side}/${n}`;
   const image = new Image();
   image.src = address(number);
   const [{ faces }] = await Promise.all([call(`${address(number)}/faces`), image.decode()]);
@@ -197,7 +197,7 @@ async function showCurves() {
 async function readCurves() {
   const of = state.side;
   while (!curve.hidden && of === state.side) {
-    const { rows, missing } = await call(`/api/points/${of}`);
+    const { rows, missing } = await call(`api/points/${of}`);
     if (of !== state.side) return;
     curves.rows = rows;
     curves.draw();
@@ -226,7 +226,7 @@ async function ask() {
   asking = true;
   const { x, y, size } = square;
   try {
-    const found = await call("/api/landmarks", { side: state.side, frame, x, y, size });
+    const found = await call("api/landmarks", { side: state.side, frame, x, y, size });
     if (state.frame === frame && state.square === square) {
       Object.assign(square, found, { of: { x, y, size } });
       if (rest === state.rest) state.trips.push(performance.now() - rest);
@@ -274,7 +274,7 @@ async function pin() {
 }
 
 async function realign(face) {
-  const { matrix } = await call("/api/align", face.points);
+  const { matrix } = await call("api/align", face.points);
   face.matrix = matrix;
   drawCrop();
 }
@@ -379,7 +379,7 @@ async function takeBack() {
   if (!before) return;
   const { pinned, existing, following, trashed } = before;
   if (trashed) {
-    const { names } = await call("/api/faces/restore", { side: state.side, names: [trashed.now] });
+    const { names } = await call("api/faces/restore", { side: state.side, names: [trashed.now] });
     for (const face of existing) if (face.name === trashed.was) face.name = names[0];
     for (const face of pinned) if (face.replaces === trashed.was) face.replaces = face.old.name = names[0];
     say(`${names[0]} is back`);
@@ -411,7 +411,7 @@ function drop() {
 async function neighbor(step) {
   for (let frame = state.frame + step; frame >= 0 && frame < state.count; frame += step) {
     if (!state.noted[frame]?.[0]) continue;
-    const { faces } = await call(`/api/frames/${state.side}/${frame}/faces`);
+    const { faces } = await call(`api/frames/${state.side}/${frame}/faces`);
     if (faces.length) return { frame, faces };
   }
   throw new Error(`no frame ${step < 0 ? "before" : "after"} this one has a face`);
@@ -474,7 +474,7 @@ async function accept() {
   await settled();
   const single = state.following && !state.pinned.length && state.square?.points;
   const faces = single ? [state.square] : state.pinned;
-  const { names } = await call("/api/accept", {
+  const { names } = await call("api/accept", {
     side: state.side, frame: state.frame, faces: faces.map((face) => face.points),
     replaced: faces.map((face) => face.replaces).filter(Boolean),
   });
@@ -508,7 +508,7 @@ async function remove() {
   if (!pinned && !name) return;
   let trashed;
   if (name) {
-    const { names } = await call("/api/faces/trash", { side: state.side, names: [name] });
+    const { names } = await call("api/faces/trash", { side: state.side, names: [name] });
     trashed = { was: name, now: names[0] };
     say(`${name} moved to the trash; Ctrl Z takes it back`);
   }

@@ -77,7 +77,7 @@ const range = new RangeFilter(() => show());
 facts.before(range.element);
 
 const address = (what, name) =>
-  `/api/faces/${state.side}/${what}/${encodeURIComponent(name)}?trashed=${state.trashed}` +
+  `api/faces/${state.side}/${what}/${encodeURIComponent(name)}?trashed=${state.trashed}` +
   `&v=${state.versions.get(name)}`;
 const grid = new Grid(scroll, {
   picture: (name) => address("thumb", name), label,
@@ -92,7 +92,7 @@ async function attempt(action) {
 
 async function load() {
   const of = side.value;
-  const found = await call(`/api/faces/${state.side}?trashed=${state.trashed}`);
+  const found = await call(`api/faces/${state.side}?trashed=${state.trashed}`);
   if (of !== side.value) return;
   state.names = found.names;
   state.versions = new Map(found.names.map((name, i) => [name, found.versions[i]]));
@@ -191,7 +191,7 @@ async function showFacts() {
     for (const [key, value] of Object.entries({ file: name, ...data.facts })) {
       facts.append(make("tr", {}, make("td", {}, key), make("td", {}, value)));
     }
-    const masks = `/masks?${new URLSearchParams({ side: state.side, name })}`;
+    const masks = `masks?${new URLSearchParams({ side: state.side, name })}`;
     if (!state.trashed) {
       facts.append(make("tr", {}, make("td", {}, "mask"), make("td", {}, make("a", { href: masks }, "draw"))));
     }
@@ -213,7 +213,7 @@ async function move() {
   const names = grid.picked;
   if (!names.length) return;
   facing = ""; // or its facts would be asked for when it is gone
-  const path = state.trashed ? "/api/faces/restore" : "/api/faces/trash";
+  const path = state.trashed ? "api/faces/restore" : "api/faces/trash";
   const done = await call(path, { side: state.side, names });
   if (!state.trashed) state.undo.push(done.names);
   for (const name of names) grid.chosen.delete(name); // those that a filter hides stay chosen
@@ -226,7 +226,7 @@ async function takeBack() {
   const names = state.undo.pop();
   if (!names || state.trashed) return;
   try {
-    const done = await call("/api/faces/restore", { side: state.side, names });
+    const done = await call("api/faces/restore", { side: state.side, names });
     grid.chosen = new Set(done.names);
     say(`${done.names.length} back`);
   } catch (error) {
@@ -240,7 +240,7 @@ async function takeBack() {
 async function orderBy(key, still) {
   const of = side.value;
   for (;;) {
-    const found = await call("/api/faces/order", { side: state.side, by: key });
+    const found = await call("api/faces/order", { side: state.side, by: key });
     if (of !== side.value || !still()) return null;
     if (found.names) {
       if (found.values) {
@@ -277,12 +277,12 @@ async function remeasure() {
 }
 
 async function renaming(key, what) {
-  await call("/api/faces/sort", { side: state.side, by: key });
+  await call("api/faces/sort", { side: state.side, by: key });
   let job;
   do {
     say(`${what} …`);
     await new Promise((done) => setTimeout(done, POLL));
-    job = await call(`/api/faces/${state.side}/sorting`);
+    job = await call(`api/faces/${state.side}/sorting`);
   } while (job.running);
   const said = job.log.trim().split("\n").pop();
   if (job.code !== 0) say(said, true);
@@ -294,7 +294,7 @@ async function renaming(key, what) {
 }
 
 async function enqueue() {
-  await call("/api/queue/add", { command: "sort", choices: { side: state.side, by: by.value } });
+  await call("api/queue/add", { command: "sort", choices: { side: state.side, by: by.value } });
   say("the renaming is in the queue, on the page Home");
 }
 
@@ -311,7 +311,7 @@ function forget() {
 async function readPoses() {
   const of = side.value;
   if (state.trashed) { state.poses = {}; about.textContent = ""; show(); return; }
-  const { poses, missing } = await call(`/api/faces/${state.side}/poses`);
+  const { poses, missing } = await call(`api/faces/${state.side}/poses`);
   if (of !== side.value) return;
   state.poses = poses;
   about.textContent = missing ? `reading, ${missing} to go` : "";
@@ -332,7 +332,7 @@ async function comparePoses() {
   const of = side.value;
   comparison = null;
   while (compare.checked && of === side.value) {
-    const found = await call("/api/poses/lacked");
+    const found = await call("api/poses/lacked");
     if (!compare.checked || of !== side.value) return;
     comparison = found;
     showPoses();

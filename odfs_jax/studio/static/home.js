@@ -9,8 +9,8 @@ const steps = make("ol", { class: "panel steps" });
 const log = make("pre", { class: "log", hidden: "" });
 const queue = make("section", { class: "panel queue", "aria-label": "queue" });
 main.append(make("div", { class: "inner" }, next, log, steps, queue, make("p", { class: "mute" },
-  "Also: ", make("a", { href: "/extract" }, "place faces by hand"), " · ",
-  make("a", { href: "/debug" }, "pictures of commands with debug=true"))));
+  "Also: ", make("a", { href: "extract" }, "place faces by hand"), " · ",
+  make("a", { href: "debug" }, "pictures of commands with debug=true"))));
 
 async function post(path, body = {}) {
   try {
@@ -20,10 +20,10 @@ async function post(path, body = {}) {
 }
 
 function button({ label, page }, running) {
-  if (running) return [make("button", { onclick: () => post("/api/home/stop") }, "Stop")];
+  if (running) return [make("button", { onclick: () => post("api/home/stop") }, "Stop")];
   if (!label) return [];
   if (page) return [make("a", { class: "primary", href: page }, label)];
-  return [make("button", { class: "primary", onclick: () => post("/api/home/extract") }, label)];
+  return [make("button", { class: "primary", onclick: () => post("api/home/extract") }, label)];
 }
 
 // ---- the queue ----
@@ -41,15 +41,15 @@ const kind = make("select", { "aria-label": "what to queue", onchange: () => off
   ...Object.entries(KINDS).map(([value, { text }]) => make("option", { value }, text)));
 const choices = make("span", { class: "choices" });
 const jobs = make("ol", { class: "jobs" });
-const run = make("button", { hidden: "", onclick: () => post("/api/queue/run") }, "Run the queue");
-const add = (draft) => post("/api/queue/add", { command: kind.value, draft, choices: Object.fromEntries(
+const run = make("button", { hidden: "", onclick: () => post("api/queue/run") }, "Run the queue");
+const add = (draft) => post("api/queue/add", { command: kind.value, draft, choices: Object.fromEntries(
   [...choices.children].map((select) => [select.name, select.value])) });
 queue.append(make("div", { class: "heading" }, make("span", { class: "title" }, "Queue"),
   make("span", { class: "mute" }, "one job after the other, with the studio open or closed"), run), jobs,
   make("div", { class: "add" }, kind, choices,
     make("button", { title: "at the end; it begins when those before it are done", onclick: () => add(false) }, "Queue"),
     make("button", { title: "noted, and not begun", onclick: () => add(true) }, "Draft"),
-    make("a", { href: "/train" }, "Train …")));
+    make("a", { href: "train" }, "Train …")));
 
 function offer() {
   choices.replaceChildren(...Object.entries(KINDS[kind.value].fields).map(([name, options]) =>
@@ -62,12 +62,12 @@ async function asked(question, yes, path, body) {
 }
 
 function actions({ name, state, said }, at, count) {
-  const change = (body) => () => post("/api/queue/change", { name, ...body });
+  const change = (body) => () => post("api/queue/change", { name, ...body });
   const remove = make("button", { title: "the job and its log are deleted", onclick: () =>
-    asked(`Remove “${said}” from the list?`, "Remove", "/api/queue/remove", { name }) }, "Remove");
+    asked(`Remove “${said}” from the list?`, "Remove", "api/queue/remove", { name }) }, "Remove");
   if (state === "running") {
     return [make("button", { onclick: () => asked(`Stop “${said}”? It saves what it has; the next job begins.`,
-      "Stop", "/api/queue/stop", { name }) }, "Stop")];
+      "Stop", "api/queue/stop", { name }) }, "Stop")];
   }
   const again = make("button", { onclick: change({ state: "queued" }) }, state === "drafted" ? "Queue" : "Again");
   if (state !== "queued") return [again, remove];
@@ -78,7 +78,7 @@ function actions({ name, state, said }, at, count) {
 
 let queued = "";
 async function lookAtQueue() {
-  const found = await call("/api/queue"), text = JSON.stringify(found);
+  const found = await call("api/queue"), text = JSON.stringify(found);
   if (text === queued) return;
   queued = text;
   if (found.models.join() !== models.join()) { models = found.models; offer(); }
@@ -99,7 +99,7 @@ async function lookAtQueue() {
 let shown = "";
 async function look() {
   await lookAtQueue();
-  const found = await call("/api/home"), text = JSON.stringify(found);
+  const found = await call("api/home"), text = JSON.stringify(found);
   if (text === shown) return;
   shown = text;
   next.replaceChildren(make("div", { class: "title" }, found.next.text),

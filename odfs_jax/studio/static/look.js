@@ -88,7 +88,7 @@ export async function lookAtSheets(side, by) {
   const what = make("div", { class: "panel" }, `finding the order by ${by} …`);
   const element = overlay(make("div", {}, what, img));
   listen(element, {});
-  img.src = `/api/faces/${side}/sheets/${encodeURIComponent(by)}`;
+  img.src = `api/faces/${side}/sheets/${encodeURIComponent(by)}`;
   try {
     await img.decode();
     what.textContent = `left: by name, as the files are now; right: by ${by}`;

@@ -82,10 +82,11 @@ async function attempt(action) {
 }
 
 const address = (name) => `${state.side}/${encodeURIComponent(name)}`;
+const kept = () => ["odfs", start.workspace, state.side, "masks"].join(":"); // where the browser keeps the place
 const name = () => state.names[state.at];
 
 async function load(wanted) {
-  const of = state.side, found = await call(`/api/faces/${of}`);
+  const of = state.side, found = await call(`api/faces/${of}`);
   if (of !== state.side) return;
   state.all = state.names = found.names;
   state.versions = new Map(found.names.map((each, i) => [each, found.versions[i]]));
@@ -108,10 +109,10 @@ async function go(at) {
   Object.assign(state, { face: null, open: null, chosen: -1 });
   const shown = name();
   if (!shown) { [image, hull, base] = [null, null, null]; tell(); return; }
-  localStorage.setItem(`odfs:masks:${state.side}`, shown);
-  const [face, ...pictures] = await Promise.all([call(`/api/masks/${address(shown)}`),
-    picture(`/api/faces/${state.side}/image/${encodeURIComponent(shown)}?v=${state.versions.get(shown)}`),
-    picture(`/api/masks/${address(shown)}/hull`)]);
+  localStorage.setItem(kept(), shown);
+  const [face, ...pictures] = await Promise.all([call(`api/masks/${address(shown)}`),
+    picture(`api/faces/${state.side}/image/${encodeURIComponent(shown)}?v=${state.versions.get(shown)}`),
+    picture(`api/masks/${address(shown)}/hull`)]);
   if (shown !== name()) return;
   state.face = { name: shown, ...face };
   [image, hull] = pictures;
@@ -148,7 +149,7 @@ let saving = Promise.resolve();
 function save() {
   const { face } = state, drawn = drawnOf(face), of = address(face.name);
   saving = saving.then(() => attempt(async () => {
-    const { version } = await call(`/api/masks/${of}`, { version: face.version, ...drawn });
+    const { version } = await call(`api/masks/${of}`, { version: face.version, ...drawn });
     face.version = version;
     state.versions.set(face.name, version);
     main.dataset.saved = `${Number(main.dataset.saved || 0) + 1}`;
@@ -177,7 +178,7 @@ async function useHull() { await setMask(null); }
 
 async function askNetwork() {
   if (!model.value) return;
-  const of = name(), { mask } = await call(`/api/masks/${address(of)}/network`, { model: model.value });
+  const of = name(), { mask } = await call(`api/masks/${address(of)}/network`, { model: model.value });
   if (of === name()) await setMask(mask);
 }
 
@@ -209,7 +210,7 @@ const isDrawn = ({ polygons, maker }) => polygons.length || maker === start.by_h
 async function copy() {
   const of = name(), before = state.all[state.all.indexOf(of) - 1];
   if (!before || !state.face) throw new Error("there is no face before this one");
-  const found = await call(`/api/masks/${address(before)}`);
+  const found = await call(`api/masks/${address(before)}`);
   if (of !== name()) return;
   if (!isDrawn(found)) throw new Error("nothing is drawn on the face before");
   remember();
@@ -227,11 +228,11 @@ async function copyOn() {
   const others = state.all.slice(from, from + onto.valueAsNumber);
   let done = 0;
   for (const other of others) {
-    const found = await call(`/api/masks/${address(other)}`);
+    const found = await call(`api/masks/${address(other)}`);
     if (isDrawn(found)) continue;
     const { polygons, mask, maker } = drawnOf(face), own = maker === start.by_hand ? { mask, maker } : {};
     remember(drawnOf(found), other);
-    const { version } = await call(`/api/masks/${address(other)}`, { ...found, polygons, ...own });
+    const { version } = await call(`api/masks/${address(other)}`, { ...found, polygons, ...own });
     state.versions.set(other, version);
     done += 1;
   }
@@ -321,7 +322,7 @@ async function findDoubt() {
   let found;
   try {
     for (;;) {
-      found = await call(`/api/doubt/${of}`, { model: model.value });
+      found = await call(`api/doubt/${of}`, { model: model.value });
       if (of !== state.side) return;
       tell(`the network has seen ${state.all.length - found.missing} of ${state.all.length}`);
       if (!found.missing || !state.looking) break;
@@ -608,7 +609,7 @@ side.addEventListener("change", () => attempt(async () => {
   await saving;
   Object.assign(state, { side: side.value, all: [], names: [], at: 0, face: null, doubt: null, looking: false,
     past: new Map() });
-  await load(localStorage.getItem(`odfs:masks:${state.side}`));
+  await load(localStorage.getItem(kept()));
 }));
-attempt(() => load(start.face || localStorage.getItem(`odfs:masks:${state.side}`)));
+attempt(() => load(start.face || localStorage.getItem(kept())));
 window.masks = { state, board }; // for the tests

@@ -17,6 +17,12 @@ const studio = {
     document.dispatchEvent(new Event("studio-dark"));
   },
 
+  // To the same page of another workspace; without a name to the list of all.
+  enter(name) {
+    const page = location.pathname.split("/").pop();
+    location.href = name ? `/w/${encodeURIComponent(name)}/${page}` : "/";
+  },
+
   // JSON from the server; throws an Error with the server's words.
   async call(path, body) {
     const options = body === undefined ? {} : {
