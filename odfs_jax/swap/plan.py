@@ -41,19 +41,18 @@ class Preset:
     pixels: int
     settings: tuple[str, ...]
     gigabytes: float  # of a card, in float32 at BATCH: docs/models.md
-    least: int  # iterations that it is worth its size from
+    least: int  # iterations that it is worth its size from; of small: docs/demo.md
 
 
 PRESETS = {
     preset.name: preset
     for preset in (  # from the smallest
-        Preset("small", 80, ("experiment=demo",), 0.5, 0),
+        Preset("small", 80, ("experiment=demo",), 0.5, 3600),
         Preset("medium", 128, ("model=saehd", "experiment=swap"), 2.1, 20_000),
         Preset("large", 192, ("model=saehd_192", "experiment=swap"), 3.2, 40_000),
         Preset("huge", 256, ("model=saehd_256", "experiment=swap"), 4.5, 80_000),
     )
 }
-SMALL_ITERATIONS = 3600  # of the small preset where no hours are given: docs/demo.md
 AUTO = "auto"
 
 
@@ -128,7 +127,7 @@ def make_plan(
     if iterations is not None:
         why += [f"{iterations} iterations: as given"]
     elif hours is None and candidates == [small]:
-        iterations = SMALL_ITERATIONS
+        iterations = small.least
         why += [f"{iterations} iterations: what the recipe was tuned with; hours= for more"]
     elif hours is None:
         hours = DEFAULT_HOURS
@@ -147,10 +146,16 @@ def make_plan(
                 raise
             why += [f"{candidates[-1].name}: {chosen.name} does not fit into the memory"]
             continue
-        count = min(MOST, max(FEWEST, int(hours * 3600 / seconds)))
+        possible = int(hours * 3600 / seconds)
+        count = min(MOST, max(FEWEST, possible))
         speed = f"{seconds:.3g} s an iteration here, batch {size}"
         if count >= chosen.least or not candidates:
-            why += [f"{count} iterations: {hours:g} hours at {speed}"]
+            limit = ""
+            if count != possible:
+                limit = (
+                    f" would be {possible}; {'fewer' if count > possible else 'more'} are no use"
+                )
+            why += [f"{count} iterations: {hours:g} hours at {speed}{limit}"]
             return Plan(chosen.name, count, size, seconds, tuple(why))
         why += [
             f"{candidates[-1].name}: {chosen.name} would get {count} iterations in {hours:g} hours "

@@ -59,6 +59,7 @@ def write_report(
             "model": training.model.name,
             "resolution": training.model.resolution,
             "iterations": training.iterations,
+            "iteration_seconds": plan.seconds,
             "batch_size": training.batch_size,
             "why": list(plan.why),
         },
@@ -123,8 +124,19 @@ def advice(facts: dict[str, Any], losses: list[dict[str, Any]]) -> list[str]:
             f"{facts['frames_to_look_at']} of {facts['frames']} frames of dst have no face, or a "
             f"doubtful one: python extract.py data=dst workspace={workspace} manual_fix=true"
         ]
-    fell = falling(losses)
-    if fell is not None and fell > FALLING:
+    least, fell = PRESETS[plan["preset"]].least, falling(losses)
+    if plan["iterations"] < least:
+        seconds = plan["iteration_seconds"]
+        more = (
+            f"train.iterations={least}"
+            if seconds is None
+            else f"hours={least * seconds / 3600:.2g}"
+        )
+        found += [
+            f"{plan['iterations']} iterations are few, {plan['preset']} wants {least}: {more} "
+            f"preset={plan['preset']}; the model goes on where it is"
+        ]
+    elif fell is not None and fell > FALLING:
         found += [
             f"the loss still fell by {fell:.0%} in the last tenth of the training: give more time, "
             f"a higher hours= with preset={plan['preset']}; the model goes on where it is"

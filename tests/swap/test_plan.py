@@ -12,7 +12,6 @@ from odfs_jax.saved_model import latest_step
 from odfs_jax.swap.overview import Overview, shown
 from odfs_jax.swap.plan import (
     PRESETS,
-    SMALL_ITERATIONS,
     make_plan,
     read_plan,
     seconds_per_iteration,
@@ -66,11 +65,13 @@ def test_what_the_compiled_step_does_not_fit_is_not_taken():
 
 def test_without_a_card_the_recipe_of_the_demo_is_trained_and_nothing_measured():
     plan, tried = plan_for(16, device=CPU)
-    assert (plan.preset, plan.iterations, tried) == ("small", SMALL_ITERATIONS, [])
+    assert (plan.preset, plan.iterations, tried) == ("small", 3600, [])
     # As configs/experiment/demo.yaml has them.
     assert {"augment.warp_until=2800", "augment.transform_until=2400"} <= set(plan.settings())
     plan, tried = plan_for(16, device=CPU, hours=2)
     assert (plan.preset, plan.iterations, tried) == ("small", 72_000, ["small"])
+    plan, _ = plan_for(16, device=CPU, hours=0.002)
+    assert plan.iterations == 100 and "would be 72; fewer are no use" in plan.why[-1]
 
 
 def test_the_users_own_iterations_need_no_measurement():

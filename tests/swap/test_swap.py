@@ -12,10 +12,12 @@ from pathlib import Path
 import av
 import jax
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from odfs_jax import cli
 from odfs_jax.config import compose
+from odfs_jax.data.job_folder import STATES, job_files
 from odfs_jax.data.media.frame_io import open_frames
 from odfs_jax.data.media.marking import Unmarked
 from odfs_jax.errors import UserError
@@ -46,25 +48,45 @@ def write_clips(folder: Path) -> None:
             out.mux(video.encode(None))
 
 
+ONE = ("src=src.mov", "dst=dst.mov", "out=result.mp4", *(f"train.{s}" for s in TINY))
+
+
 @contextlib.contextmanager
-def started(folder: Path):
-    """The command as a user gives it in `folder`; it does not outlive the block."""
+def started(folder: Path, *settings: str, printed: str = "printed"):
+    """The command as a user gives it in `folder`; with what it starts it ends with the block."""
     same = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
-    settings = ["src=src.mov", "dst=dst.mov", "out=result.mp4", *(f"train.{s}" for s in TINY)]
     command = [sys.executable, str(ROOT / "scripts" / "swap.py"), *settings]
-    with (folder / "printed").open("w") as printed:
+    with (folder / printed).open("w") as out:
         process = subprocess.Popen(
-            command, cwd=folder, env=os.environ | same, stdout=printed, stderr=subprocess.STDOUT
+            command,
+            cwd=folder,
+            env=os.environ | same,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             yield process
         finally:
-            process.kill()
+            kill(process)
             process.wait()
 
 
+def kill(process: subprocess.Popen) -> None:
+    """SIGKILL for a started command and all processes of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(is_there, process: subprocess.Popen, printed: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while not is_there():
+        assert process.poll() is None and time.monotonic() < end, printed.read_text()
+        time.sleep(0.01)
+
+
 def finished(folder: Path) -> tuple[int, str]:
-    with started(folder) as process:
+    with started(folder, *ONE) as process:
         code = process.wait(PATIENCE)
     return code, (folder / "printed").read_text()
 
@@ -81,13 +103,9 @@ def test_killed_in_every_stage_the_same_command_goes_on(tmp_path):
         "evaluate": result.exists,
     }
     for is_there in stages.values():
-        with started(tmp_path) as process:
-            end = time.monotonic() + PATIENCE
-            while not is_there():
-                printed = tmp_path / "printed"
-                assert process.poll() is None and time.monotonic() < end, printed.read_text()
-                time.sleep(0.01)
-            process.send_signal(signal.SIGKILL)
+        with started(tmp_path, *ONE) as process:
+            wait_for(is_there, process, tmp_path / "printed")
+            kill(process)
     code, printed = finished(tmp_path)
     assert code == 0, printed
     assert latest_step(model) == 8
@@ -108,6 +126,38 @@ def test_killed_in_every_stage_the_same_command_goes_on(tmp_path):
     code, printed = finished(tmp_path)  # a clip of the user's
     assert code == 2 and "not an earlier result" in printed.splitlines()[-1]
     assert result.read_bytes() == (tmp_path / "dst.mov").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_workers_do_real_swaps_and_one_is_killed(tmp_path):
+    """Its job is taken over where it was; a job whose clip is missing fails, and says so."""
+    write_clips(tmp_path)
+    folder = tmp_path / "night"
+    (folder / "queued").mkdir(parents=True)
+    for name, src in (("0-a", "src.mov"), ("1-b", "src.mov"), ("2-missing", "none.mov")):
+        job = {side: str(tmp_path / clip) for side, clip in (("src", src), ("dst", "dst.mov"))}
+        job |= {"out": str(tmp_path / f"{name}.mp4"), "train": list(TINY)}
+        (folder / "queued" / f"{name}.yaml").write_text(yaml.safe_dump(job))
+    both = [tmp_path / "printed_0", tmp_path / "printed_1"]
+    with started(tmp_path, f"jobs={folder}", printed=both[0].name) as first:
+        trained = tmp_path / "0-a_swap" / "models" / "small"
+        wait_for(lambda: latest_step(trained) is not None, first, both[0])
+        with started(tmp_path, f"jobs={folder}", printed=both[1].name) as second:
+            wait_for((folder / "running" / "1-b.yaml").exists, second, both[1])
+            kill(first)  # the job's own process too, as when a host is gone
+            assert second.wait(PATIENCE) == 2, both[1].read_text()
+    printed = both[1].read_text()
+    assert f"{folder}/running/0-a.yaml: its worker is gone; taken over" in printed
+    missing = f"src={tmp_path}/none.mov: no such file or folder"
+    assert f"2-missing: failed (exit code 2): odfs-swap: {missing}" in printed
+    assert "1 jobs failed: 2-missing" in printed.splitlines()[-1]
+    assert missing in (folder / "logs" / "2-missing.log").read_text()
+    found = {state: [path.stem for path in job_files(folder / state)] for state in STATES}
+    assert found["done"] == ["0-a", "1-b"] and found["failed"] == ["2-missing"]
+    assert not found["queued"] and not found["running"]
+    for name in found["done"]:
+        report = json.loads((tmp_path / f"{name}_report.json").read_text())
+        assert report["plan"]["iterations"] == 8 and report["evaluation"]["frames"] == FRAMES
 
 
 def test_clips_are_found_in_the_workspace_and_not_mixed(tmp_path):

@@ -11,7 +11,7 @@ FRONT = np.array([[0.0, 0.0], [5.0, -3.0]])
 def facts(**others):
     plan = {
         "preset": "small", "name": "small", "model": "demo", "resolution": 80,
-        "iterations": 100, "batch_size": 8, "why": ["because"],
+        "iterations": 3600, "iteration_seconds": 0.5, "batch_size": 8, "why": ["because"],
     }  # fmt: skip
     evaluation = {
         "result": "r.mp4", "frames": 50, "frames_with_truth": 0, "frames_unchanged": 0,
@@ -78,8 +78,16 @@ def test_each_lack_has_its_advice():
     assert "looking down" not in words
 
 
+def test_a_short_training_is_told_what_it_lacks():
+    short = facts(plan=facts()["plan"] | {"iterations": 500})
+    said = advice(short, rows([1.0] * 2))[0]
+    assert said.startswith("500 iterations are few, small wants 3600: hours=0.5 preset=small")
+    short["plan"]["iteration_seconds"] = None
+    assert "train.iterations=3600 preset=small" in advice(short, [])[0]
+
+
 def test_the_report_says_what_was_chosen_and_why():
     text = "\n".join(text_of(facts(advice=["more"])))
-    for said in ("preset small: demo, 80 pixels, 100 iterations, batch 8", "  - because", "- more",
+    for said in ("preset small: demo, 80 pixels, 3600 iterations, batch 8", "  - because", "- more",
                  "train 61 s", "50 frames with a face"):  # fmt: skip
         assert said in text
