@@ -157,8 +157,10 @@ def advice(facts: dict[str, Any], losses: list[dict[str, Any]]) -> list[str]:
         found += [f"{facts['evaluation']['frames_unchanged']} frames are as dst: nothing swapped"]
     dst = f"workspace={workspace} data=dst name={plan['name']}"
     found += [
+        "how large src's face is in dst's head is a matter of taste, which no clip tells: "
+        "merge.scale, -5 say, about dst's eyes with merge.anchor=eyes",
         f"colors, edges, sharpness: the other settings of python convert.py {dst}, "
-        "docs/conversion.md; no training is needed for them"
+        "docs/conversion.md; no training is needed for them",
     ]
     return found
 

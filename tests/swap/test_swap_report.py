@@ -60,7 +60,8 @@ def test_figures_of_held_out_faces_are_no_losses():
 
 def test_each_lack_has_its_advice():
     few = advice(facts(), rows([1.0] * 20))
-    assert len(few) == 2 and "preset=medium" in few[0] and "python convert.py workspace=w" in few[1]
+    assert len(few) == 3 and "preset=medium" in few[0] and "python convert.py workspace=w" in few[2]
+    assert "matter of taste" in few[1] and "merge.scale" in few[1]
     many = advice(
         facts(
             faces={"src": 40, "dst": 100},
