@@ -11,6 +11,8 @@ const LOOK = 1000; // milliseconds between two looks at the conversion
 const IDLE = 6000; // milliseconds without a question, after which a mode is compiled
 const LONG = 1500; // milliseconds of merging, after which it says what takes so long
 const RANGE = 25; // frames that are played, if nothing else is asked for
+const SIZE = "No clip tells how large src's face is in dst's head: it is a matter of taste. Move this until the head " +
+  "looks right; for a woman's face on a man's head -10 to 0 does. With anchor eyes it is about dst's eyes.";
 const MOST_RANGE = 250; // frames that are played at most: all of them wait in the browser
 
 const state = {
@@ -34,7 +36,7 @@ const compare = make("select", { "aria-label": "compare with dst", title: "dst b
     make("option", { value }, text)));
 const tint = button("tint", "mask [m]", toggleTint, "what is new is red");
 const play = button("play", "▶ play [space]", togglePlay,
-  "the frames from here on, again and again; of a result: the clip, with sound");
+  "the frames from here on, from the last one on from the first, again and again; of a result: the clip, with sound");
 const range = make("input", { type: "number", min: 2, max: MOST_RANGE, value: RANGE, "aria-label": "frames to play",
   title: "so many frames are played" });
 const write = button("write", "Write shots [w]", writeShots, "into the file that convert.py reads");
@@ -76,6 +78,8 @@ main.append(
       list,
       make("div", { class: "row" }, make("b", {}, "Settings of this shot"), make("span", { class: "space" }),
         discard),
+      make("section", { class: "size", "aria-label": "the size of src's face" },
+        make("b", {}, "Size of src's face"), form.rowOf("scale"), make("div", { class: "mute" }, SIZE)),
       form.element,
       make("details", { class: "keys" }, make("summary", {}, "Keys"), make("div", { id: "keys" })),
       make("details", { open: "" }, make("summary", {}, "What the conversion printed"), log))),
@@ -211,6 +215,7 @@ function compareAs(how) {
 
 function togglePlay() {
   if (state.playing) { pause(); refresh(); return; }
+  if (state.frame === state.count - 1) state.frame = 0;
   if (state.view === "result" && state.is_clip) { playClip(); return; }
   attempt(playFrames);
 }

@@ -27,6 +27,11 @@ export class Form {
     this.element.append(...[...this.rows.values()].map((row) => row.element));
   }
 
+  // The row of the field `name`, which may be placed elsewhere.
+  rowOf(name) {
+    return this.rows.get(this.fields.find((field) => field.name === name)).element;
+  }
+
   // Shows the settings of `shot`, which the form changes from now on.
   edit(shot) {
     this.shot = shot;
