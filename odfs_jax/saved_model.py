@@ -19,7 +19,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils.epath.gpath import PosixGPath
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -226,6 +227,18 @@ def latest_step(folder: Path) -> int | None:
     return max(steps_in(folder), default=None)
 
 
+class PlainPath(PosixGPath):
+    """A path for orbax, in which the letters [ ] of a folder's name stand for themselves.
+
+    orbax finds its own files with a pattern below the path, and etils takes all of it as pattern:
+    of a checkpoint below a[1]/ half would be written, and nothing said.
+    """
+
+    def glob(self, pattern: str) -> Iterator["PlainPath"]:
+        """The paths that match `pattern` below this one."""
+        return (PlainPath(path) for path in Path(self).glob(pattern))
+
+
 def steps_in(folder: Path) -> list[int]:
     """The iterations of the finished checkpoints in a model's folder, in their order."""
     names = (path.name for path in (folder / "checkpoints").glob("*"))
@@ -294,11 +307,15 @@ def has_part(checkpoint: Path, net: str, part: str, like: Any) -> bool:
     restoring it then says so.
     """
     try:
-        saved = ocp.PyTreeCheckpointer().metadata(checkpoint.absolute() / "state").item_metadata
+        saved = ocp.PyTreeCheckpointer().metadata(_state_of(checkpoint)).item_metadata
         tree = _with_names(saved.tree)
     except Exception:  # orbax and tensorstore raise many kinds
         return False
     return shapes(tree["nets"].get(net, {}).get(part)) == shapes(like)
+
+
+def _state_of(checkpoint: Path) -> PlainPath:
+    return PlainPath(checkpoint.absolute() / "state")
 
 
 def restore_state(checkpoint: Path, like: dict) -> dict:
@@ -307,7 +324,7 @@ def restore_state(checkpoint: Path, like: dict) -> dict:
     `like` is {"nets": {name: {"params", "opt", "ema"}}, "key", "step"} or less of it. Raises
     UserError when it cannot be read.
     """
-    folder = checkpoint.absolute() / "state"
+    folder = _state_of(checkpoint)
     try:
         saved = ocp.PyTreeCheckpointer().metadata(folder).item_metadata.tree
         named = "nets" in saved

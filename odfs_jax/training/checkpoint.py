@@ -43,15 +43,16 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         """Raises UserError when the folder cannot be written."""
         self.folder = folder
+        path = saved_model.PlainPath((folder / "checkpoints").absolute())
+        if "\\" in str(path):  # tensorstore would say so after the first minutes of training
+            raise UserError(f"{path}: no checkpoint can be written below a name with a backslash")
         saved_model.silence_orbax()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=KEEP, cleanup_tmp_directories=True, todelete_subdir=DELETED
         )
         names = ("state", "config", "metadata", "history")
         try:
-            self._manager = ocp.CheckpointManager(
-                (folder / "checkpoints").absolute(), options=options, item_names=names
-            )
+            self._manager = ocp.CheckpointManager(path, options=options, item_names=names)
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
         self._delete()

@@ -15,6 +15,7 @@ from odfs_jax.saved_model import (
     WEIGHTS,
     load_model,
     load_weights,
+    restore_state,
     save_weights,
     shapes,
     steps_in,
@@ -164,6 +165,22 @@ def test_bundled_weights_fit_the_demos_model(file):
     like = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
     weights = load_weights(f"bundled:{file.stem}")
     assert {name: values.shape for name, values in weights.items()} == shapes(like)
+
+
+@pytest.mark.parametrize("name", ["[1] a*b?", "{x} 50% #2 'é'"])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    """Letters of a pattern too: orbax would write half of a checkpoint, and say nothing."""
+    state = {"nets": {"autoencoder": {"params": {"bias": jax.numpy.arange(3.0)}}}}
+    with closing(Checkpoints(tmp_path / name)) as checkpoints:
+        checkpoints.save(1, state, {}, {}, History())
+        checkpoints.finish()
+        found = restore_state(checkpoints.latest_folder, state)
+    assert found["nets"]["autoencoder"]["params"]["bias"].tolist() == [0, 1, 2]
+
+
+def test_a_backslash_is_refused_before_training(tmp_path):
+    with pytest.raises(UserError, match="backslash"):
+        Checkpoints(tmp_path / "a\\b")
 
 
 def test_a_kill_while_an_old_checkpoint_is_deleted_leaves_no_half_of_it(tmp_path, monkeypatch):
