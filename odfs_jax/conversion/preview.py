@@ -4,7 +4,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,9 @@ class FramePreviewer:
         self._reader = FrameReader(clip)
         self._aligned, self._models = aligned, model_dir.parent
         self._see: Callable[..., jax.Array] | None = None  # of a mask network, once asked for
-        self._color: tuple[int, str] | None = None  # (the folder's time, what auto means for it)
-        self._dst_eyes: tuple[int, np.ndarray] | None = None  # of the folder, when it last changed
+        # Of the folder `aligned`, by when it last changed: both read all of its faces.
+        self._dst_eyes = lru_cache(maxsize=1)(self._read_dst_eyes)
+        self._fitting_color = lru_cache(maxsize=1)(self._find_color)
         self._merges: OrderedDict[str, Merge] = OrderedDict()
         self._programs: OrderedDict[str, Programs] = OrderedDict()
         self._outputs: OrderedDict[str, tuple[jax.Array | None, ...]] = OrderedDict()
@@ -94,15 +95,11 @@ class FramePreviewer:
             self._merges[key] = self._build(config, changed)
         return _get(self._merges, key, MAX_MERGES)
 
-    def _read_dst_eyes(self, changed: int) -> np.ndarray:
-        """`read_eyes`, which reads all of dst's faces; measured again for a changed folder."""
-        if self._dst_eyes is None or self._dst_eyes[0] != changed:
-            found = read_eyes(self._aligned, "dst", self._swapper.output_spec.face_type)
-            self._dst_eyes = changed, found
-        return self._dst_eyes[1]
+    def _read_dst_eyes(self, _changed: int) -> np.ndarray:
+        return read_eyes(self._aligned, "dst", self._swapper.output_spec.face_type)
 
     def _build(self, config: DictConfig, changed: int) -> Merge:
-        read_dst_eyes = partial(self._read_dst_eyes, changed)
+        read_dst_eyes = partial(self._dst_eyes, changed)
         dst_from_src = find_anchor(config, self._src_eyes, read_dst_eyes, self._swapper)
         # Its "parameters" are the network's output.
         swapper = replace(self._swapper, predict=lambda outputs, _faces: outputs)
@@ -119,13 +116,11 @@ class FramePreviewer:
             self._see = load_seeing(self._models, None, "float32", self._swapper.output_spec)
         return self._see
 
-    def _fitting_color(self, changed: int) -> str:
-        """The transfer that `merge.color=auto` stands for; measured again for a changed folder."""
-        if self._color is None or self._color[0] != changed:
-            targets = find_target_faces(self._aligned, self._reader)
-            color, _ = fitting_color(self._swapper, self._reader.path, targets.sources)
-            self._color = changed, color
-        return self._color[1]
+    def _find_color(self, _changed: int) -> str:
+        """The transfer that `merge.color=auto` stands for."""
+        targets = find_target_faces(self._aligned, self._reader)
+        color, _ = fitting_color(self._swapper, self._reader.path, targets.sources)
+        return color
 
     def _with_kept_outputs(self, predict: Callable[..., Prediction]) -> Callable[..., Prediction]:
         """`predict` of the model's parameters, made of one that takes the network's output."""
