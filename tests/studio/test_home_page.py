@@ -48,11 +48,13 @@ def test_the_next_step_at_each_stage(seen, tmp_path, pictures, write_faceset):
     write_model(tmp_path / "models" / "tiny")
     assert seen()[1] == "Try it on dst and convert"
     assert seen()[2]["Train"] == ("tiny: 1 iterations", True)
-    result = tmp_path / "result.mp4"
-    result.touch()
-    assert seen()[1] == "See the result" and seen()[2]["Convert"][0].startswith("result.mp4, ")
+    (tmp_path / "result.mp4").touch()  # of a clip; dst is a folder of frames
+    assert seen()[2]["Convert"] == ("no result yet", False)
+    result = tmp_path / "result"
+    result.mkdir()
+    assert seen()[1] == "See the result" and seen()[2]["Convert"][0].startswith("result, ")
     os.utime(result, (5, 5))
-    assert seen()[0] == "tiny has learned more since result.mp4 was made."
+    assert seen()[0] == "tiny has learned more since result was made."
 
 
 def test_a_mask_network_is_no_run_that_converts(seen, tmp_path, write_faceset, write_mask_model):
@@ -64,6 +66,7 @@ def test_a_mask_network_is_no_run_that_converts(seen, tmp_path, write_faceset, w
     with locked(masks, "training"):
         assert seen()[1] == "Train" and seen()[2]["Train"] == none
         write_model(tmp_path / "models" / "tiny")
+        (tmp_path / "dst.mp4").touch()
         (tmp_path / "result.mp4").touch()
         write_mask_model(masks)  # later than the result
         assert seen()[1] == "See the result"

@@ -17,12 +17,12 @@ from odfs_jax.studio.face_index import version_of
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
 from odfs_jax.studio.queue import Queue
+from odfs_jax.studio.results import result_path
 from odfs_jax.studio.workspace import SIDES, StudioWorkspace
 from odfs_jax.training import control
 from odfs_jax.training.backups import checkpoints_in
 
 JOB = "extract"
-RESULTS = ("result.mp4", "result")  # as convert.py writes it: a clip, or a folder of pictures
 
 
 class NewJob(BaseModel):
@@ -223,8 +223,11 @@ def _run_state(run: _Run | None) -> str:
 
 
 def _result(workspace: StudioWorkspace) -> Path | None:
-    found = [path for name in RESULTS if (path := workspace.root / name).exists()]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    try:
+        path = result_path(workspace)
+    except UserError:  # there is no clip of dst
+        return None
+    return path if path.exists() else None
 
 
 def _result_state(result: Path | None) -> str:
