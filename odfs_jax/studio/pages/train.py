@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from nicegui import run, ui
 
+from odfs_jax import saved_model
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.studio import runs
 from odfs_jax.studio.jobs import Jobs
@@ -223,6 +224,8 @@ class TrainPage:
         self.state.classes(replace=f"state {state.replace(' ', '-')}")
         self._enable(running)
         step, target = int(_number(status, "step")), int(_number(status, "target"))
+        if "step" not in status:  # it was trained elsewhere, or is about to begin
+            step = max(saved_model.steps_in(self.workspace.model(self.model)), default=0)
         batch, rate = int(_number(status, "batch_size")), _number(status, "steps_per_second")
         rate = rate if running else 0.0
         left = (target - step) / rate if target and rate else None
