@@ -56,16 +56,19 @@ class FaceIndex:
         with self._lock:
             read = self._collect()
             known = self._known
-            missing = [
-                p for p, version in versions.items() if known.get(p.name, ("",))[0] != version
-            ]
+            # Of another version none: its name may have been another face's then.
+            found = {
+                path.name: known[path.name][1]
+                for path, version in versions.items()
+                if known.get(path.name, ("",))[0] == version
+            }
+            missing = [path for path in versions if path.name not in found]
             if missing and self._portion is None:
                 files = missing[: self.portion]
                 names = [(path.name, versions[path]) for path in files]
                 self._portion = (names, self._read(files))
             if read:
                 atomic.write_text(self._path, json.dumps(known))
-            found = {p.name: known[p.name][1] for p in versions if p.name in known}
             return {name: row for name, row in found.items() if row is not None}, len(missing)
 
     def _collect(self) -> bool:

@@ -228,6 +228,25 @@ def test_a_measure_filters_and_groups_have_headings(studio, visit):
     assert chosen(page) == [*sorted(bright)[1:250], *sorted(bright)[251:280]]
 
 
+def test_what_the_queue_renames_and_extraction_adds_is_seen(studio, visit):
+    folder = studio.workspace / "dst" / "aligned"
+    names = [folder / name for name in ("00000_0.png", "00001_0.png", "other.png")]
+    page = opened(visit, studio, "dst")
+    page.get_by_label("order").select_option("face_yaw")
+    page.wait_for_function("faces.state.order")
+    before = page.evaluate("faces.state.poses")
+    for old, new in ((0, 2), (1, 0), (2, 1)):  # as sort.py does
+        names[old].rename(names[new])
+    page.wait_for_function("!faces.state.order && Object.keys(faces.state.poses).length === 2")
+    after = page.evaluate("faces.state.poses")
+    assert [after[path.name] for path in names[:2]] == [before[path.name] for path in names[1::-1]]
+    shutil.copy(names[0], names[2])
+    page.wait_for_function("faces.grid.items.length === 3")
+    names[2].unlink()
+    for old, new in ((0, 2), (1, 0), (2, 1)):
+        names[old].rename(names[new])
+
+
 def test_a_bad_file_is_shown_as_bad(studio, visit):
     bad = studio.workspace / "dst" / "aligned" / "bad.png"
     bad.write_bytes(b"no picture")

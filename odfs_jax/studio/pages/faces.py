@@ -77,9 +77,16 @@ def register(
 def _files(app: FastAPI, workspace: StudioWorkspace) -> None:
     @app.get("/api/faces/{side}")
     def listing(side: str, trashed: bool = False) -> dict[str, Any]:
-        """Names and versions of all PNGs, by name."""
+        """Names and versions of all PNGs, by name, and the version of their `folder`."""
+        folder = version_of(workspace.faces(side, trashed))  # before its files: none is missed
         found = sorted((p.name, version_of(p)) for p in workspace.face_files(side, trashed))
-        return {"names": [name for name, _ in found], "versions": [v for _, v in found]}
+        names, versions = [name for name, _ in found], [version for _, version in found]
+        return {"names": names, "versions": versions, "folder": folder}
+
+    @app.get("/api/faces/{side}/folder")
+    def folder(side: str, trashed: bool = False) -> dict[str, Any]:
+        """The version of the folder, which changes when a PNG comes, goes or gets another name."""
+        return {"folder": version_of(workspace.faces(side, trashed))}
 
     @app.get("/api/faces/{side}/thumb/{name}")
     def thumb(side: str, name: str, trashed: bool = False) -> Response:

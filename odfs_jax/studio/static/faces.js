@@ -8,11 +8,13 @@ const { make, call, say } = studio;
 const start = studio.start();
 const main = document.getElementById("studio-main");
 const POLL = 500; // milliseconds between two questions for an order or a renaming
+const LOOK = 2000; // milliseconds between two looks for what other commands have changed
 const MEASURES = ["blur", "motion_blur", "source_size", "brightness"]; // orders that filter, too
 
 const state = {
   side: start.side, trashed: start.trashed,
-  names: [], versions: new Map(), poses: {},
+  names: [], versions: new Map(), folder: "", poses: {},
+  renaming: false, // by this page
   order: null, // {by, names, index: Map of name to place, values, groups}: how they are shown
   measures: {}, // by order: Map of name to value
   pose: null, // a test of a pose, from the map
@@ -94,7 +96,7 @@ async function load() {
   const of = side.value;
   const found = await call(`api/faces/${state.side}?trashed=${state.trashed}`);
   if (of !== side.value) return;
-  state.names = found.names;
+  Object.assign(state, { names: found.names, folder: found.folder });
   state.versions = new Map(found.names.map((name, i) => [name, found.versions[i]]));
   for (const name of grid.chosen) if (!state.versions.has(name)) grid.chosen.delete(name);
   show();
@@ -278,6 +280,11 @@ async function remeasure() {
 
 async function renaming(key, what) {
   await call("api/faces/sort", { side: state.side, by: key });
+  state.renaming = true;
+  try { await renamed(key, what); } finally { state.renaming = false; }
+}
+
+async function renamed(key, what) {
   let job;
   do {
     say(`${what} …`);
@@ -296,6 +303,19 @@ async function renaming(key, what) {
 async function enqueue() {
   await call("api/queue/add", { command: "sort", choices: { side: state.side, by: by.value } });
   say("the renaming is in the queue, on the page Home");
+}
+
+// Faces that came or went by other commands, or got other names from the queue.
+async function watch() {
+  if (document.hidden || state.renaming) return;
+  const of = side.value, before = state.versions;
+  const { folder } = await call(`api/faces/${state.side}/folder?trashed=${state.trashed}`);
+  if (of !== side.value || folder === state.folder || before !== state.versions) return;
+  await load();
+  const seen = new Set(before.values());
+  const other = ([name, version]) => before.get(name) !== version && seen.has(version);
+  if ([...state.versions].some(other)) { forget(); show(); }
+  await readPoses();
 }
 
 // What was known of the names of before.
@@ -374,4 +394,5 @@ document.addEventListener("keydown", (event) => {
 });
 
 attempt(async () => { await load(); main.dataset.ready = "1"; await readPoses(); });
+setInterval(() => attempt(watch), LOOK);
 window.faces = { grid, state, map, range }; // for the tests and the bench
