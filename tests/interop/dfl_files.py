@@ -152,6 +152,46 @@ def tensor_shapes(archi, ae=32, e=16, d=16, m=16, resolution=64):
     return {"encoder": encoder, "inter_AB": inter, "inter_B": inter, "decoder": decoder}
 
 
+def judge_shapes(dims, code=32):
+    """{file: {key: shape}} of a U-Net discriminator that sees 8 pixels, and of one of codes."""
+    gan = {
+        "in_conv": (1, 1, 3, dims), "convs_0": (3, 3, dims, 2 * dims),
+        "convs_1": (3, 3, 2 * dims, 4 * dims), "center_out": (1, 1, 4 * dims, 1),
+        "center_conv": (1, 1, 4 * dims, 4 * dims), "upconvs_0": (3, 3, 2 * dims, 4 * dims),
+        "upconvs_1": (3, 3, dims, 4 * dims), "out_conv": (1, 1, 2 * dims, 1),
+    }  # fmt: skip
+    of_codes = {"convs_0": (4, 4, code, 256), "out_conv": (1, 1, 256, 1)}  # codes of 4 x 4
+    return {
+        file: {
+            f"{name}/{last}:0": shape if last == "weight" else (outputs(name, shape),)
+            for name, shape in kernels.items()
+            for last in ("weight", "bias")
+        }
+        for file, kernels in {"GAN": gan, "code_discriminator": of_codes}.items()
+    }
+
+
+def outputs(name, shape):
+    """Of a kernel: the transposed convolutions have theirs before the inputs."""
+    return shape[2] if name.startswith("upconvs") else shape[3]
+
+
+def slots_of(shapes, moments, seed=3, names=None):
+    """An optimizer's file for tensors {file: {key: shape}}; `moments` is {"ms": least value} say.
+
+    `names` are what the optimizer calls the files.
+    """
+    rng = np.random.default_rng(seed)
+    slots = {"iters:0": np.int64(1234)}
+    for moment, low in moments.items():
+        for file, keys in shapes.items():
+            part = (names or {}).get(file, file)
+            for key, shape in keys.items():
+                value = rng.uniform(low, 1, shape).astype(np.float32)
+                slots[f"{moment}_{part}/{key.removesuffix(':0')}_0:0"] = value
+    return slots
+
+
 def tensor(file, key, shape):
     """The check tensors of the whole networks, one of each name."""
     rng = np.random.RandomState(zlib.crc32(f"{file}/{key}".encode()))

@@ -17,7 +17,13 @@ from odfs_jax.faces.types import FaceType
 from odfs_jax.inference import make_swapper
 from odfs_jax.interop import models
 from odfs_jax.interop.import_dfl import export_dfl, import_dfl
-from odfs_jax.interop.models import export_model, find_model, read_params, settings_of
+from odfs_jax.interop.models import (
+    export_model,
+    find_model,
+    import_model,
+    read_params,
+    settings_of,
+)
 from odfs_jax.nets import build_net
 from odfs_jax.training.checkpoint import Checkpoints, check_start, start
 from odfs_jax.training.objectives import make_objective
@@ -115,9 +121,8 @@ def test_an_imported_model_converts(imported):
 
 def test_an_imported_model_goes_on_training(imported):
     settings = settings_of(find_model(imported.parent / "model", "new"))
-    config = OmegaConf.to_container(
-        compose("train", [f"workspace={imported}", "name=new", *settings]), resolve=True
-    )
+    names = [f"workspace={imported}", "name=new", "optimizer=adabelief_2020"]
+    config = OmegaConf.to_container(compose("train", [*names, *settings]), resolve=True)
     objective = make_objective(config)
     checkpoints = Checkpoints(imported / "models/new")
     check_start(checkpoints, objective)
@@ -136,7 +141,8 @@ def test_what_goes_back_is_what_came(imported, tmp_path):
     config = ["name=new", "dfl_name=back", f"model_folder={tmp_path}/dfl", f"workspace={imported}"]
     export_dfl(compose("export_dfl", config))
     files = tensors("liae-ud")
-    names = {f"back_SAEHD_{file}.npy" for file in files} | {"back_SAEHD_data.dat"}
+    names = {f"back_SAEHD_{file}.npy" for file in (*files, "src_dst_opt")}
+    names |= {"back_SAEHD_data.dat"}
     assert set(os.listdir(tmp_path / "dfl")) == names
     for file, keys in files.items():
         content = (tmp_path / f"dfl/back_SAEHD_{file}.npy").read_bytes()
@@ -149,7 +155,7 @@ def test_what_goes_back_is_what_came(imported, tmp_path):
     data = pickle.loads((tmp_path / "dfl/back_SAEHD_data.dat").read_bytes())
     assert data["iter"] == 1234 and data["loss_history"] == []
     same = {key: value for key, value in OPTIONS.items() if key in data["options"]}
-    assert data["options"] == {**same, "archi": "liae-ud"} and len(same) == 6
+    assert data["options"] == {**same, "archi": "liae-ud"} and len(same) == 8
     dfl = find_model(tmp_path / "dfl", "back")
     model = saved_model.load_model(imported / "models/new")
     again = read_params(dfl, like_of(model.config))
@@ -309,14 +315,16 @@ def test_models_that_deepfacelab_does_not_have(tmp_path, monkeypatch, change, re
 
 
 @pytest.mark.slow
-def test_an_imported_model_is_trained_by_the_printed_settings(tmp_path, write_faceset):
-    folder = written(tmp_path, "df-ud")
+def test_an_imported_model_is_trained_by_its_settings(tmp_path, write_faceset):
+    """With its discriminators, which begin afresh here."""
+    changes = {"gan_power": 0.1, "gan_dims": 4, "true_face_power": 0.01, "batch_size": 2}
+    options = OPTIONS | changes | {"archi": "df-ud", "eyes_mouth_prio": True, "clipgrad": True}
+    folder = write_model(tmp_path / "model", "new", "SAEHD", tensors("df-ud"), options)
     work = tmp_path / "work"
-    import_dfl(compose("import_dfl", [f"workspace={work}", f"model_folder={folder}"]))
+    _, settings = import_model(find_model(folder, None), str(work), "new")
     for side in ("src", "dst"):
         (work / side / "aligned").mkdir(parents=True)
         write_faceset(work / side / "aligned", 4, face_type=FaceType.DFL_WHOLE)
-    settings = [f"workspace={work}", "name=new", "iterations=1236", "batch_size=2"]
-    settings += ["preview_every=0", "hardware.devices=cpu", *settings_of(find_model(folder, None))]
-    train(compose("train", settings))
+    names = [f"workspace={work}", "name=new", "iterations=1236"]
+    train(compose("train", [*names, "preview_every=0", "hardware.devices=cpu", *settings]))
     assert saved_model.load_model(work / "models/new").step == 1236

@@ -50,6 +50,7 @@ class FaceJudge:
         *_, (self.judged, self.spec) = specs.items()
         size = self.spec.resolution
         patch_size = max(3, size // PATCHES) if own["patch_size"] is None else own["patch_size"]
+        self.patch_size = patch_size
         strides, halvings = strides_for(patch_size), strides_for(patch_size).count(2)
         if size % 2**halvings:
             raise UserError(
