@@ -35,7 +35,8 @@ from odfs_jax.errors import UserError, printable
 from odfs_jax.runtime.output import start_logging
 
 # Hydra's, as far as they may stand beside --help
-OPTIONS_WITH_VALUE = ("--cfg", "-c", "--config-dir", "-cd", "--package", "-p")
+FOLDER_OPTIONS = ("--config-dir", "-cd")
+OPTIONS_WITH_VALUE = (*FOLDER_OPTIONS, "--cfg", "-c", "--package", "-p")
 NO_LIBRARY = "cannot open shared object file"  # in the words of the system's loader
 
 
@@ -71,8 +72,8 @@ def run(name: str, work: Callable[[DictConfig], float | None]) -> None:
         refuse_dashes(name, sys.argv[1:])
         if {"--help", "-h"} & set(sys.argv[1:]):
             about = inspect.getdoc(work).splitlines()[0]
-            settings = settings_of(sys.argv[1:], sweeps)
-            lines = explain.help_page(name, about, settings, *explain.page_format())
+            settings, folder = settings_of(sys.argv[1:], sweeps), own_folder(sys.argv[1:])
+            lines = explain.help_page(name, about, settings, folder, *explain.page_format())
             sys.stdout.write("".join(f"{line}\n" for line in lines))
             sys.stdout.flush()
             return
@@ -108,6 +109,21 @@ def settings_of(arguments: Sequence[str], sweeps: bool) -> list[str]:
     ]
     parsed = OverridesParser.create().parse_overrides(settings)
     return [one.input_line for one in parsed if not (sweeps and one.is_sweep_override())]
+
+
+def own_folder(arguments: Sequence[str]) -> Path | None:
+    """The user's folder of YAMLs that `--config-dir` names; None: there is none.
+
+    Raises UserError when it is no folder.
+    """
+    found = None
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, _, value = argument.partition("=")
+        if option in FOLDER_OPTIONS:
+            found = Path(value or following)
+    if found is not None and not found.is_dir():
+        raise UserError(f"--config-dir {found}: no such folder")
+    return found
 
 
 def refuse_dashes(name: str, arguments: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from odfs_jax.config import compose_with_choices, config_dir, leaves
+from odfs_jax.config import compose_with_choices, config_dir, leaves, quoted
 
 LINE = re.compile(r"(?P<indent> *)(?P<item>- )?(?P<key>\w+):(?P<value>[^#]*)(#\s*(?P<said>.*))?")
 WIDEST, NARROWEST = 100, 60  # columns of --help
@@ -55,7 +55,7 @@ class Comments:
 def read_comments(path: Path) -> Comments:
     """What the YAML file at `path` says itself."""
     found, before, parents = Comments(), [], [("", -1)]
-    lines = path.read_text().splitlines()
+    lines = path.read_text(errors="replace").splitlines()
     is_head = True
     for line in lines:
         if line.lstrip().startswith("#"):
@@ -89,23 +89,30 @@ def joined(lines: Sequence[str]) -> str:
 
 
 @cache
-def comments_of(group: str, name: str) -> Comments:
+def comments_of(group: str, name: str, folder: Path | None = None) -> Comments:
     """What configs/<group>/<name>.yaml says, or for keys that it does not explain its bases.
 
-    The group "" has the files of the commands.
+    The group "" has the files of the commands. `folder` has files of the user beside those of
+    configs/, as `--config-dir` takes them.
     """
-    path = Path(config_dir()) / group / f"{name}.yaml"
+    path = _files_of(group, folder)[name]
     own = read_comments(path)
     for base in yaml.safe_load(path.read_text()).get("defaults", []) if group else []:
-        if isinstance(base, str) and base != "_self_":
-            inherited = comments_of(group, base).keys
+        if isinstance(base, str) and base in _files_of(group, folder):
+            inherited = comments_of(group, base, folder).keys
             own.keys |= {key: said for key, said in inherited.items() if not own.keys.get(key)}
     return own
 
 
-def choices_of(group: str) -> list[str]:
-    """The names of the files of configs/<group>/, which are its choices."""
-    return sorted(path.stem for path in (Path(config_dir()) / group).glob("*.yaml"))
+def choices_of(group: str, folder: Path | None = None) -> list[str]:
+    """The names of the files of configs/<group>/, and of <folder>/<group>/: its choices."""
+    return sorted(_files_of(group, folder))
+
+
+def _files_of(group: str, folder: Path | None) -> dict[str, Path]:
+    """Of two files of one name the program's own, as Hydra has it."""
+    folders = [Path(config_dir()), *([folder] if folder else [])]
+    return {path.stem: path for one in reversed(folders) for path in (one / group).glob("*.yaml")}
 
 
 @dataclass(frozen=True)
@@ -119,11 +126,16 @@ class Group:
     said: dict[str, str]  # explanations by dotted key
 
 
-def explained(command: str, overrides: Sequence[str] = ()) -> list[Group]:
+def explained(
+    command: str, overrides: Sequence[str] = (), folder: Path | None = None
+) -> list[Group]:
     """All settings of `command`, with the values that they have with `overrides`, by groups.
 
-    Raises Hydra's exceptions for keys and choices that there are not.
+    `folder` is a user's own, as in `comments_of`. Raises Hydra's exceptions for keys and choices
+    that there are not.
     """
+    if folder:
+        overrides = [*overrides, f"hydra.searchpath=[{quoted(f'file://{folder.resolve()}')}]"]
     config, choices = compose_with_choices(command, overrides)
     own = comments_of("", command)
     values = OmegaConf.to_container(config)
@@ -132,7 +144,7 @@ def explained(command: str, overrides: Sequence[str] = ()) -> list[Group]:
     found = [Group("", None, "", of_command, own.keys)]
     for name, inner in of_groups.items():
         choice = choices.get(name)
-        said = comments_of(name, choice).keys if choice else {}
+        said = comments_of(name, choice, folder).keys if choice else {}
         said = {f"{name}.{key}": text for key, text in said.items()}
         said |= {key: text for key, text in own.keys.items() if text and key.startswith(f"{name}.")}
         # What no file of the choice sets, it has no use for: merging is nothing to a mask network.
@@ -200,11 +212,17 @@ def page_format() -> tuple[int, bool]:
 
 
 def help_page(
-    command: str, about: str, overrides: Sequence[str], width: int, colored: bool
+    command: str,
+    about: str,
+    overrides: Sequence[str],
+    folder: Path | None,
+    width: int,
+    colored: bool,
 ) -> list[str]:
     """The lines of `odfs COMMAND --help`; `command` is the name of its YAML file.
 
-    Raises Hydra's exceptions for `overrides` that the command does not take.
+    `folder` is a user's own, as in `comments_of`. Raises Hydra's exceptions for `overrides` that
+    the command does not take.
     """
     shown = f"odfs {command.replace('_', '-')}"
     page = Writer(width, colored)
@@ -215,16 +233,17 @@ def help_page(
         for text in textwrap.wrap(line, width - 2, subsequent_indent="    "):
             page.lines.append(f"  {page.color(text, KEY)}")
         page.lines += [f"      {text}" for text in textwrap.wrap(what, width - 6)]
-    own, *groups = explained(command, overrides)
+    own, *groups = explained(command, overrides, folder)
     page.heading("Settings", "written KEY=VALUE; here with the values that they have unasked")
     for key, value in own.settings.items():
         page.row(key, own.said.get(key, ""), value=f"={plain(value)}")
     for group in groups:
         page.heading(f"{group.name}={group.choice or 'null'}", group.about)
-        names = choices_of(group.name)
+        names = choices_of(group.name, folder)
         if len(names) > 1 or not group.choice:
             for name in names:
-                page.row(f"{group.name}={name}", comments_of(group.name, name).summary)
+                summary = read_comments(_files_of(group.name, folder)[name]).summary
+                page.row(f"{group.name}={name}", summary)
             page.lines += [""] if group.settings else []
         for key, value in group.settings.items():
             page.row(key, group.said.get(key, ""), value=f"={plain(value)}")

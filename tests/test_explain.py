@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from odfs_jax import explain
-from odfs_jax.command_line import settings_of
+from odfs_jax.command_line import own_folder, settings_of
 from odfs_jax.config import SCHEMAS, config_dir, setting_names
+from odfs_jax.errors import UserError
 from odfs_jax.explain import (
     NARROWEST,
     WIDEST,
@@ -49,7 +50,7 @@ def test_a_page_has_all_of_a_command_and_no_line_is_too_long(command, monkeypatc
     for group in found:
         assert [key for key in group.settings if not group.said.get(key)] == []
         assert group.about or not group.name
-    lines = help_page(command, "what it does", [], WIDEST, False)
+    lines = help_page(command, "what it does", [], None, WIDEST, False)
     assert max(map(len, lines)) <= WIDEST
     text = "\n".join(lines)
     for group in found:
@@ -58,9 +59,9 @@ def test_a_page_has_all_of_a_command_and_no_line_is_too_long(command, monkeypatc
             rows = [line for line in lines if line.startswith(f"  {group.name}=")]
             assert [row.split()[0].split("=")[1] for row in rows] == choices_of(group.name)
             assert all(row.split()[1:] for row in rows)  # in one line each
-    colored = help_page(command, "what it does", [], WIDEST, True)
+    colored = help_page(command, "what it does", [], None, WIDEST, True)
     assert colored != lines and [COLORS.sub("", line) for line in colored] == lines
-    narrow = help_page(command, "what it does", [], NARROWEST, False)
+    narrow = help_page(command, "what it does", [], None, NARROWEST, False)
     assert max(map(len, narrow)) <= NARROWEST
 
 
@@ -79,9 +80,30 @@ def test_three_examples_of_what_the_command_takes(command):
 
 
 def test_a_page_shows_the_choice_that_is_asked_for():
-    text = "\n".join(help_page("train", "", ["model=saehd_256", "batch_size=3"], WIDEST, False))
+    text = "\n".join(
+        help_page("train", "", ["model=saehd_256", "batch_size=3"], None, WIDEST, False)
+    )
     assert "  model.args.archi=liae-udt" in text and "\nmodel=saehd_256: " in text
     assert "  batch_size=3 " in text and "model.args.encoder" not in text
+
+
+def test_a_page_shows_choices_of_a_users_own_folder(tmp_path):
+    folder = tmp_path / "né [1] 50%, #2"
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "mine.yaml").write_text(
+        "# What I trained.\n\ndefaults: [h64, _self_]\nresolution: 80 # as I like it\n"
+    )
+    (folder / "model" / "h64.yaml").write_text("# not the program's own\n")
+    (folder / "model" / "bad.yaml").write_bytes(b"# a {broken\xff one\n: [")
+    assert own_folder(["--help", "--config-dir", str(folder)]) == folder
+    assert own_folder([f"-cd={folder}"]) == folder and own_folder(["model=h64"]) is None
+    with pytest.raises(UserError, match="no such folder"):
+        own_folder(["--config-dir", f"{folder}/none"])
+    text = "\n".join(help_page("train", "", ["model=mine"], folder, WIDEST, False))
+    assert re.search(r"  model=mine +What I trained\n", text) and "  model=bad " in text
+    assert re.search(r"  model\.resolution=80 +as I like it\n", text)
+    assert re.search(r"  model\.width=1 +\w", text)  # in the words of what it is based on
+    assert "the program's own" not in text
 
 
 def test_comments_of_a_file(tmp_path):
