@@ -40,6 +40,10 @@ TERMS = {  # of the loss, by the end of a curve's name
     "face": "rebuilt faces beside their pictures",
     "mask": "rebuilt masks beside the faces' own",
     "eyes_mouth": "eyes and mouth once more",
+    "swap_style": "the swap's colors and contrasts beside dst's",
+    "swap_background": "the swap beside dst outside the face",
+    "deceived": "how well the discriminator sees through what is made",
+    "discriminator": "how badly it tells it from the true",
     "held_out": "how like its truth a held-out face is, here higher is better",
 }
 BUTTONS = (

@@ -12,7 +12,7 @@ const IDLE = 6000; // milliseconds without a question, after which a mode is com
 const LONG = 1500; // milliseconds of merging, after which it says what takes so long
 const RANGE = 25; // frames that are played, if nothing else is asked for
 const SIZE = "No clip tells how large src's face is in dst's head: it is a matter of taste. Move this until the head " +
-  "looks right; for a woman's face on a man's head -10 to 0 does. With anchor eyes it is about dst's eyes.";
+  "looks right; for a woman's face on a man's head −10 to 0 does. With anchor eyes it is about dst's eyes.";
 const MOST_RANGE = 250; // frames that are played at most: all of them wait in the browser
 
 const state = {
