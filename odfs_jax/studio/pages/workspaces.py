@@ -52,7 +52,7 @@ def _look(workspaces: Workspaces, name: str) -> dict[str, Any]:
         return {"name": name, "next": str(error), "steps": [], "at_work": False}
     return {
         "name": name,
-        "next": found["next"]["text"],
+        "next": " → ".join(filter(None, (found["next"]["text"], found["next"]["label"]))),
         "steps": [step["state"] for step in found["steps"] if step["done"]],
         "at_work": any(jobs.find(kind).running for kind in JOBS),
     }

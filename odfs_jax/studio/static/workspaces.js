@@ -5,7 +5,8 @@ const { folder } = studio.start();
 const LOOK = 4000; // milliseconds between two looks at the workspaces
 
 const list = make("ul", { class: "panel rooms" });
-const name = make("input", { type: "text", "aria-label": "name of a new workspace", maxlength: 200 });
+const name = make("input", { type: "text", "aria-label": "name of a new workspace", maxlength: 200,
+  placeholder: "name of a new workspace" });
 main.append(make("div", { class: "inner" },
   make("div", { class: "title" }, `Workspaces in ${folder}`), list,
   make("form", { class: "add", onsubmit: create }, name, make("button", {}, "New workspace"))));
