@@ -106,30 +106,37 @@ class Residual(nn.Module):
 
 
 class SaehdTorch(nn.Module):
-    """Same layers and sizes as `odfs_jax.nets.Saehd` at width 1, as liae-ud only."""
+    """Same layers and sizes as `odfs_jax.nets.Saehd` at width 1, as liae-ud and liae-udt only."""
 
     def __init__(self, resolution: int, args: dict) -> None:
         super().__init__()
-        if args["archi"] != "liae-ud":
-            raise ValueError(f"archi={args['archi']}: PyTorch's has liae-ud only")
-        self.side, self.code = resolution // 32, 2 * args["ae_dims"]
+        if args["archi"] not in ("liae-ud", "liae-udt"):
+            raise ValueError(f"archi={args['archi']}: PyTorch's has liae-ud and liae-udt only")
+        deep = args["archi"] == "liae-udt"
+        side, code = resolution // 32, 2 * args["ae_dims"]
         e, d, m = args["e_dims"], args["d_dims"], args["d_mask_dims"]
-        self.encoder = encoder({"encoder": [e, 2 * e, 4 * e, 8 * e]})
-        features = (resolution // 16) ** 2 * 8 * e
+        if deep:
+            downs = [down(a, b) for a, b in itertools.pairwise([e, 2 * e, 4 * e, 8 * e, 8 * e])]
+            layers = [down(3, e), Residual(e), *downs, Residual(8 * e), nn.Flatten()]
+            self.encoder = nn.Sequential(*layers)
+        else:
+            self.encoder = encoder({"encoder": [e, 2 * e, 4 * e, 8 * e]})
+        features = (resolution // (32 if deep else 16)) ** 2 * 8 * e
         self.inter_ab, self.inter_b = (
             nn.Sequential(
                 nn.Linear(features, args["ae_dims"]),
-                nn.Linear(args["ae_dims"], self.side**2 * self.code),
-                nn.Unflatten(1, (self.code, self.side, self.side)),
-                up(self.code, self.code),
+                nn.Linear(args["ae_dims"], side**2 * code),
+                nn.Unflatten(1, (code, side, side)),
+                nn.Identity() if deep else up(code, code),
             )
             for _ in range(2)
         )
-        widths = [2 * self.code, 8 * d, 4 * d, 2 * d]
+        twice = [8] * deep
+        widths = [2 * code, *(k * d for k in (*twice, 8, 4, 2))]
         pairs = itertools.pairwise(widths)
         self.face = nn.Sequential(*(nn.Sequential(up(a, b), Residual(b)) for a, b in pairs))
         self.outs = nn.ModuleList([nn.Conv2d(2 * d, 3, k, 1, k // 2) for k in (1, 3, 3, 3)])
-        widths = [2 * self.code, 8 * m, 4 * m, 2 * m, m]
+        widths = [2 * code, *(k * m for k in (*twice, 8, 4, 2, 1))]
         masks = [up(a, b) for a, b in itertools.pairwise(widths)]
         self.mask = nn.Sequential(*masks, nn.Conv2d(m, 1, 1), nn.Sigmoid())
 

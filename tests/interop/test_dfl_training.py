@@ -147,6 +147,7 @@ def test_a_discriminator_says_what_the_original_says(tmp_path):
     np.testing.assert_allclose(found, [0.240869, 0.089524, 0.0398, 0.15805, 0.069405], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_has_no_file_begins_afresh_and_is_named(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="odfs_jax")
     files = all_files()

@@ -37,35 +37,62 @@ def steps(tiny, devices):
         yield state, metrics
 
 
+def all_steps(tiny, count):
+    """(params at first, state at last, metrics) of a run on `count` devices."""
+    states = steps(tiny, jax.devices()[:count])
+    first = jax.tree.map(np.array, next(states)[0].params)
+    *_, (state, metrics) = states
+    return first, state, metrics
+
+
 @pytest.fixture(scope="module")
 def trained(tiny):
-    """{devices: (params at first, params at last, metrics)} of SGD on 1, 2 and 4 devices."""
-    found = {}
-    for count in (1, 2, 4):
-        states = steps(tiny, jax.devices()[:count])
-        first = jax.tree.map(np.array, next(states)[0].params)
-        *_, (state, metrics) = states
-        found[count] = first, state, metrics
-    return found
+    """{devices: `all_steps`} of SGD on 1, 2 and 4 devices."""
+    return {count: all_steps(tiny, count) for count in (1, 2, 4)}
 
 
 def flat(tree):
     return np.concatenate([np.ravel(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)])
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_more_devices_give_the_same_parameters(trained, count):
-    first, one, metrics = trained[1]
-    _, many, metrics_of_many = trained[count]
+def assert_same(found, expected):
+    """The parameters, and how far they moved, are those of another number of devices."""
+    first, one, metrics = expected
+    _, many, metrics_of_many = found
     for ours, theirs in zip(jax.tree.leaves(many.params), jax.tree.leaves(one.params), strict=True):
         ours, theirs = np.float64(ours), np.float64(theirs)
-        assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs)
+        assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs) + 1e-7
     moved = flat(one.params) - flat(first)
     assert np.linalg.norm(moved) > 1e-3 * np.linalg.norm(flat(first))
     apart = flat(many.params) - flat(one.params)
     assert np.linalg.norm(apart) < 1e-3 * np.linalg.norm(moved)
     for name, value in metrics.items():
         assert float(metrics_of_many[name]) == pytest.approx(float(value), rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_more_devices_give_the_same_parameters(trained, count):
+    assert_same(trained[count], trained[1])
+
+
+@pytest.fixture(scope="module")
+def judged(make_workspace, configure):
+    """(objective, facesets) of a tiny run with discriminators of faces and of codes, by SGD."""
+    small = ("discriminator=unet", "discriminator.patch_size=3", "discriminator.dims=4")
+    settings = configure(make_workspace(), *small, "loss.true_face=0.1")
+    objective = make_objective(OmegaConf.to_container(settings))
+    objective.optimizers = dict.fromkeys(objective.nets, optax.sgd(0.05))
+    return objective, objective.load_facesets()
+
+
+@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 4])
+def test_discriminators_are_the_same_on_more_devices(judged, count):
+    found, expected = all_steps(judged, count), all_steps(judged, 1)
+    assert set(found[1].nets) == {"autoencoder", "discriminator", "code_discriminator"}
+    assert_same(found, expected)
+    for name, one in expected[1].params.items():
+        moved = flat(one) - flat(expected[0][name])
+        assert np.linalg.norm(moved) > 1e-4 * np.linalg.norm(flat(one)), name
 
 
 @pytest.mark.parametrize("count", [2, 4])
