@@ -29,6 +29,7 @@ from odfs_jax.conversion.target_faces import TargetFaces, find_target_faces
 from odfs_jax.data.faceset import read_eyes
 from odfs_jax.data.media.frame_io import FrameReader
 from odfs_jax.data.media.frames import Frame
+from odfs_jax.errors import UserError
 from odfs_jax.inference import Params, make_swapper
 from odfs_jax.saved_model import load_model
 
@@ -85,7 +86,12 @@ class FramePreviewer:
         return merged[numbers.index(number)]
 
     def check(self, config: DictConfig) -> Merge:
-        """The merge with the settings `config`. Raises UserError for a setting out of range."""
+        """The merge with the settings `config`.
+
+        Raises UserError for a setting out of range, or where dst has no folder of faces.
+        """
+        if not self._aligned.is_dir():
+            raise UserError(f"{self._aligned}: no such folder; run: python extract.py data=dst")
         changed = self._aligned.stat().st_mtime_ns
         if config.color == AUTO:
             config = OmegaConf.merge(config, {"color": self._fitting_color(changed)})

@@ -2,10 +2,12 @@
 
 import os
 
+import pytest
 from omegaconf import OmegaConf
 
 from odfs_jax.config import compose
 from odfs_jax.conversion import preview
+from odfs_jax.errors import UserError
 
 
 def test_dsts_eyes_are_measured_once(workspace, monkeypatch):
@@ -23,3 +25,7 @@ def test_dsts_eyes_are_measured_once(workspace, monkeypatch):
     previewer.check(OmegaConf.merge(base, {"anchor": "eyes", "erode": 4}))
     previewer.check(OmegaConf.merge(base, {"anchor": "face", "erode": 4}))
     assert calls == ["dst", "dst"]
+    aligned.rename(aligned.with_name("elsewhere"))
+    with pytest.raises(UserError, match="no such folder"):
+        previewer.check(base)
+    aligned.with_name("elsewhere").rename(aligned)
