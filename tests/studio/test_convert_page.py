@@ -140,6 +140,7 @@ def test_a_frame_is_looked_at_closely(studio, visit):
     page.locator("#play").click()
     page.wait_for_selector("#studio-main[data-playing=true][data-shown='merged 1']")
     page.wait_for_selector("#studio-main[data-playing=true][data-shown='merged 0']")
+    assert page.locator(".tools").bounding_box()["height"] < 60  # in one row at 1280 pixels
     page.keyboard.press("d")  # another setting, while it plays
     assert page.get_by_label("blur", exact=True).input_value() == "109"
     page.keyboard.press(" ")

@@ -378,7 +378,7 @@ function tell() {
   for (const [view, element] of Object.entries(views)) element.classList.toggle("primary", view === state.view);
   views.result.disabled = state.result === null;
   tint.classList.toggle("primary", state.tinted);
-  play.textContent = state.playing ? "❚❚ pause [space]" : "▶ play [space]";
+  play.textContent = state.playing ? "❚❚ pause" : "▶ play [space]";
   main.dataset.playing = state.playing;
   list.replaceChildren(...state.shots.map((shot, at) => make("div", {
     class: shot === now ? "shot current" : "shot", onclick: () => go(shot.from) },
