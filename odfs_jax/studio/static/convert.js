@@ -380,6 +380,7 @@ function tell() {
   tint.classList.toggle("primary", state.tinted);
   play.textContent = state.playing ? "❚❚ pause" : "▶ play [space]";
   main.dataset.playing = state.playing;
+  if (state.view !== "merged") busy.hidden = true; // of a frame that is no longer asked for
   list.replaceChildren(...state.shots.map((shot, at) => make("div", {
     class: shot === now ? "shot current" : "shot", onclick: () => go(shot.from) },
     make("b", {}, `from ${shot.from}`), " ", make("span", { class: "mute" }, words(shot)),
