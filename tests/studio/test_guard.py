@@ -239,6 +239,8 @@ def test_a_token_is_asked_for_and_kept_in_a_cookie():
     assert answer(app, query=b"token=wrong")[0] == 403
     status, headers = answer(app, query=b"token=right&side=dst", path="/extract")
     assert (status, headers[b"location"]) == (303, b"/extract?side=dst")
+    odd = answer(app, query=b"token=right", path="/w/a #1? 50%2F/")[1]
+    assert odd[b"location"] == b"/w/a%20%231%3F%2050%252F/"  # of a workspace's odd name
     for path in ("//evil.example/", "/\\evil.example", "///evil.example", "\\\\evil.example"):
         status, elsewhere = answer(app, query=b"token=right", path=path)
         assert status == 303 and elsewhere[b"location"].startswith(b"/evil.example")

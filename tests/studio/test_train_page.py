@@ -51,7 +51,8 @@ def test_a_run_that_starts_elsewhere_is_shown_and_steered(shared_studio, visit):
     folder = shared_studio.workspace / "models" / "h64"
     metrics.add_preview(folder, 5, np.full((64, 80, 3), 200, np.uint8))
     page = visit(f"{shared_studio.url}/train")
-    page.locator(".state.not-running").wait_for()  # the model `tiny`
+    page.locator(".state.not-running").wait_for()  # the model `tiny`, of which no status tells
+    page.locator("[data-fact='iteration']:text-is('1')").wait_for()
     (folder / "config.yaml").touch()
     facts = {"step": 5, "target": 40, "batch_size": 4, "device": "cpu", "memory_limit": 10}
     try:
