@@ -147,3 +147,16 @@ def test_a_model_trains_at_full_width(model, actors, run_training, read_checkpoi
     state, _, history = read_checkpoint(folder)
     assert int(state.step) == 2
     assert np.isfinite(list(history.rows[-1][1].values())).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RESUMED)
+def test_stopped_and_resumed_is_unbroken(name, actors, run_training, read_checkpoint, tmp_path):
+    states = []
+    for targets in ([2, 4], [4]):
+        workspace = tmp_path / str(len(targets))
+        shutil.copytree(actors, workspace, ignore=shutil.ignore_patterns("models"))
+        for target in targets:
+            folder = run_training(workspace, *RUNS[name], *TINY, f"iterations={target}")
+        states.append(read_checkpoint(folder)[0])
+    jax.tree.map(np.testing.assert_array_equal, states[0].nets, states[1].nets)
