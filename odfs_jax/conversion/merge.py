@@ -158,7 +158,8 @@ def build_merge(
     # Without "stored" or "network": the mask that what is seen of dst's face is taken off.
     sees, choice = _split_choice(config.mask)
     # A network without a mask of dst's own: the hull of dst's points stands for it.
-    choice = "product" if choice == "both" and not swapper.has_dst_mask else choice
+    if not swapper.has_dst_mask:
+        choice = {"both": "product", "dst": "hull"}.get(choice, choice)
     amounts = Amounts(
         masking.kernels,
         config.opacity / 100,
@@ -196,7 +197,7 @@ def build_merge(
                 dst,
                 lambda faces: paste(amounts, regions, placement, faces, masks, dst_masks),
             )
-        return Prediction(faces, masks, dst_masks if choice == "both" else None, stats)
+        return Prediction(faces, masks, dst_masks if choice in ("both", "dst") else None, stats)
 
     # ---- Both calls: the colors of `merge.color`; faces and masks pasted into the regions ----
 
@@ -260,9 +261,9 @@ def build_merge(
             outlines = _paste(outlines, placement.model_from_region, side)
             hull, kept = outlines[..., 0], outlines[..., 1]
         match choice:
-            case "both":
+            case "both" | "dst":
                 own = _paste(dst_masks, placement.model_from_region, side)[..., 0]
-                chosen = predicted * own
+                chosen = predicted * own if choice == "both" else own
             case "product":
                 chosen = predicted * hull
             case "hull":
@@ -384,7 +385,7 @@ def _split_choice(mask: str) -> tuple[str | None, str]:
     first, _, rest = mask.partition("_")
     if first in ("stored", "network"):
         return first, rest or "seen"
-    return ("stored" if mask == "both" else None), mask
+    return ("stored" if mask in ("both", "dst") else None), mask
 
 
 def check_merge(config: MergeConfig) -> None:

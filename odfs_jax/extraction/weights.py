@@ -1,9 +1,10 @@
 """Weight files of the networks, read as variables of Flax. Nothing is unpickled freely.
 
-MTCNN's come with the program: `tools/pack_mtcnn.py` made their .npz of the weights in the package
-`mtcnn`. FAN's and S3FD's are those that face-alignment fetches: a PyTorch file is read by PyTorch's
-own restricted reader (`weights_only`), which builds tensors and nothing else.
-`scripts/convert_weights.py` makes an .npz of it, which needs no PyTorch.
+MTCNN's and Face Mesh's come with the program: `tools/pack_mtcnn.py` and `tools/pack_face_mesh.py`
+made their .npz of the packages `mtcnn` and `mediapipe`. FAN's and S3FD's are those that
+face-alignment fetches: a PyTorch file is read by PyTorch's own restricted reader (`weights_only`),
+which builds tensors and nothing else. `scripts/convert_weights.py` makes an .npz of it, which needs
+no PyTorch.
 """
 
 import hashlib
@@ -27,8 +28,11 @@ from odfs_jax.faces.packaged_weights import verified
 
 log = logging.getLogger(__name__)
 
-MTCNN = Path(__file__).resolve().parent.parent / "weights" / "detectors" / "mtcnn.npz"
+BUNDLED = Path(__file__).resolve().parent.parent / "weights" / "detectors"
+MTCNN = BUNDLED / "mtcnn.npz"
 MTCNN_SHA256 = "1a2dc0d03fe1f5107d406ec8d214b72af60d7dc023725da6d5cdc68891f3e847"
+FACE_MESH = BUNDLED / "face_mesh.npz"
+FACE_MESH_SHA256 = "36927d567150063546da0f756b59090db32fd88a6c65d62140eb7d2ea8067178"
 
 
 def mtcnn_params() -> dict[str, dict[str, Any]]:
@@ -36,7 +40,20 @@ def mtcnn_params() -> dict[str, dict[str, Any]]:
 
     Raises UserError when the file is not the one that came with the program.
     """
-    with np.load(io.BytesIO(verified(MTCNN, MTCNN_SHA256)), allow_pickle=False) as arrays:
+    return _bundled(MTCNN, MTCNN_SHA256)
+
+
+def face_mesh_variables() -> dict[str, Any]:
+    """Variables of `nets.detectors.face_mesh.FaceMesh`, float32.
+
+    Raises UserError when the file is not the one that came with the program.
+    """
+    variables = _bundled(FACE_MESH, FACE_MESH_SHA256)
+    return jax.tree.map(lambda half: half.astype(np.float32), variables)
+
+
+def _bundled(path: Path, sha256: str) -> dict[str, Any]:
+    with np.load(io.BytesIO(verified(path, sha256)), allow_pickle=False) as arrays:
         return unflatten_dict(dict(arrays), sep="/")
 
 

@@ -97,3 +97,9 @@ MEAN_HEAD = np.array(
         (-0.0691, -0.4972, 0.0544),
     ]
 )  # [68, 3]
+
+
+def five_points(landmarks: np.ndarray) -> np.ndarray:
+    """Eyes, tip of the nose and corners of the mouth [5,2] of `landmarks` [68,2]."""
+    eyes = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
+    return np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])

@@ -9,12 +9,13 @@ from typing import Any
 from odfs_jax.config import read_args
 from odfs_jax.errors import UserError
 from odfs_jax.extraction.detection import Landmarker
-from odfs_jax.extraction.landmarkers import dlib68, fan
+from odfs_jax.extraction.landmarkers import dlib68, face_mesh, fan
 from odfs_jax.extraction.landmarkers.averaged import AveragedLandmarker, TwoPassLandmarker
 
 MAX_AVERAGED = 64  # crops that landmarks may be averaged over
 
 LANDMARKERS = {  # a dataclass of what `landmarks.args` may be, and what builds the landmarker
+    "face_mesh": (face_mesh.FaceMeshSettings, face_mesh.FaceMeshLandmarker),
     "dlib68": (dlib68.Dlib68Settings, dlib68.Dlib68Landmarker),
     "fan": (fan.FanSettings, fan.FanLandmarker),
 }

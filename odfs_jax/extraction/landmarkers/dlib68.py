@@ -15,6 +15,7 @@ from odfs_jax.extraction.landmarkers.dlib_trees import read_trees
 from odfs_jax.faces import affine
 from odfs_jax.faces.align import INNER
 from odfs_jax.faces.crop import crop_face_fast
+from odfs_jax.faces.landmarks68 import five_points
 from odfs_jax.nets.detectors.regression_trees import Stages, placed, refine
 
 # dlib's predictor starts from a box and was trained on boxes of dlib's own detector, so what is
@@ -229,9 +230,3 @@ def start(face: Detection) -> tuple[np.ndarray, np.ndarray]:
     per_face = BOX_PER_LANDMARKS if known else BOX_PER_FACE
     matrix = crop_from_frame(center, axis, BOX / (per_face * np.linalg.norm(mouth - eyes)), CROP)
     return matrix, affine.transform(matrix, eyes)
-
-
-def five_points(landmarks: np.ndarray) -> np.ndarray:
-    """Eyes, tip of the nose and corners of the mouth [5,2] of `landmarks` [68,2]."""
-    eyes = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
-    return np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])

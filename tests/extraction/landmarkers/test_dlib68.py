@@ -14,10 +14,10 @@ from odfs_jax.extraction.landmarkers.dlib68 import (
     BOX_PER_FACE,
     CROP,
     agreeing,
-    five_points,
     start,
 )
 from odfs_jax.faces import affine, pose
+from odfs_jax.faces.landmarks68 import five_points
 
 DATA = Path(__file__).parents[1] / "data"
 TRUTH = json.loads((DATA / "truth.json").read_text())
