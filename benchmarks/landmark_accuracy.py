@@ -37,6 +37,10 @@ FALSE = 0.5  # the same unit: mean error beyond which a face is none
 # Detector, landmarker, and what is set besides; smoothing is off unless named.
 ONCE, POLYNOMIAL = "landmarks.average=1", "smoothing=polynomial"
 SETTINGS = (
+    ("mtcnn", "face_mesh", ONCE),
+    ("mtcnn", "face_mesh", ONCE, "landmarks.args.flip=false"),
+    ("mtcnn", "face_mesh", "landmarks.average=4"),
+    ("mtcnn", "face_mesh", ONCE, POLYNOMIAL),
     ("mtcnn", "dlib68", ONCE),
     ("mtcnn", "dlib68", "landmarks.average=2"),
     ("mtcnn", "dlib68", "landmarks.average=4"),

@@ -1,7 +1,8 @@
-"""`merge.color=auto`: the color transfer that a clip needs, chosen from some of its faces.
+"""`merge.color=auto` and `merge.mask=auto`: what a clip needs, chosen from some of its faces.
 
-What the model makes of a face is compared with the face itself, in the model's pixels and where
-both masks are solid, so that neither background nor hair counts.
+What the model makes of a face is compared with the face itself, in the model's pixels: its colors
+where both masks are solid, so that neither background nor hair counts; and where dst's face goes on
+beyond the new one's mask, whether the network does with skin.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ AUTO = "auto"
 FACES = 12  # that are compared, evenly spread
 SAME_COLOR = 3.0  # CIELAB; a difference of 2.3 is just noticeable
 SAME_LIGHT = 0.06  # of the light over the face, as a standard deviation of its logarithm
+LIKE_SKIN = 25.0  # CIELAB from the face's mean color: shaded skin is nearer, hair is farther away
+MOSTLY = 0.9  # share of what lies beyond the mask that must be like skin
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,18 @@ class SkinDifference:
 
     color: float  # CIELAB distance of the mean colors
     light: float  # standard deviation over the face of the logarithm of the quotient of both lights
+    beyond: float = 0.0  # share of dst's face beyond the new one's mask where the network has skin
 
     @property
     def transfer(self) -> str:
         """The value of `merge.color` that fits."""
         same = self.color <= SAME_COLOR and self.light <= SAME_LIGHT
         return "none" if same else "tone"
+
+    @property
+    def mask(self) -> str:
+        """The value of `merge.mask` that fits."""
+        return "dst" if self.beyond >= MOSTLY else "both"
 
     def __str__(self) -> str:
         return (
@@ -50,15 +59,17 @@ class SkinDifference:
         )
 
 
-def fitting_color(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> tuple[str, str]:
-    """(what `merge.color=auto` stands for with the faces `sources` of `clip`, why).
+def fitting(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> dict[str, tuple[str, str]]:
+    """{"color": (what `merge.color=auto` stands for with the faces `sources` of `clip`, why), ...}.
 
-    Without a face to compare, or where no mask is solid, colors stay.
+    The same of "mask". Without a face to compare, or where no mask is solid, colors stay, and the
+    mask is where both are.
     """
     difference = compare_skins(swapper, clip, sources) if sources else None
     if difference is None:
-        return "none", "no face to compare"
-    return difference.transfer, str(difference)
+        return {"color": ("none", "no face to compare"), "mask": ("both", "no face to compare")}
+    more = f"the network has skin in {100 * difference.beyond:.0f} % of what dst's face has more"
+    return {"color": (difference.transfer, str(difference)), "mask": (difference.mask, more)}
 
 
 def compare_skins(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> SkinDifference | None:
@@ -83,16 +94,24 @@ def compare_skins(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> Sk
         return None
     inputs, dst, hulls = (np.stack(p).astype(np.float32) / 255 for p in (inputs, faces, hulls))
     new, masks, dst_masks = jax.jit(swapper.predict)(swapper.params, inputs)
-    dst_masks = hulls if dst_masks is None else dst_masks
+    has_own = dst_masks is not None
+    dst_masks = dst_masks if has_own else hulls
     common = (masks > SOLID) & (dst_masks > SOLID)
+    more = (masks < 1 - SOLID) & (dst_masks > SOLID)
     bands = measure_bands(new, dst, common)
     lights_of = to_gray(bands.own), to_gray(bands.wanted)
-    new, common, (own, wanted) = jax.device_get((new, common, lights_of))
+    new, common, more, (own, wanted) = jax.device_get((new, common, more, lights_of))
 
-    colors, lights = [], []
+    colors, lights, like_skin = [], [], []
     for i, where in enumerate(common[..., 0]):
         if where.any():
-            means = [cv2.cvtColor(p, cv2.COLOR_RGB2LAB)[where].mean(0) for p in (new[i], dst[i])]
-            colors.append(np.linalg.norm(means[0] - means[1]))
+            face, dst_face = (cv2.cvtColor(p, cv2.COLOR_RGB2LAB) for p in (new[i], dst[i]))
+            skin = face[where].mean(0)
+            colors.append(np.linalg.norm(skin - dst_face[where].mean(0)))
             lights.append(np.std(np.log(wanted[i][where] / own[i][where])))
-    return SkinDifference(float(np.median(colors)), float(np.median(lights))) if colors else None
+            like_skin.append(np.linalg.norm(face[more[i, ..., 0]] - skin, axis=-1) < LIKE_SKIN)
+    if not colors:
+        return None
+    beyond = np.concatenate(like_skin)
+    share = (float(beyond.mean()) if beyond.size else 1.0) if has_own else 0.0
+    return SkinDifference(float(np.median(colors)), float(np.median(lights)), share)

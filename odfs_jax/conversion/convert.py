@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import odfs_jax
 from odfs_jax.config import MergeConfig
-from odfs_jax.conversion.auto import AUTO, fitting_color
+from odfs_jax.conversion.auto import AUTO, fitting
 from odfs_jax.conversion.dfm import is_dfm, load_dfm
 from odfs_jax.conversion.merge import (
     Merge,
@@ -118,7 +118,7 @@ def convert(config: DictConfig) -> None:
 
         # ---- Colors that fit each shot's faces, where merge.color=auto ----
 
-        shots, reasons = choose_colors(shots, swapper, clip, targets)
+        shots, reasons = choose_auto(shots, swapper, clip, targets)
         for reason in reasons:
             log.info("%s", reason)
 
@@ -276,25 +276,26 @@ def load_seeing(
     return partial(build_seeing(masker, output_spec), masker.params)
 
 
-def choose_colors(
+def choose_auto(
     shots: list[Shot], swapper: Swapper, clip: Path, targets: TargetFaces
 ) -> tuple[list[Shot], list[str]]:
-    """(the `shots`, each `merge.color=auto` replaced by a transfer; why, a line for each choice).
+    """(the `shots` with what each `auto` of theirs stands for; why, a line for each choice).
 
     A shot whose faces the network gives no mask for, or that has none, keeps its colors.
     """
     chosen, reasons = [], []
     for number, shot in enumerate(shots):
-        if shot.merge.color != AUTO:
+        keys = [key for key in ("color", "mask") if shot.merge[key] == AUTO]
+        if not keys:
             chosen.append(shot)
             continue
         end = shots[number + 1].start if number + 1 < len(shots) else math.inf
         own = [source for source in targets.sources if shot.start <= source.frame < end]
-        color, why = fitting_color(swapper, clip, own)
-        merge = OmegaConf.merge(shot.merge, {"color": color})
+        found = fitting(swapper, clip, own)
+        merge = OmegaConf.merge(shot.merge, {key: found[key][0] for key in keys})
         chosen.append(replace(shot, merge=merge, settings=OmegaConf.to_yaml(merge)))
         where = f"from frame {shot.start} on, " if len(shots) > 1 else ""
-        reasons.append(f"{where}merge.color={color}: {why}")
+        reasons += [f"{where}merge.{key}={found[key][0]}: {found[key][1]}" for key in keys]
     return chosen, reasons
 
 

@@ -51,7 +51,7 @@ RANGES = {
 }
 CHOICES = {
     "color": (AUTO, *TRANSFERS),
-    "mask": MASKS,
+    "mask": (AUTO, *MASKS),
     "feather": ("linear", "smooth"),
     "sharpen_by": tuple(SHARPENERS),
 }
@@ -147,8 +147,8 @@ def build_merge(
     `program_key`. Raises UserError for a setting out of range.
     """
     check_merge(config)
-    if config.color == AUTO:
-        raise ValueError("merge.color=auto: chosen before a merge is built, see `auto`")
+    if AUTO in (config.color, config.mask):
+        raise ValueError("merge.color=auto, merge.mask=auto: chosen before, see `auto`")
     transfer = TRANSFERS[config.color]
     mode = build_mode(config, {"masked": swapper.masked_hist_match})
     input_spec, output_spec = swapper.input_spec, swapper.output_spec

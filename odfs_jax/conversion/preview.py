@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from odfs_jax.config import MergeConfig
-from odfs_jax.conversion.auto import AUTO, fitting_color
+from odfs_jax.conversion.auto import AUTO, fitting
 from odfs_jax.conversion.convert import find_anchor, load_seeing
 from odfs_jax.conversion.merge import (
     Merge,
@@ -60,7 +60,7 @@ class FramePreviewer:
         self._see: Callable[..., jax.Array] | None = None  # of a mask network, once asked for
         # Of the folder `aligned`, by when it last changed: both read all of its faces.
         self._dst_eyes = lru_cache(maxsize=1)(self._read_dst_eyes)
-        self._fitting_color = lru_cache(maxsize=1)(self._find_color)
+        self._fitting = lru_cache(maxsize=1)(self._find_fitting)
         self._merges: OrderedDict[str, Merge] = OrderedDict()
         self._programs: OrderedDict[str, Programs] = OrderedDict()
         self._outputs: OrderedDict[str, tuple[jax.Array | None, ...]] = OrderedDict()
@@ -93,8 +93,10 @@ class FramePreviewer:
         if not self._aligned.is_dir():
             raise UserError(f"{self._aligned}: no such folder; run: python extract.py data=dst")
         changed = self._aligned.stat().st_mtime_ns
-        if config.color == AUTO:
-            config = OmegaConf.merge(config, {"color": self._fitting_color(changed)})
+        if AUTO in (config.color, config.mask):
+            fit = self._fitting(changed)
+            auto = {key: value for key, value in fit.items() if config[key] == AUTO}
+            config = OmegaConf.merge(config, auto)
         changed = changed if config.anchor == "eyes" else 0
         key = f"{changed} {OmegaConf.to_yaml(config)}"
         if key not in self._merges:
@@ -122,11 +124,11 @@ class FramePreviewer:
             self._see = load_seeing(self._models, None, "float32", self._swapper.output_spec)
         return self._see
 
-    def _find_color(self, _changed: int) -> str:
-        """The transfer that `merge.color=auto` stands for."""
+    def _find_fitting(self, _changed: int) -> dict[str, str]:
+        """What each `auto` of a merge stands for."""
         targets = find_target_faces(self._aligned, self._reader)
-        color, _ = fitting_color(self._swapper, self._reader.path, targets.sources)
-        return color
+        found = fitting(self._swapper, self._reader.path, targets.sources)
+        return {key: value for key, (value, _) in found.items()}
 
     def _with_kept_outputs(self, predict: Callable[..., Prediction]) -> Callable[..., Prediction]:
         """`predict` of the model's parameters, made of one that takes the network's output."""

@@ -33,7 +33,7 @@ from odfs_jax.evaluation.attributes import (
 from odfs_jax.evaluation.report import FIGURES, is_as_good, sheet, table
 from odfs_jax.evaluation.truth import Score, Truth, baselines, flat_face, load_truth, score
 from odfs_jax.extraction.detection import Detection
-from odfs_jax.extraction.landmarkers.dlib68 import Dlib68Landmarker, Dlib68Settings
+from odfs_jax.extraction.landmarkers.face_mesh import FaceMeshLandmarker, FaceMeshSettings
 from odfs_jax.faces import identity
 from odfs_jax.faces.hull import face_mask
 from odfs_jax.runtime import devices
@@ -104,7 +104,7 @@ def measure(
         attributes: dict[str, Attributes] = defaultdict(Attributes)
         embeddings: dict[str, list[np.ndarray]] = defaultdict(list)
         sheet_rows, pairs, frames, unchanged = [], {}, 0, 0
-        landmarker, last = Dlib68Landmarker(Dlib68Settings()), None
+        landmarker, last = FaceMeshLandmarker(FaceMeshSettings(flip=True)), None
         scenes = _scenes(dst_frames, swap_frames, faces)
         for batch in _batches(progress(scenes, len(faces), "evaluate"), FRAMES_PER_CALL):
             for scene, views in _with_landmarks(batch, true_of, landmarker):
@@ -217,7 +217,7 @@ def _scenes(
 
 
 def _with_landmarks(
-    scenes: list[Scene], true_of: dict[int, Truth], landmarker: Dlib68Landmarker
+    scenes: list[Scene], true_of: dict[int, Truth], landmarker: FaceMeshLandmarker
 ) -> Iterator[tuple[Scene, dict[str, FaceView]]]:
     """Each scene with its face as measured in dst, the swap, a blank and a perfect swap.
 

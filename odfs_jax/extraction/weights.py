@@ -76,7 +76,7 @@ class WeightFile:
 
 FAN = WeightFile(
     "2DFAN4-11f355bf06.pth.tar", "11f355bf06", "95.9 MB", "landmarks.args.weights",
-    "landmarks=dlib68",
+    "landmarks=face_mesh",
 )  # fmt: skip
 SFD = WeightFile(
     "s3fd-619a316812.pth", "619a316812", "89.8 MB", "detector.args.weights", "detector=mtcnn"

@@ -58,6 +58,35 @@ def test_faces_that_cannot_be_used_are_left_out(identity_swapper, workspace, sou
     assert compare_skins(swapper, clip, [late, *sources, nowhere]) is not None
 
 
+@pytest.mark.parametrize(
+    ("paint", "mask"),
+    [
+        (lambda faces, own: jnp.where(own > 0, faces, 0.6), "dst"),
+        (lambda faces, own: jnp.where(own > 0, faces, 0.0), "both"),
+    ],
+    ids=["it goes on with skin", "it paints hair"],
+)
+def test_the_mask_is_dsts_where_the_network_goes_on_with_skin(
+    paint, mask, identity_swapper, workspace, sources
+):
+    """The new face ends at a third of dst's, which is the upper two thirds of the picture."""
+
+    def predict(params, faces):
+        rows = jnp.linspace(0, 1, faces.shape[1])[None, :, None, None]
+        own = jnp.broadcast_to(rows < 1 / 3, (*faces.shape[:3], 1)).astype(jnp.float32)
+        dst = jnp.broadcast_to(rows < 2 / 3, own.shape).astype(jnp.float32)
+        return paint(0 * faces + 0.6, own), own, dst
+
+    plain = identity_swapper(32)
+    spec = plain.input_spec
+    swapper = type(plain)(predict, {}, spec, plain.output_spec, has_dst_mask=True)
+    assert compare_skins(swapper, workspace / "dst.mp4", sources).mask == mask
+
+
+def test_a_network_without_dsts_mask_goes_on_nowhere(identity_swapper, workspace, sources):
+    assert compare_skins(identity_swapper(32), workspace / "dst.mp4", sources).mask == "both"
+
+
 def test_limits():
     assert SkinDifference(2.9, 0.05).transfer == "none"
     assert SkinDifference(3.1, 0.0).transfer == SkinDifference(0.0, 0.07).transfer == "tone"
@@ -67,9 +96,10 @@ def test_the_choice_is_said_and_can_be_changed(workspace, caplog):
     """What is written beside the result is a file of shots with every setting."""
     caplog.set_level("INFO", "odfs_jax")
     convert_workspace(workspace, "merge=auto", "merge.anchor=face")
-    (said,) = [line for line in caplog.messages if line.startswith("merge.color=")]
+    said, of_mask = [line for line in caplog.messages if line.startswith("merge.")]
     (shot,) = read_shots(
         workspace / "result_merge.shots.yaml", compose("convert", ["merge=raw", "data=dst"]).merge
     )
-    assert said.startswith(f"merge.color={shot.merge.color}: ") and shot.merge.mask == "both"
+    assert said.startswith(f"merge.color={shot.merge.color}: ")
+    assert of_mask.startswith(f"merge.mask={shot.merge.mask}: ")
     assert shot.merge.color in ("none", "tone")

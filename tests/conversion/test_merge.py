@@ -293,3 +293,20 @@ def test_both_stays_inside_dsts_own_mask(has_dst_mask, face_points, smooth_pictu
     else:
         allowed = cv2.dilate(face_mask(points, 220, 260), np.ones((7, 7))) > 0
     assert changed.any() and not changed[~allowed].any()
+
+
+def test_dst_replaces_all_of_dsts_own_face(face_points, smooth_picture):
+    """Its mask alone decides, whatever the swap's own."""
+    frame, points = smooth_picture(220, 260), face_points((140, 105), 60, 20)
+    view = FaceSpec(FaceType.FULL, RESOLUTION)
+    left = (np.arange(RESOLUTION) < RESOLUTION / 2).astype(np.float32)[None, None, :, None]
+
+    def predict(_params, faces):
+        whole = jnp.ones((*faces.shape[:3], 1))
+        return 1 - faces, whole * (1 - left), whole * left
+
+    swapper = Swapper(predict, {}, view, view, has_dst_mask=True)
+    changed = (merged(swapper, settings(mask="dst"), frame, points) != frame).any(-1)
+    predicted = (merged(swapper, settings(mask="predicted"), frame, points) != frame).any(-1)
+    middles = [where.nonzero()[1].mean() for where in (changed, predicted)]
+    assert middles[0] < 140 - 20 and middles[1] > 140 + 20

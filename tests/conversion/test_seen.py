@@ -1,4 +1,4 @@
-"""What lies before the face stays: merge.mask=both with stored masks, stored and network."""
+"""What lies before the face stays: merge.mask=dst and both with stored masks, stored, network."""
 
 import dataclasses
 from pathlib import Path
@@ -56,7 +56,7 @@ def right_half() -> np.ndarray:
     return mask
 
 
-@pytest.mark.parametrize("mask", ["both", "stored", "stored_predicted"])
+@pytest.mark.parametrize("mask", ["dst", "both", "stored", "stored_predicted"])
 def test_a_stored_mask_keeps_what_lies_before_the_face(merge_with, source_of, mask):  # noqa: F811
     frame, source = clip_frames(1)[0], source_of(0)
     whole = merge_with(mask, frame, source)
@@ -65,7 +65,7 @@ def test_a_stored_mask_keeps_what_lies_before_the_face(merge_with, source_of, ma
     # An edge as sharp as the mask's, which neither erosion nor blur has moved.
     assert result.weights[75, :96].max() == 0 and result.weights[75, 104:115].min() > 200
     np.testing.assert_array_equal(result.image[:, :96], frame.image[:, :96])
-    if mask == "both":  # without one, the hull stands for it in the others
+    if mask in ("dst", "both"):  # without one, the hull stands for it in the others
         np.testing.assert_array_equal(result.weights[:, 106:], whole.weights[:, 106:])
 
 

@@ -44,6 +44,11 @@ def landmarker(configure):
 
 
 @pytest.fixture(scope="session")
+def dlib_landmarker(configure):
+    return build_landmarker(configure("landmarks=dlib68").landmarks)
+
+
+@pytest.fixture(scope="session")
 def facenet():
     """`load` of benchmarks/references/facenet.py; skips where PyTorch is not installed."""
     for package in ("torch", "facenet_pytorch"):

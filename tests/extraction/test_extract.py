@@ -70,7 +70,7 @@ def test_what_an_aligned_face_carries(workspace, extract):
     extract(workspace, "face_type=half")
     image, face = aligned_png.read_image_and_face(workspace / "src" / "aligned" / "00000_0.png")
     assert image.shape == (128, 128, 3) and face.size == 128 and face.face_type == "half"
-    assert (face.detector, face.landmarker) == ("mtcnn", "dlib68") and 0.7 < face.score <= 1
+    assert (face.detector, face.landmarker) == ("mtcnn", "face_mesh") and 0.7 < face.score <= 1
     source = face.source
     assert (source.file, source.frame, source.pts) == ("ada_000.jpg", 0, None)
     assert (source.width, source.height) == (384, 384)

@@ -112,7 +112,12 @@ def test_missing_weights_say_where_to_put_them(tmp_path, monkeypatch, configure)
         build_landmarker(configure("landmarks=fan").landmarks)
     message = str(error.value)
     assert str(tmp_path / "hub" / "checkpoints" / "2DFAN4-11f355bf06.pth.tar") in message
-    for part in ("95.9 MB", "SHA-256 begins 11f355bf06", "landmarks.args.weights", "dlib68 works"):
+    for part in (
+        "95.9 MB",
+        "SHA-256 begins 11f355bf06",
+        "landmarks.args.weights",
+        "face_mesh works",
+    ):
         assert part in message
     with pytest.raises(UserError, match=r"s3fd-619a316812\.pth .*detector=mtcnn works offline"):
         build_detector(configure("detector=sfd").detector)

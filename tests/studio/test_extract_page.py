@@ -94,7 +94,7 @@ def test_an_accepted_face_is_a_valid_aligned_face(studio, visit, aligned, truth)
     at_frame(page, 1)
     image, face = read_image_and_face(aligned / "00000_0.png")
     assert image.shape == (256, 256, 3) and face.detector == "manual" and face.score == 1
-    assert face.landmarker == "dlib68" and face.source.file == f"0_{FRONT}"
+    assert face.landmarker == "face_mesh" and face.source.file == f"0_{FRONT}"
     aligned_side = np.ptp(face.source.landmarks[INNER], 0).max() / np.ptp(face.landmarks, 0).max()
     assert mean_error(face.source.landmarks, exact) < 0.02 * 256 * aligned_side
     assert not ExtractionJournal.read(aligned).doubtful()

@@ -7,7 +7,6 @@ see `nets.detectors.face_mesh`; crops are placed as MediaPipe's face_landmark mo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import jax
@@ -27,7 +26,7 @@ AROUND = 1.5  # side of the crop / longer side of the mesh
 SIDE_PER_FACE = 2.15  # longer side of the mesh / distance from the eyes' to the mouth's center
 AGAINST_NOSE = 1.9  # share by which the mesh's middle lies behind the nose of a turned head
 ABOVE = 0.08  # distances by which it lies above the five points' middle
-SIZES = (1, 8, 16, 32)  # crops a call; the shapes of a call with another number are filled up
+SIZES = (8, 32)  # crops a call; the last call of a few is filled up
 # Points of the mesh that are those of the 68. The outline is taken from the mesh's rim at the same
 # places; a brow's points are the middle between its upper and its lower edge.
 OUTLINE = (127, 234, 93, 132, 58, 136, 150, 176, 152, 400, 379, 365, 288, 361, 323, 454, 356)
@@ -78,33 +77,34 @@ class FaceMeshLandmarker:
         The second is that of the mirrored picture, mirrored back: its points have changed sides.
         NaN where there is no crop.
         """
+        placed = [i for i, crop in enumerate(crops) if crop is not None]
+        pictures = [crop_face_fast(images[i], crops[i], INPUT) for i in placed]
+        seen = self._in_crops(pictures + [p[:, ::-1] for p in pictures] * flip)
+        views = seen.reshape(1 + flip, len(placed), POINTS, 2)
+        views[1:, ..., 0] = INPUT - 1 - views[1:, ..., 0]
         found = np.full((len(crops), 1 + flip, POINTS, 2), np.nan)
-        placed, done = [i for i, crop in enumerate(crops) if crop is not None], 0
-        while done < len(placed):
-            size = next((size for size in SIZES if size >= len(placed) - done), SIZES[-1])
-            chunk = placed[done : done + size]
-            pixels = np.zeros((size, INPUT, INPUT, 3), np.uint8)
-            for row, i in zip(pixels, chunk, strict=False):
-                row[:] = crop_face_fast(images[i], crops[i], INPUT)
-            meshes = np.asarray(find_meshes(self.variables, pixels, flip), np.float64)
-            for i, in_crop in zip(chunk, meshes, strict=False):
-                found[i] = [affine.transform(affine.invert(crops[i]), mesh) for mesh in in_crop]
-            done += len(chunk)
+        for i, meshes in zip(placed, views.swapaxes(0, 1), strict=True):
+            found[i] = [affine.transform(affine.invert(crops[i]), mesh) for mesh in meshes]
         return found
 
+    def _in_crops(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """The meshes [n,468,2] in pixels of `pictures` (uint8 RGB [192,192,3])."""
+        running: list[jax.Array] = []
+        done = 0
+        while done < len(pictures):
+            size = max((size for size in SIZES if size <= len(pictures) - done), default=SIZES[0])
+            chunk = pictures[done : done + size]
+            batch = np.stack([*chunk, *chunk[-1:] * (size - len(chunk))])
+            running.append(find_mesh(self.variables, batch))
+            done += size
+        return np.concatenate([np.zeros((0, POINTS, 2)), *jax.device_get(running)])[: len(pictures)]
 
-@partial(jax.jit, static_argnames="flip")
-def find_meshes(variables: dict, crops: jax.Array, flip: bool) -> jax.Array:
-    """The meshes [N,1,468,2] in pixels of `crops` (uint8 [N,192,192,3], RGB).
 
-    With `flip` [N,2,468,2]: those of the mirrored crops too, mirrored back, at twice the time.
-    """
-    pixels = crops.astype(jnp.float32) / 255
-    views = jnp.concatenate([pixels, pixels[:, :, ::-1]]) if flip else pixels
-    meshes, _ = FaceMesh().apply(variables, views)
-    meshes = meshes[..., :2] - 0.5  # from the edge of the first pixel to its middle
-    meshes = meshes.reshape(1 + flip, len(crops), POINTS, 2).swapaxes(0, 1)
-    return meshes.at[:, 1:, :, 0].set(INPUT - 1 - meshes[:, 1:, :, 0])
+@jax.jit
+def find_mesh(variables: dict, crops: jax.Array) -> jax.Array:
+    """The meshes [N,468,2] in pixels of `crops` (uint8 [N,192,192,3], RGB)."""
+    points, _ = FaceMesh().apply(variables, crops.astype(jnp.float32) / 255)
+    return points[..., :2] - 0.5  # from the edge of the first pixel to its middle
 
 
 def first_crop(face: Detection) -> np.ndarray | None:

@@ -69,8 +69,8 @@ def test_settings_reach_the_landmarker(configure):
         configure("landmarks.average=3", "landmarks.second_pass=true").landmarks
     )
     assert isinstance(steady, TwoPassLandmarker) and isinstance(steady._second, AveragedLandmarker)
-    assert steady.name == "dlib68"
+    assert steady.name == "face_mesh"
     with pytest.raises(UserError, match=r"landmarks\.average=0: expected 1 to 64"):
         build_landmarker(configure("landmarks.average=0").landmarks)
-    with pytest.raises(UserError, match=r"landmarks\.args\.size: no such setting; there are none"):
+    with pytest.raises(UserError, match=r"landmarks\.args\.size: no such setting; known: flip"):
         build_landmarker(configure("+landmarks.args.size=3").landmarks)

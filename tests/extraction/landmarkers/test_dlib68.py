@@ -29,9 +29,9 @@ def detection(name):
 
 
 @pytest.mark.parametrize("name", sorted(TRUTH))
-def test_points_are_where_the_renderer_put_them(frames, landmarker, name):
+def test_points_are_where_the_renderer_put_them(frames, dlib_landmarker, name):
     exact = np.array(TRUTH[name]["landmarks"])
-    (found,) = landmarker([frames[name]], [detection(name)])
+    (found,) = dlib_landmarker([frames[name]], [detection(name)])
     nose_to_chin = np.linalg.norm(exact[30] - exact[8])
     assert found.shape == (68, 2) and found.dtype == np.float64
     error = np.linalg.norm(found - exact, axis=1) / nose_to_chin
@@ -39,21 +39,21 @@ def test_points_are_where_the_renderer_put_them(frames, landmarker, name):
 
 
 @pytest.mark.parametrize("name", sorted(TRUTH))
-def test_head_pose_is_right_within_degrees(frames, landmarker, name):
-    (found,) = landmarker([frames[name]], [detection(name)])
+def test_head_pose_is_right_within_degrees(frames, dlib_landmarker, name):
+    (found,) = dlib_landmarker([frames[name]], [detection(name)])
     angles = np.array(pose.angles_of(pose.rotation_of(found)))
     assert (np.abs(angles - TRUTH[name]["pose"]) < (7, 10, 7)).all()
 
 
-def test_points_turn_with_the_picture(frames, landmarker):
+def test_points_turn_with_the_picture(frames, dlib_landmarker):
     name, half = "ada_070.jpg", 383 / 2
     face = detection(name)
-    (upright,) = landmarker([frames[name]], [face])
+    (upright,) = dlib_landmarker([frames[name]], [face])
     for degrees in (35, -60, 120):
         turn = cv2.getRotationMatrix2D((half, half), degrees, 1)
         turned = cv2.warpAffine(frames[name], turn, (384, 384), borderMode=cv2.BORDER_REPLICATE)
         points = affine.transform(turn, face.points)
-        (found,) = landmarker([turned], [Detection(face.box, points, face.score)])
+        (found,) = dlib_landmarker([turned], [Detection(face.box, points, face.score)])
         error = np.linalg.norm(found - affine.transform(turn, upright), axis=1)
         assert error.mean() < 3  # pixels; the face is 230 high
 
@@ -69,11 +69,11 @@ def test_the_crop_is_upright_and_of_one_scale():
 
 
 @pytest.mark.parametrize("name", sorted(TRUTH))
-def test_points_from_a_box_alone_and_from_landmarks(frames, landmarker, name):
+def test_points_from_a_box_alone_and_from_landmarks(frames, dlib_landmarker, name):
     face, exact = detection(name), np.array(TRUTH[name]["landmarks"])
     alone = Detection(face.box, None, face.score)
     again = Detection(face.box, None, face.score, landmarks=exact)
-    for points in landmarker([frames[name]] * 2, [alone, again]):
+    for points in dlib_landmarker([frames[name]] * 2, [alone, again]):
         error = np.linalg.norm(points - exact, axis=1) / np.linalg.norm(exact[30] - exact[8])
         assert error[17:].mean() < 0.08
 
@@ -84,11 +84,11 @@ def test_five_points_of_landmarks_are_where_the_detector_has_them():
         assert np.linalg.norm(found - points, axis=1).mean() < 12  # pixels; the face is 230 high
 
 
-def test_points_that_coincide_give_no_landmarks(frames, landmarker):
+def test_points_that_coincide_give_no_landmarks(frames, dlib_landmarker):
     good = detection("ada_070.jpg")
     bad = Detection(good.box, np.full((5, 2), 7.0), good.score)
     empty = Detection(np.full(4, 9.0), None, 1.0)
-    found = landmarker([frames["ada_070.jpg"]] * 3, [bad, good, empty])
+    found = dlib_landmarker([frames["ada_070.jpg"]] * 3, [bad, good, empty])
     assert [np.isfinite(points).all() for points in found] == [False, True, False]
 
 
@@ -101,18 +101,18 @@ def test_the_two_shapes_that_agree_win():
 
 
 @pytest.mark.parametrize("count", [1, 7, 9, 33])
-def test_faces_do_not_depend_on_how_many_there_are(frames, landmarker, count):
+def test_faces_do_not_depend_on_how_many_there_are(frames, dlib_landmarker, count):
     name = "ada_070.jpg"
-    (alone,) = landmarker([frames[name]], [detection(name)])
-    for points in landmarker([frames[name]] * count, [detection(name)] * count):
+    (alone,) = dlib_landmarker([frames[name]], [detection(name)])
+    for points in dlib_landmarker([frames[name]] * count, [detection(name)] * count):
         np.testing.assert_allclose(points, alone, atol=0.01)
 
 
-def test_no_faces_need_no_landmarks(landmarker):
-    assert landmarker([], []) == []
+def test_no_faces_need_no_landmarks(dlib_landmarker):
+    assert dlib_landmarker([], []) == []
 
 
-def test_averaging_over_crops_steadies_the_points(frames, landmarker):
+def test_averaging_over_crops_steadies_the_points(frames, dlib_landmarker):
     """That it lowers the error shows over all 410 frames only (docs/accuracy.md), not on these."""
     spreads = []
     for name in sorted(TRUTH):
@@ -120,7 +120,7 @@ def test_averaging_over_crops_steadies_the_points(frames, landmarker):
         starts = [moved(face, i, 7) for i in (0, 3, 6)]  # a detector's boxes lie now so, now so
         found = [
             find([frames[name]] * 3, starts)
-            for find in (landmarker, AveragedLandmarker(landmarker, 8))
+            for find in (dlib_landmarker, AveragedLandmarker(dlib_landmarker, 8))
         ]
         spreads.append([np.std(points, axis=0)[17:].mean() for points in found])
     once, mean = np.mean(spreads, axis=0)

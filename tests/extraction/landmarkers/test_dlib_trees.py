@@ -34,7 +34,7 @@ def test_the_arrays_of_dlibs_file(trees):
     assert stages.anchors.max() == 67 and stages.first.max() == 499
 
 
-def test_points_are_dlibs_but_for_rounding(frames, landmarker):
+def test_points_are_dlibs_but_for_rounding(frames, dlib_landmarker):
     """dlib computes in double precision what we do in single: a tree may decide otherwise."""
     reference, off = dlib.shape_predictor(str(dlib68_path())), []
     for name in sorted(TRUTH):
@@ -42,7 +42,7 @@ def test_points_are_dlibs_but_for_rounding(frames, landmarker):
         colors = crop_face_fast(frames[name], crop.crop_from_frame, dlib68.CROP)
         gray = (colors.sum(axis=-1, dtype=np.uint16) // 3).astype(np.uint8)  # as dlib makes it
         squares = np.rint(crop.squares)
-        found = np.asarray(dlib68.all_starts(landmarker.trees, gray[None], squares[None]))[0]
+        found = np.asarray(dlib68.all_starts(dlib_landmarker.trees, gray[None], squares[None]))[0]
         for (left, top, side), points in zip(squares.astype(int).tolist(), found, strict=True):
             box = dlib.rectangle(left, top, left + side, top + side)
             parts = [(p.x, p.y) for p in reference(colors, box).parts()]

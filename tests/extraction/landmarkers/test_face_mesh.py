@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 
 from odfs_jax.extraction.detection import Detection
 from odfs_jax.extraction.landmarkers.face_mesh import (
-    FaceMeshLandmarker,
-    FaceMeshSettings,
     landmarks_of,
     to_rim,
 )
@@ -27,11 +25,6 @@ from odfs_jax.nets.detectors.face_mesh import INPUT, FaceMesh
 
 DATA = Path(__file__).parents[1] / "data"
 TRUTH = json.loads((DATA / "truth.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def face_mesh():
-    return FaceMeshLandmarker(FaceMeshSettings(flip=True))
 
 
 def detection(name):
@@ -52,12 +45,12 @@ def test_the_network_gives_what_the_original_file_gives(frames):
 
 
 @pytest.mark.parametrize("name", sorted(TRUTH))
-def test_points_are_where_the_renderer_put_them(frames, face_mesh, name):
+def test_points_are_where_the_renderer_put_them(frames, landmarker, name):
     exact = np.array(TRUTH[name]["landmarks"])
     alone = Detection(detection(name).box, None, 1.0)
     again = Detection(detection(name).box, None, 1.0, landmarks=exact)
     for face in (detection(name), alone, again):
-        (found,) = face_mesh([frames[name]], [face])
+        (found,) = landmarker([frames[name]], [face])
         assert found.shape == (68, 2) and found.dtype == np.float64
         error = np.linalg.norm(found - exact, axis=1) / np.linalg.norm(exact[30] - exact[8])
         assert error[27:].mean() < 0.08  # brows are drawn higher by the mesh than by the renderer
@@ -65,32 +58,32 @@ def test_points_are_where_the_renderer_put_them(frames, face_mesh, name):
         assert (np.abs(angles - TRUTH[name]["pose"]) < (9, 12, 7)).all()
 
 
-def test_points_turn_with_the_picture(frames, face_mesh):
+def test_points_turn_with_the_picture(frames, landmarker):
     name, half = "ada_070.jpg", 383 / 2
     face = detection(name)
-    (upright,) = face_mesh([frames[name]], [face])
+    (upright,) = landmarker([frames[name]], [face])
     for degrees in (35, -60, 120):
         turn = cv2.getRotationMatrix2D((half, half), degrees, 1)
         turned = cv2.warpAffine(frames[name], turn, (384, 384), borderMode=cv2.BORDER_REPLICATE)
         points = affine.transform(turn, face.points)
-        (found,) = face_mesh([turned], [Detection(face.box, points, face.score)])
+        (found,) = landmarker([turned], [Detection(face.box, points, face.score)])
         error = np.linalg.norm(found - affine.transform(turn, upright), axis=1)
         assert error.mean() < 2  # pixels; the face is 230 high
 
 
-def test_a_batch_gives_what_single_faces_give(frames, face_mesh):
+def test_a_batch_gives_what_single_faces_give(frames, landmarker):
     names = sorted(TRUTH) * 2  # more than fit in the smaller calls
-    together = face_mesh([frames[n] for n in names], [detection(n) for n in names])
+    together = landmarker([frames[n] for n in names], [detection(n) for n in names])
     for name, points in zip(names, together, strict=True):
-        (alone,) = face_mesh([frames[name]], [detection(name)])
+        (alone,) = landmarker([frames[name]], [detection(name)])
         np.testing.assert_allclose(points, alone, atol=0.02)
 
 
-def test_points_that_coincide_give_no_landmarks(frames, face_mesh):
+def test_points_that_coincide_give_no_landmarks(frames, landmarker):
     good = detection("ada_070.jpg")
     bad = Detection(good.box, np.full((5, 2), 7.0), good.score)
     empty = Detection(np.full(4, 9.0), None, 1.0)
-    found = face_mesh([frames["ada_070.jpg"]] * 3, [bad, good, empty])
+    found = landmarker([frames["ada_070.jpg"]] * 3, [bad, good, empty])
     assert [np.isfinite(points).all() for points in found] == [False, True, False]
 
 
