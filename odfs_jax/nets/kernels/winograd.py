@@ -140,11 +140,21 @@ def _two_ways(matrix: tuple[tuple[float, ...], ...], grid: Grid) -> Grid:
 
 
 def _combined(matrix: tuple[tuple[float, ...], ...], arrays: tuple[jax.Array, ...]) -> list:
-    """For each row of the matrix, the sum of the arrays times its entries."""
-    return [
-        sum(
-            (factor * a for factor, a in zip(row[1:], arrays[1:], strict=True) if factor),
-            row[0] * arrays[0] if row[0] else 0,
-        )
-        for row in matrix
-    ]
+    """For each row of the matrix, the sum of the arrays times its entries.
+
+    In `lax`, and without products with 1: a network has thousands of these operations, and each of
+    jnp's operators is a function of its own to trace.
+    """
+    return [_sum_of(row, arrays) for row in matrix]
+
+
+def _sum_of(row: tuple[float, ...], arrays: tuple[jax.Array, ...]) -> jax.Array:
+    total = None
+    for factor, array in zip(row, arrays, strict=True):
+        if abs(factor) not in (0, 1):
+            array = lax.mul(array, lax.full_like(array, abs(factor)))
+        if total is None and factor:
+            total = array if factor > 0 else lax.neg(array)
+        elif factor:
+            total = lax.add(total, array) if factor > 0 else lax.sub(total, array)
+    return total
