@@ -10,6 +10,7 @@ to prevent it.
 from __future__ import annotations
 
 import argparse
+import gc
 import inspect
 import os
 import sys
@@ -24,6 +25,10 @@ from odfs_jax.runtime.processes import keep_current_folder_out
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+# New objects after which Python looks for cycles of them. After its own 700 it would look at what
+# imports and traces make, which stays, so often that a training began a fifth later.
+COLLECT_AFTER = 10_000
 
 
 def command(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
@@ -40,6 +45,7 @@ def command(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
             return
         if not {"--help", "-h"} & set(sys.argv[1:]):
             use_huge_pages()
+        gc.set_threshold(COLLECT_AFTER)
         keep_current_folder_out()
         from odfs_jax import command_line
 
