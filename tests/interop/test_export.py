@@ -70,17 +70,28 @@ def test_a_dfm_gives_what_our_inference_gives(settings):
     swapper = random_swapper(*settings, width=1 if full_width else 1 / 32)
     faces = faces_of(swapper, 1 if full_width else 3)
     morph = (np.array([0.5], np.float32),) * swapper.can_morph
-    face, mask, own = jax.jit(swapper.predict)(swapper.params, faces, *morph)
-    wanted = [own, face[..., ::-1], mask]
+    predict = jax.jit(swapper.predict)
+
+    def outputs(params):
+        face, mask, own = predict(params, faces, *morph)
+        return [np.asarray(part) for part in (own, face[..., ::-1], mask)]
+
+    wanted = outputs(swapper.params)
+    rounded = jax.tree.map(lambda a: a.astype(np.float16).astype(np.float32), swapper.params)
+    rounded = outputs(rounded)
     sizes = []
-    for half, most, mean in ((False, 1e-4, 1e-5), (True, 5e-2, 4e-3)):
+    for half in (False, True):
         content = dfm("a.dfm", swapper, {}, half=half)
         sizes.append(len(content))
         found = run(content, np.ascontiguousarray(faces[..., ::-1]), *morph)
-        for ours, theirs in zip(wanted, found, strict=True):
-            apart = np.abs(np.asarray(ours) - theirs)
+        for ours, theirs, of_rounded in zip(wanted, found, rounded, strict=True):
+            apart = np.abs(ours - theirs)
             assert theirs.dtype == np.float32 and theirs.std() > 0.01
-            assert apart.max() <= most and apart.mean() <= mean
+            if half:  # storing the weights so is nearly all that it loses
+                lost = np.abs(ours - of_rounded)
+                assert apart.max() <= 2 * lost.max() and apart.mean() <= 1.3 * lost.mean()
+            else:
+                assert apart.max() <= 1e-4 and apart.mean() <= 1e-5
     assert sizes[1] < 0.6 * sizes[0]
 
 
