@@ -224,8 +224,8 @@ def import_model(dfl: DflModel, workspace: str, name: str) -> tuple[Path, list[s
 
 def _unread(dfl: DflModel, read: set[Path]) -> list[str]:
     """The names of files of `dfl` that are not in `read`, as many as are shown and one more."""
-    there = (path for path in dfl.folder.glob(f"{dfl.stem}_*") if path not in read)
-    return sorted(path.name for path in islice(there, NAMED + 1))
+    own = (path for path in dfl.folder.iterdir() if path.name.startswith(f"{dfl.stem}_"))
+    return sorted(path.name for path in islice((p for p in own if p not in read), NAMED + 1))
 
 
 def _listed(names: list[str]) -> str:
