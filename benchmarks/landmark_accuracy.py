@@ -84,7 +84,8 @@ class Clip:
 
 
 def main(folder: Path) -> None:
-    clips = [read(path) for path in sorted(folder.glob("???.mp4"))]
+    paths = sorted(path for path in folder.glob("*.mp4") if path.with_suffix(".npz").is_file())
+    clips = [read(path) for path in paths]
     sys.stdout.write(
         "| actor | yaw | frames | exactly one face | points 17-67 | all points | worst frame "
         "| yaw, pitch, roll off by |\n|---|---|---:|---:|---:|---:|---:|---:|\n"
