@@ -163,6 +163,7 @@ class DiscriminatorConfig:
     power: float = within(0, 100, 0.1)
     start: int = within(0, default=0)
     r1: float = within(0, default=0.0)
+    of_swap: bool = False
 
 
 @dataclass

@@ -197,6 +197,52 @@ def test_what_each_network_minimizes(tiny):
     np.testing.assert_allclose(roughness(made), expected, rtol=1e-4)
 
 
+def test_of_swap_it_judges_the_new_face_and_moves_srcs_decoder(tiny):
+    _, config, facesets = tiny
+    config = changed(config, name="patch", power=0.5, of_swap=True)
+    objective = make_objective(config)
+    params = jax.jit(objective.init_params)(jax.random.key(0))
+    batch = {
+        side: (jnp.asarray(f.images[:2]), jnp.asarray(f.store_from_model[:2]))
+        for side, f in facesets.items()
+    }
+    keys = sample_keys(jax.random.key(1), batch, dict.fromkeys(batch, 0))
+
+    @jax.jit
+    def run(params):
+        def deceived(own):
+            _, metrics = objective.losses(params | {"autoencoder": own}, batch, keys, jnp.int32(9))
+            return metrics["src_deceived"]
+
+        value, slopes = jax.value_and_grad(deceived)(params["autoencoder"])
+        *_, dst = objective.sample(batch, keys, jnp.int32(9)).values()
+        face, mask, _ = objective.net.apply(
+            {"params": params["autoencoder"]}, dst[0], method="swap"
+        )
+        logits = objective.nets["discriminator"].apply(
+            {"params": params["discriminator"]}, face * jnp.round(mask)
+        )
+        return value, slopes, logits
+
+    value, slopes, logits = run(params)
+    expected = sum(np.logaddexp(0, -np.asarray(x, np.float64)).mean() for x in logits)
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+    moved = {
+        name
+        for name, part in slopes.items()
+        if any(np.any(slope) for slope in jax.tree.leaves(part))
+    }
+    assert moved == {"decoder_src"}
+
+
+def test_of_swap_needs_a_new_face_like_srcs(configure):
+    config = configure(
+        Path("workspace"), "model=avatar", "discriminator=patch", "discriminator.of_swap=true"
+    )
+    with pytest.raises(UserError, match=r"discriminator\.of_swap: not with this network's faces"):
+        make_objective(OmegaConf.to_container(config))
+
+
 @pytest.mark.parametrize(
     "model", [pytest.param(m, marks=[pytest.mark.slow] * (m != "saehd")) for m in MODELS]
 )

@@ -32,9 +32,11 @@ Judgement = tuple[jax.Array, jax.Array, Metrics]
 
 
 class FaceJudge:
-    """Tells src's true faces from rebuilt ones, where they count in the loss.
+    """Tells src's true faces from rebuilt ones, or new ones, where they count in the loss.
 
-    Of several faces that a network rebuilds of src, as AVATAR does, it sees the last one.
+    Of several faces that a network rebuilds of src, as AVATAR does, it sees the last one. With
+    `discriminator.of_swap` it sees the new faces instead, inside of their own masks, and what
+    deceives it is learned by src's decoder alone: dst's code must go on saying what dst does.
     """
 
     name = "discriminator"
@@ -61,6 +63,7 @@ class FaceJudge:
         self.net = Discriminator(strides, own["dims"], own["name"] == "unet", dtype)
         self.power, self.begins, self.r1 = own["power"], own["start"], own["r1"]
         self.loss = loss
+        self.of_swap = own["of_swap"]
         self.metrics = ("src_deceived", self.name) + (f"{self.name}/r1",) * bool(self.r1)
 
     def blank(self) -> jax.Array:
@@ -74,6 +77,9 @@ class FaceJudge:
         target, made = targets[self.judged], outputs[self.judged][0]
         area = self.loss.area(target["mask"])
         true, fake = target["face"] * area, made * area
+        if self.of_swap:
+            swap, mask, _ = outputs["decoded_swap"]
+            fake = swap * self.loss.area(jnp.round(mask))
 
         def judge(params: dict, faces: jax.Array) -> list[jax.Array]:
             return self.net.apply({"params": params}, faces)

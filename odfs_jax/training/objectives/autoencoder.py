@@ -52,8 +52,13 @@ class Autoencoder(Objective):
         if self.held_out_share:  # `likeness` looks at eyes and mouth, whatever the loss does
             self.masks = tuple(dict.fromkeys((*self.masks, EYES_MOUTH)))
         own = (net.target_specs["dst"].get("dst"), True)
-        if self.loss.of_swap and own != (net.output_spec, net.has_dst_mask):
-            raise UserError("loss.face_style, loss.background_style: not with this network's faces")
+        judged = config["discriminator"]["name"] != "none" and config["discriminator"]["of_swap"]
+        self.of_swap = self.loss.of_swap or judged
+        if self.of_swap and own != (net.output_spec, net.has_dst_mask):
+            raise UserError(
+                "loss.face_style, loss.background_style, discriminator.of_swap: not with this "
+                "network's faces"
+            )
 
     @property
     def net(self) -> SwapNet:
@@ -77,7 +82,7 @@ class Autoencoder(Objective):
             inputs.append(jax.vmap(jax.random.fold_in, (0, None))(keys["src"], NET_DRAWS))
         weights = params[self.exported]
         outputs = self.net.apply({"params": weights}, *inputs)
-        if self.loss.of_swap:
+        if self.of_swap:
             for name, own in (("swap", weights), ("decoded_swap", decoders_only(weights))):
                 outputs[name] = self.net.apply({"params": own}, inputs[1], method="swap")
         return targets, outputs
