@@ -71,6 +71,7 @@ class Faceset:
     input_spec: FaceSpec  # how the network takes the faces in
     masks: tuple[str, ...] = ("mask",)  # the names of the M masks, keys of MASKS
     ranks: np.ndarray | None = None  # int [N]: the place of each face in time; None: not known
+    landmarkers: frozenset[str] = frozenset()  # what found the points of the faces
 
     def __len__(self) -> int:
         return len(self.images)
@@ -137,7 +138,8 @@ def load_faceset(
     yaws = np.array([face.pose.yaw for face in faces], np.float32)
     times = [(face.source.file, face.source.frame) for face in faces]
     ranks = np.argsort(sorted(range(len(times)), key=times.__getitem__))
-    return Faceset(images, matrices, yaws, input_spec, tuple(masks), ranks)
+    landmarkers = frozenset(face.landmarker for face in faces)
+    return Faceset(images, matrices, yaws, input_spec, tuple(masks), ranks, landmarkers)
 
 
 def read_eyes(folder: Path, side: str, face_type: FaceType) -> np.ndarray:

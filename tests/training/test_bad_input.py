@@ -7,19 +7,23 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from omegaconf import OmegaConf
 
 from odfs_jax import cli
+from odfs_jax.data.aligned_png import read_face, rewrite_data
 from odfs_jax.errors import UserError
 from odfs_jax.runtime import devices as hardware
 from odfs_jax.saved_model import load_model
 from odfs_jax.training.checkpoint import Checkpoints
 from odfs_jax.training.history import History
+from odfs_jax.training.objectives import make_objective
 
 
 @pytest.fixture
@@ -34,6 +38,18 @@ def command(monkeypatch, capsys):
         return stop.value.code, capsys.readouterr().err.splitlines()
 
     return run
+
+
+def test_points_of_two_landmarkers_are_warned_of(make_workspace, configure, caplog):
+    workspace = make_workspace()
+    config = OmegaConf.to_container(configure(workspace))
+    make_objective(config).load_facesets()
+    assert not caplog.messages
+    for path in (workspace / "dst" / "aligned").glob("*.png"):
+        rewrite_data(path, replace(read_face(path), landmarker="face_mesh"))
+    make_objective(config).load_facesets()
+    (warned,) = caplog.messages
+    assert "src's by dlib68, dst's by face_mesh" in warned
 
 
 @pytest.mark.parametrize(

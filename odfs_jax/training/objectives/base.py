@@ -1,5 +1,6 @@
 """What a run learns: its networks and their optimizers, its samples, its losses, its preview."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from odfs_jax.runtime.devices import free_memory
 from odfs_jax.training.optimizers import make_optimizer, make_thin
 from odfs_jax.training.partial import freeze, patterns_of
 from odfs_jax.training.step import Losses, Metrics, Step, TrainState, init_state, make_step
+
+log = logging.getLogger(__name__)
 
 REMAT = ("none", "decoders")
 
@@ -169,6 +172,12 @@ class Objective(ABC):
                 room -= faceset.images.nbytes if isinstance(faceset.images, np.ndarray) else 0
                 read[folder, spec, targets] = faceset
             facesets[side] = read[folder, spec, targets]
+        finders = {side: faceset.landmarkers for side, faceset in facesets.items()}
+        if not frozenset.intersection(*finders.values()):
+            log.warning(
+                "points were found %s: faces do not lie alike; extract both with one landmarks=",
+                ", ".join(f"{s}'s by {' and '.join(sorted(f))}" for s, f in finders.items()),
+            )
         self.held_out = {}
         if not (share := self.held_out_share):
             return facesets
