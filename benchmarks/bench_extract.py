@@ -64,8 +64,8 @@ class Runner:
 
 def main(clip: Path, report: Path | None) -> None:
     use_huge_pages()  # as extract.py does; the others have them too
-    config = compose("extract", ["landmarks.average=1"])
-    every = compose("extract", ["landmarks.average=1", "detector.args.search_every=1"])
+    config = compose("extract", ["landmarks=dlib68"])
+    every = compose("extract", ["landmarks=dlib68", "detector.args.search_every=1"])
     result = {"device": jax.devices()[0].device_kind, "cores": os.cpu_count(), "frames": FRAMES}
     result |= {"rounds": ROUNDS, "target": TARGET, "sizes": {}}
     with tempfile.TemporaryDirectory() as folder:
