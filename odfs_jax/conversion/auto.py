@@ -99,7 +99,7 @@ def compare_skins(swapper: Swapper, clip: Path, sources: Sequence[Source]) -> Sk
     common = (masks > SOLID) & (dst_masks > SOLID)
     more = (masks < 1 - SOLID) & (dst_masks > SOLID)
     bands = measure_bands(new, dst, common)
-    lights_of = to_gray(bands.own), to_gray(bands.wanted)
+    lights_of = to_gray(bands.own), to_gray(bands.target)
     new, common, more, (own, wanted) = jax.device_get((new, common, more, lights_of))
 
     colors, lights, like_skin = [], [], []

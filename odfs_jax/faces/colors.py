@@ -388,7 +388,7 @@ class Bands(NamedTuple):
     """What is left of the new face and of dst's when all detail is blurred away, [N, R, R, 3]."""
 
     own: jax.Array
-    wanted: jax.Array
+    target: jax.Array
     darkest: jax.Array  # [N, R, R, 1]: the least brightness of dst's within SHADOW_REACH
     skin: jax.Array  # [N, R, R, 1]: 1 where dst's is neither outside nor hair, an eye or a beard
     shade: jax.Array  # of dst's skin, less blurred
@@ -448,9 +448,9 @@ def apply_tone(pictures: jax.Array, bands: Bands) -> jax.Array:
     new face is dark only where dst's is, at eyes, brows, nostrils, lips and beard, or near that;
     and where dst's shows smooth skin, its shade is the new face's too.
     """
-    quotient = (bands.wanted + LIGHT_FLOOR) / (bands.own + LIGHT_FLOOR)
+    quotient = (bands.target + LIGHT_FLOOR) / (bands.own + LIGHT_FLOOR)
     lit = pictures * quotient
-    wanted = to_gray(bands.wanted)
+    wanted = to_gray(bands.target)
     detail = (to_gray(pictures) - to_gray(bands.own)) * to_gray(quotient) ** DETAIL_POWER
     darkest = jnp.maximum(DARKEST_DETAIL * wanted, DARKEST_SHADOW * bands.darkest)
     luma = jnp.maximum(wanted + detail, darkest)

@@ -226,7 +226,7 @@ def test_what_the_histogram_counts_is_the_models_choice_unless_the_user_asks(own
         (settings(color="sepia"), "merge.color=sepia: expected one of auto, none, rct, lct, mkl"),
         (
             settings(mask="face"),
-            "merge.mask=face: expected one of both, predicted, hull, product, sum",
+            "merge.mask=face: expected one of auto, dst, both, predicted, hull",
         ),
         (settings(keep=["nose"]), "merge.keep=nose: expected some of eyes, mouth"),
         (settings(scale=-51), "merge.scale=-51: expected -50..50"),

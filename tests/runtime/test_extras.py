@@ -14,6 +14,7 @@ from odfs_jax.extraction.detectors import build_detector
 from odfs_jax.faces import identity
 from odfs_jax.runtime import extras
 from odfs_jax.studio import server
+from odfs_jax.studio.workspace import StudioWorkspace
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +24,7 @@ def test_the_studio(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "odfs_jax.studio.app", raising=False)
     line = r"^nicegui is not installed; run: pip install 'odfs-jax\[studio\]'$"
     with pytest.raises(UserError, match=line):
-        server.serve({"workspace": str(tmp_path)}, "/")
+        server.serve(StudioWorkspace(tmp_path), {}, "/")
 
 
 def test_who_a_face_is(monkeypatch):

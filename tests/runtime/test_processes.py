@@ -90,10 +90,12 @@ errors = []
 logging.getLogger("c2pa").addFilter(lambda record: errors.append(record))
 from odfs_jax.provenance import signing
 assert not errors, errors  # it tried the file in the folder
+from pathlib import Path
 from odfs_jax.studio import server
+from odfs_jax.studio.workspace import StudioWorkspace
 try:
     where = {"host": "256.0.0.0", "port": 0, "token": None, "token_file": None}
-    server.serve({"workspace": ".", "server": where}, "/")
+    server.serve(StudioWorkspace(Path(".")), {"server": where}, "/")
 except server.UserError:
     pass  # the host; by then NiceGUI is imported
 import sys

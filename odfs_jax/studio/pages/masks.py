@@ -114,19 +114,19 @@ def _networks(app: FastAPI, workspace: StudioWorkspace, worker: Worker) -> None:
     indices: dict[tuple[str, Path, int], DoubtIndex] = {}
 
     @app.post("/api/masks/{side}/{name}/network")
-    def network(side: str, name: str, wanted: MaskModel) -> dict[str, str]:
+    def network(side: str, name: str, chosen: MaskModel) -> dict[str, str]:
         """`mask`: a PNG in base64 of what a network sees in this picture."""
-        path, model = workspace.face(side, name), _trained(workspace, wanted.model)
+        path, model = workspace.face(side, name), _trained(workspace, chosen.model)
         content = worker.submit(network_mask, *model, path).result()
         return {"mask": base64.b64encode(content).decode()}
 
     @app.post("/api/doubt/{side}")
-    def doubt(side: str, wanted: MaskModel) -> dict[str, Any]:
+    def doubt(side: str, chosen: MaskModel) -> dict[str, Any]:
         """`doubt` {name: 0 .. 1} of the faces that a network has seen, and how many are `missing`.
 
         The network goes on with the next ones as long as it is asked.
         """
-        key = (checked_side(side), *_trained(workspace, wanted.model))
+        key = (checked_side(side), *_trained(workspace, chosen.model))
         if key not in indices:
             indices[key] = DoubtIndex(workspace, side, worker, *key[1:])
         found, missing = indices[key].look()
