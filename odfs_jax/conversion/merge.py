@@ -55,6 +55,7 @@ CHOICES = {
     "feather": ("linear", "smooth"),
     "sharpen_by": tuple(SHARPENERS),
 }
+DST_BORDER = 0.12  # of the square's side
 ENLARGE = 4  # bilinear reads between pixels so enlarged are as good as Lanczos reads
 EXPOSURES = 9  # pictures of a moving face that make up a blurred one
 
@@ -404,11 +405,15 @@ def check_merge(config: MergeConfig) -> None:
 
 
 def mask_settings(swapper: Swapper, config: MergeConfig) -> MaskSettings:
-    """The sum of the model's and the user's erosion and blur."""
+    """The sum of the model's and the user's erosion and blur.
+
+    dst's own mask reaches to the ear of a turned head, beyond the face square, whose straight edge
+    would show in a beard: so `mask=dst` fades out over DST_BORDER at least.
+    """
     return MaskSettings(
         erode=swapper.erode_modifier + config.erode,
         blur=swapper.blur_modifier + config.blur,
-        border=swapper.border,
+        border=max(swapper.border, DST_BORDER) if config.mask == "dst" else swapper.border,
         smooth=config.feather == "smooth",
     )
 

@@ -295,6 +295,14 @@ def test_both_stays_inside_dsts_own_mask(has_dst_mask, face_points, smooth_pictu
     assert changed.any() and not changed[~allowed].any()
 
 
+def test_dst_fades_out_towards_the_squares_edge(identity_swapper):
+    """More than the model's own border, which stays with other masks."""
+    swapper = identity_swapper(RESOLUTION)
+    narrow, wide = replace(swapper, border=0.05), replace(swapper, border=0.3)
+    assert [mask_settings(narrow, settings(mask=m)).border for m in ("both", "dst")] == [0.05, 0.12]
+    assert mask_settings(wide, settings(mask="dst")).border == 0.3
+
+
 def test_dst_replaces_all_of_dsts_own_face(face_points, smooth_picture):
     """Its mask alone decides, whatever the swap's own."""
     frame, points = smooth_picture(220, 260), face_points((140, 105), 60, 20)
