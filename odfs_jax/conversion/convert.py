@@ -5,8 +5,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from functools import cache, partial
 from itertools import pairwise
@@ -116,8 +116,11 @@ def convert(config: DictConfig) -> None:
             models = workspace / "models"
             see = load_seeing(models, config.mask_model, config.precision, swapper.output_spec)
 
-        # ---- Colors that fit each shot's faces, where merge.color=auto ----
+        # ---- Colors and masks that fit each shot's faces, where they are auto ----
 
+        for shot in shots:
+            with naming(shot):
+                check_merge(shot.merge)
         shots, reasons = choose_auto(shots, swapper, clip, targets)
         for reason in reasons:
             log.info("%s", reason)
@@ -132,7 +135,6 @@ def convert(config: DictConfig) -> None:
 
         def build(merge_config: DictConfig) -> Merge:
             dst_from_src = find_anchor(merge_config, src_eyes, dst_eyes, swapper)
-            check_merge(merge_config)
             key = program_key(swapper, merge_config, dst_from_src)
             merge = build_merge(swapper, merge_config, dst_from_src, programs.get(key))
             programs[key] = merge.programs
@@ -141,11 +143,8 @@ def convert(config: DictConfig) -> None:
         for shot in shots:
             if shot.settings in mergers:
                 continue
-            try:
+            with naming(shot):
                 merge = build(shot.merge)
-            except UserError as error:
-                where = f"the shot from {shot.start}: " if shot.start else ""
-                raise UserError(f"{where}{error}") from error
             own = see if merge.sees == "network" else None
             mergers[shot.settings] = FaceMerger(
                 swapper, merge, config.batch_size, counts, sheets, own
@@ -274,6 +273,16 @@ def load_seeing(
     model = load_model(find_model(models, name, masks=True))
     masker = make_masker(model.config, model.params, precision)
     return partial(build_seeing(masker, output_spec), masker.params)
+
+
+@contextmanager
+def naming(shot: Shot) -> Iterator[None]:
+    """A UserError in it says which shot it is about, where that is not the first."""
+    try:
+        yield
+    except UserError as error:
+        where = f"the shot from {shot.start}: " if shot.start else ""
+        raise UserError(f"{where}{error}") from error
 
 
 def choose_auto(

@@ -54,8 +54,9 @@ def test_every_command_prints_what_the_pages_say(here, monkeypatch, capsys, capl
     caplog.set_level("INFO", "odfs_jax")
     commands = steps(DOC) + steps(PROVENANCE)
     assert len(commands) >= 9
-    for (python, script, *settings), written in commands:
-        assert python == "python"
+    for (program, script, *settings), written in commands:
+        assert (program, script) == ("odfs", "verify") or program == "python"
+        script = "scripts/verify_provenance.py" if program == "odfs" else script
         code, lines = printed_by(script, settings, monkeypatch, capsys, caplog)
         mistake = any(line.startswith("odfs-convert: ") for line in written)
         assert code == (2 if mistake else 0), lines
