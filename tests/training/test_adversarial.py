@@ -150,17 +150,22 @@ def test_a_checkpoint_without_one_begins_it_fresh(tiny, run_steps, save_state, t
     assert bits(resumed.params["discriminator"]) == bits(fresh)
 
 
-def test_what_each_network_minimizes(tiny):
-    """The sums of the original, written out with numpy from what the two networks return."""
-    plain, config, facesets = tiny
-    config = changed(config, name="unet", power=0.5, r1=2.0)
-    objective = make_objective(config)
+def drawn(objective, facesets):
+    """(parameters, a batch of two faces a side, their keys)."""
     params = jax.jit(objective.init_params)(jax.random.key(0))
     batch = {
         side: (jnp.asarray(f.images[:2]), jnp.asarray(f.store_from_model[:2]))
         for side, f in facesets.items()
     }
-    keys = sample_keys(jax.random.key(1), batch, dict.fromkeys(batch, 0))
+    return params, batch, sample_keys(jax.random.key(1), batch, dict.fromkeys(batch, 0))
+
+
+def test_what_each_network_minimizes(tiny):
+    """The sums of the original, written out with numpy from what the two networks return."""
+    plain, config, facesets = tiny
+    config = changed(config, name="unet", power=0.5, r1=2.0)
+    objective = make_objective(config)
+    params, batch, keys = drawn(objective, facesets)
 
     @jax.jit
     def run(params):
@@ -201,12 +206,7 @@ def test_of_swap_it_judges_the_new_face_and_moves_srcs_decoder(tiny):
     _, config, facesets = tiny
     config = changed(config, name="patch", power=0.5, of_swap=True)
     objective = make_objective(config)
-    params = jax.jit(objective.init_params)(jax.random.key(0))
-    batch = {
-        side: (jnp.asarray(f.images[:2]), jnp.asarray(f.store_from_model[:2]))
-        for side, f in facesets.items()
-    }
-    keys = sample_keys(jax.random.key(1), batch, dict.fromkeys(batch, 0))
+    params, batch, keys = drawn(objective, facesets)
 
     @jax.jit
     def run(params):

@@ -4,7 +4,6 @@
 two of the pictures resized to 192 pixels.
 """
 
-import json
 from pathlib import Path
 
 import cv2
@@ -20,16 +19,11 @@ from odfs_jax.extraction.landmarkers.face_mesh import (
     to_rim,
 )
 from odfs_jax.extraction.weights import face_mesh_variables
-from odfs_jax.faces import affine, pose
+from odfs_jax.faces import pose
 from odfs_jax.nets.detectors.face_mesh import INPUT, FaceMesh
+from tests.extraction.landmarkers.test_dlib68 import TRUTH, detection, off_when_turned
 
 DATA = Path(__file__).parents[1] / "data"
-TRUTH = json.loads((DATA / "truth.json").read_text())
-
-
-def detection(name):
-    (face,) = json.loads((DATA / "reference.json").read_text())[name]
-    return Detection(np.array(face["box"]), np.array(face["points"]), face["score"])
 
 
 def test_the_network_gives_what_the_original_file_gives(frames):
@@ -59,16 +53,7 @@ def test_points_are_where_the_renderer_put_them(frames, landmarker, name):
 
 
 def test_points_turn_with_the_picture(frames, landmarker):
-    name, half = "ada_070.jpg", 383 / 2
-    face = detection(name)
-    (upright,) = landmarker([frames[name]], [face])
-    for degrees in (35, -60, 120):
-        turn = cv2.getRotationMatrix2D((half, half), degrees, 1)
-        turned = cv2.warpAffine(frames[name], turn, (384, 384), borderMode=cv2.BORDER_REPLICATE)
-        points = affine.transform(turn, face.points)
-        (found,) = landmarker([turned], [Detection(face.box, points, face.score)])
-        error = np.linalg.norm(found - affine.transform(turn, upright), axis=1)
-        assert error.mean() < 2  # pixels; the face is 230 high
+    assert max(off_when_turned(landmarker, frames)) < 2  # pixels; the face is 230 high
 
 
 def test_a_batch_gives_what_single_faces_give(frames, landmarker):
@@ -77,14 +62,6 @@ def test_a_batch_gives_what_single_faces_give(frames, landmarker):
     for name, points in zip(names, together, strict=True):
         (alone,) = landmarker([frames[name]], [detection(name)])
         np.testing.assert_allclose(points, alone, atol=0.02)
-
-
-def test_points_that_coincide_give_no_landmarks(frames, landmarker):
-    good = detection("ada_070.jpg")
-    bad = Detection(good.box, np.full((5, 2), 7.0), good.score)
-    empty = Detection(np.full(4, 9.0), None, 1.0)
-    found = landmarker([frames["ada_070.jpg"]] * 3, [bad, good, empty])
-    assert [np.isfinite(points).all() for points in found] == [False, True, False]
 
 
 def test_the_outline_lies_on_the_edge_of_the_mesh():
