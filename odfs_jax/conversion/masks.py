@@ -18,14 +18,8 @@ import numpy as np
 from odfs_jax.faces.hull import face_mask, feature_mask
 from odfs_jax.faces.warp import affine_coordinates, map_in_groups
 
-OWN_MASKS = (
-    "dst",
-    "both",
-    "predicted",
-    "hull",
-    "product",
-    "sum",
-)  # of the swap itself and dst's points
+# Of the network's two masks and dst's points.
+OWN_MASKS = ("dst", "both", "predicted", "hull", "product", "sum")
 MASKS = (*OWN_MASKS, "stored", "stored_predicted", "network", "network_predicted", "network_both")
 KEPT = ("eyes", "mouth")
 
