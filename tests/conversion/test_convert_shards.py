@@ -265,21 +265,27 @@ def test_a_part_begins_and_ends_with_whole_batches(own, window):
 
 
 @pytest.mark.slow
-def test_four_shards_through_joblib(clip, face_points):
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"],
+        ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"],
+    ],
+)
+def test_four_shards_through_a_launcher(clip, face_points, launcher, tmp_path_factory):
     """Extraction and conversion of one clip by the workers of a Hydra launcher."""
     for path in (clip / "dst" / "aligned").iterdir():
         path.unlink()
     points = {str(i): face_points((50 + i, 50), 30, 2 * i).tolist() for i in range(FRAMES)}
     faces = {"version": 1, "frames": {i: [{"landmarks": found}] for i, found in points.items()}}
     (clip / "faces.json").write_text(json.dumps(faces))
-    many = clip.with_name("many")
+    many = tmp_path_factory.mktemp("shards") / "many"
     shutil.copytree(clip, many, symlinks=True)
 
     def run(script, workspace, *settings):
         command = [sys.executable, str(ROOT / script)]
         if workspace == many:
-            command += ["-m", "shard=0,1,2,3", "shards=4"]
-            command += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]
+            command += ["-m", "shard=0,1,2,3", "shards=4", *launcher]
         command += ["data=dst", f"workspace={workspace}", *settings]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
