@@ -59,6 +59,8 @@ class SavedModel:
     # float64 [12, 2]: `faces.align.frontal_eyes` of src's faces; None: it is a mask network
     src_eyes: np.ndarray | None
     step: int  # iterations that it was trained
+    # What found the points of the faces it learned from; empty: not known.
+    landmarkers: frozenset[str] = frozenset()
 
     @property
     def makes_masks(self) -> bool:
@@ -80,9 +82,9 @@ def load_model(folder: Path) -> SavedModel:
     checkpoint = folder / "checkpoints" / str(step)
     model = read_config(checkpoint)["model"]
     if model["net"] in MASK_NETS:
-        (eyes, exported), net = (None, MASK_NET), build_mask_net(model)
+        net, exported, learned = build_mask_net(model), MASK_NET, {"src_eyes": None}
     else:
-        (eyes, exported), net = _read_metadata(checkpoint), build_net(model)
+        net, (exported, learned) = build_net(model), _read_metadata(checkpoint)
     like = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
     count = sum(leaf.size for leaf in jax.tree.leaves(like))
     if count > MOST_PARAMETERS:
@@ -91,7 +93,7 @@ def load_model(folder: Path) -> SavedModel:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = {"nets": {exported: {part: on(device, like)}}}
     params = restore_state(checkpoint, like)["nets"][exported][part]
-    return SavedModel(model, params, eyes, step)
+    return SavedModel(model, params, step=step, **learned)
 
 
 def find_model(models: Path, name: str | None, *, masks: bool = False) -> Path:
@@ -278,10 +280,10 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
     return config | {"model": model, "optimizer": optimizer}
 
 
-def _read_metadata(checkpoint: Path) -> tuple[np.ndarray, str]:
-    """(src's eyes float64 [12, 2], the network that is exported) of a checkpoint.
+def _read_metadata(checkpoint: Path) -> tuple[str, dict[str, Any]]:
+    """(the network that is exported, what `SavedModel` tells of its faces) of a checkpoint.
 
-    In an old one they stand among the settings.
+    In an old one they stand among the settings, without the landmarkers.
     """
     metadata = read_json(checkpoint, "metadata")
     if metadata is None:
@@ -293,11 +295,11 @@ def _read_metadata(checkpoint: Path) -> tuple[np.ndarray, str]:
             for p in foreign.listing(metadata["src_eyes"], "src_eyes", 12)
         ]
         exported = foreign.text(metadata.get("exported_net", ONLY_NET), "exported_net", 200)
+        names = foreign.listing(metadata.get("landmarkers", []), "landmarkers")
+        landmarkers = frozenset(foreign.text(name, "landmarkers", 200) for name in names)
     except ValueError as error:
-        raise UserError(
-            f"{checkpoint}: its record of src's eyes cannot be read ({error})"
-        ) from error
-    return np.array(eyes, np.float64), exported
+        raise UserError(f"{checkpoint}: its metadata cannot be read ({error})") from error
+    return exported, {"src_eyes": np.array(eyes, np.float64), "landmarkers": landmarkers}
 
 
 def has_part(checkpoint: Path, net: str, part: str, like: Any) -> bool:

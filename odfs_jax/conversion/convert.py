@@ -59,7 +59,7 @@ from odfs_jax.inference import Swapper, make_masker, make_swapper
 from odfs_jax.provenance.signing import make_marking
 from odfs_jax.runtime import devices
 from odfs_jax.runtime.progress import progress
-from odfs_jax.saved_model import find_model, load_model
+from odfs_jax.saved_model import SavedModel, find_model, load_model
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,16 @@ def convert(config: DictConfig) -> None:
 
         targets = find_target_faces(aligned, source, selection)
         log.info("model: %s", model_path)
-        swapper, src_eyes = load_swapper(model_path, config)
+        swapper, saved = load_swapper(model_path, config)
+        src_eyes = None if saved is None else saved.src_eyes
+        learned = frozenset() if saved is None else saved.landmarkers
+        if learned and targets.landmarkers.isdisjoint(learned):
+            names = [" and ".join(sorted(found)) for found in (targets.landmarkers, learned)]
+            log.warning(
+                "points were found by %s in dst, by %s in the faces that the model has learned: "
+                "the new faces will lie a little off; extract dst again with that landmarks=",
+                *names,
+            )
 
         # ---- What a mask network sees, where merge.mask asks for one ----
 
@@ -247,8 +256,8 @@ def convert(config: DictConfig) -> None:
     )
 
 
-def load_swapper(path: Path, config: DictConfig) -> tuple[Swapper, np.ndarray | None]:
-    """(the swapper of the model at `path`, src's eyes as in `SavedModel`; None: not known).
+def load_swapper(path: Path, config: DictConfig) -> tuple[Swapper, SavedModel | None]:
+    """(the swapper of the model at `path`, the model; None: it is a DFM).
 
     `path` is a model's folder or a DFM, and `config` a `ConvertConfig`. Raises UserError.
     """
@@ -260,7 +269,7 @@ def load_swapper(path: Path, config: DictConfig) -> tuple[Swapper, np.ndarray | 
         raise UserError(f"dfm_face_type={config.dfm_face_type}: {path} is no DFM; it knows its own")
     model = load_model(path)
     swapper = make_swapper(model.config, model.params, config.precision, morph=config.morph)
-    return swapper, model.src_eyes
+    return swapper, model
 
 
 def load_seeing(

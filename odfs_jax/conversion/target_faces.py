@@ -87,6 +87,7 @@ class TargetFaces:
     unselected: int = 0  # faces that the settings leave out
     skipped: list[BadFileError] = field(default_factory=list)  # files that could not be used
     masked: dict[Path, FaceData] = field(default_factory=dict)  # those with a mask of their own
+    landmarkers: set[str] = field(default_factory=set)  # what found the points of the faces
 
     @property
     def sources(self) -> list[Source]:
@@ -181,6 +182,7 @@ def find_target_faces(
         try:
             data = read_face(path)
             face = data.source
+            targets.landmarkers.add(data.landmarker)
             if data.mask is not None or data.polygons:
                 targets.masked[path] = data
             if source.is_folder != (face.pts is None):

@@ -93,6 +93,7 @@ def trained(tmp_path_factory) -> Path:
         params[decoder]["mask"]["out"]["conv"]["bias"] += 6.0
     checkpoints = Checkpoints(folder)
     config, metadata = {"model": OmegaConf.to_container(model)}, {"src_eyes": EYES}
+    metadata["landmarkers"] = ["dlib68"]  # as `write_aligned` says of its faces
     checkpoints.save(1, {"nets": {"autoencoder": {"params": params}}}, config, metadata, History())
     checkpoints.finish()
     checkpoints.close()

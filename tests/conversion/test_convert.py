@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from workspaces import (
 
 from odfs_jax.config import MergeConfig
 from odfs_jax.conversion.convert import find_anchor
+from odfs_jax.data.aligned_png import read_face, rewrite_data
 from odfs_jax.data.media.marking import COMMENT
 from odfs_jax.errors import UserError
 from odfs_jax.faces.affine import transform
@@ -111,6 +113,18 @@ def test_bad_aligned_files_are_named_skipped_and_counted(workspace, caplog):
     for name in ("cut", "text", "plain", "hostile"):
         assert sum(f"{name}.png" in message for message in caplog.messages) == 1
     assert "5 faces swapped" in caplog.messages[-1] and "4 files skipped" in caplog.messages[-1]
+
+
+def test_points_of_another_landmarker_than_the_model_learned_from_are_warned_of(workspace, caplog):
+    files = sorted((workspace / "dst" / "aligned").iterdir())
+    rewrite_data(files[0], replace(read_face(files[0]), landmarker="manual"))
+    convert_workspace(workspace)
+    assert not caplog.messages
+    for path in files:
+        rewrite_data(path, replace(read_face(path), landmarker="face_mesh"))
+    convert_workspace(workspace)
+    (warned,) = caplog.messages
+    assert "by face_mesh in dst, by dlib68 in the faces that the model has learned" in warned
 
 
 def hostile(picture: bytes) -> bytes:

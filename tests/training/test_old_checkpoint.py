@@ -64,6 +64,7 @@ def test_it_is_gone_on_with(old_model, old_state, run_training, read_checkpoint,
     assert [step for step, _ in history.rows] == [5, 10, 15, 20, 21]
     losses = [sum(means.values()) for _, means in history.rows]
     assert losses[-1] < 1.05 * losses[-2] < losses[0]
+    assert load_model(old_model).landmarkers == {"dlib68"}
     assert "src_eyes" not in config and config["objective"]["name"] == "autoencoder"
 
     net = state.nets["autoencoder"]
@@ -92,4 +93,5 @@ def test_conversion_gets_the_mean_of_its_weights_and_srcs_eyes(old_state):
     for name, value in params.items():
         np.testing.assert_array_equal(value, mean[name])
     assert any((value != old_state[f"params/{name}"]).any() for name, value in params.items())
+    assert model.landmarkers == frozenset()
     assert model.src_eyes.shape == (12, 2) and 0.2 < model.src_eyes.mean() < 0.8

@@ -152,7 +152,8 @@ class Autoencoder(Objective):
 
     def metadata(self) -> dict[str, Any]:
         folder = Path(self.config["data"]["src"]["aligned"])
-        return {"src_eyes": read_eyes(folder, "src", self.net.output_spec.face_type).tolist()}
+        eyes = read_eyes(folder, "src", self.net.output_spec.face_type)
+        return {"src_eyes": eyes.tolist(), "landmarkers": sorted(self.landmarkers)}
 
 
 def _outside(config: Mapping[str, Any]) -> Callable[[jax.Array, jax.Array], jax.Array] | None:

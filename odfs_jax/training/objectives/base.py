@@ -48,7 +48,9 @@ class Objective(ABC):
     input_specs: dict[str, FaceSpec]  # side -> what is drawn of its faces as input, warped
     target_specs: dict[str, dict[str, FaceSpec]]  # side -> output's name -> what it must give back
     masks: tuple[str, ...]  # that come with every target; keys of `faceset.MASKS`
-    held_out: dict[str, Faceset]  # after `load_facesets`: never trained on, to measure networks on
+    # After `load_facesets`:
+    held_out: dict[str, Faceset]  # never trained on, to measure networks on
+    landmarkers: frozenset[str]  # what found the points of all faces
 
     @abstractmethod
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -178,6 +180,7 @@ class Objective(ABC):
                 "points were found %s: faces do not lie alike; extract both with one landmarks=",
                 ", ".join(f"{s}'s by {' and '.join(sorted(f))}" for s, f in finders.items()),
             )
+        self.landmarkers = frozenset().union(*finders.values())
         self.held_out = {}
         if not (share := self.held_out_share):
             return facesets
