@@ -9,6 +9,7 @@ report.
 
 import itertools
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from odfs_jax import saved_model
 from odfs_jax.data import foreign
 from odfs_jax.training.memory import TooLargeError
 from odfs_jax.training.step import Step
@@ -30,6 +30,7 @@ FEWEST, MOST = 100, 500_000  # iterations that hours are turned into
 WARPED = (7, 9)  # share of the iterations with a warp; the others sharpen
 TRANSFORMED = (2, 3)  # share with faces turned, scaled and moved; in the others features settle
 BATCH, LARGE_BATCH = 8, 16
+TIMING = ".timing"  # the folder of what is only timed, in a workspace
 WARM_UP, TIMED, TIMED_SECONDS = 3, 10, 3.0  # steps before the clock starts; least steps, seconds
 
 
@@ -168,15 +169,17 @@ class _TimedError(Exception):
 
 
 def seconds_per_iteration(config: DictConfig) -> float:
-    """Trains a few iterations with a `TrainConfig`, which nothing keeps, and times them.
+    """Trains a few iterations of a new model with a `TrainConfig`, and times them.
 
-    Raises TooLargeError when the batch does not fit, KeyboardInterrupt when the run is asked to
-    stop.
+    The model lies in a folder of its own in the workspace, which is removed. Raises TooLargeError
+    when the batch does not fit, KeyboardInterrupt when the run is asked to stop.
     """
-    folder = Path(config.workspace) / "models" / config.name
     config = config.copy()
+    OmegaConf.resolve(config)  # the faces stay in the user's workspace
+    folder = Path(config.workspace) / TIMING
+    config.workspace = str(folder)
     steps = config.steps_per_dispatch
-    config.iterations = (saved_model.latest_step(folder) or 0) + MOST * steps
+    config.iterations = MOST * steps
     config.save_minutes = math.inf
     config.log_every = config.preview_every = config.evaluate_every = 0
     taken = 0.0
@@ -201,8 +204,11 @@ def seconds_per_iteration(config: DictConfig) -> float:
 
         return run
 
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     try:
         train(config, timed)
     except _TimedError:
         return taken
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     raise KeyboardInterrupt
