@@ -25,7 +25,10 @@ class Overview(logging.Handler):
     """
 
     def __init__(self, frames: Mapping[str, int | None]) -> None:
-        """`frames` of each stage in turn; None: it does not go by frames, or nobody knows."""
+        """`frames` that each stage in turn takes as long as, at the rate of the one before it.
+
+        None: it does not go by frames, or nobody knows.
+        """
         super().__init__(logging.WARNING)
         self.setFormatter(Printable("%(message)s"))
         self._stages = tuple(frames)

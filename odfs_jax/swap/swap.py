@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 SIDES = ("src", "dst")
 RECORD, LARGEST_RECORD = "swap.json", 1 << 20
 LOG = "swap.log"
+EVALUATED = 5  # frames that are converted while one is evaluated, about
 
 
 def swap(config: DictConfig) -> None:
@@ -99,7 +100,7 @@ def swap(config: DictConfig) -> None:
             "plan": None,
             "train": None,
             "convert": frames["dst"],
-            "evaluate": frames["dst"],
+            "evaluate": frames["dst"] and EVALUATED * frames["dst"],
         }
         if config.truth is not None:
             stages["against the truth"] = None
