@@ -91,7 +91,8 @@ def batch_shapes(
 def _with_mirrored(faceset: Faceset) -> np.ndarray:
     """float32 [N, 2, 2, 3]: the matrix of each face as it is, and of its mirror image."""
     matrices = faceset.store_from_model
-    mirrored = jax.vmap(mirror, (0, None))(matrices, faceset.input_spec.resolution)
+    mirror_all = jax.jit(jax.vmap(mirror, (0, None)))  # one program to compile, not eight
+    mirrored = mirror_all(matrices, faceset.input_spec.resolution)
     return np.stack([matrices, np.asarray(mirrored)], axis=1)
 
 

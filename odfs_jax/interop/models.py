@@ -173,7 +173,7 @@ def import_model(dfl: DflModel, workspace: str, name: str) -> tuple[Path, list[s
     config = OmegaConf.to_container(compose("train", overrides), resolve=True)
     objective = make_objective(config)
     step, nets, afresh, read = jnp.int32(dfl.iteration), {}, [], {dfl.path("data.dat")}
-    for net, like in jax.eval_shape(objective.init_state).params.items():
+    for net, like in objective.state_shapes.params.items():
         files = dfl.files_of(net)
         if net != exported and not dfl.path(f"{files.part}.npy").exists():
             continue
@@ -464,7 +464,7 @@ def _trained_with(
         options |= {"adabelief": optimizer == "adabelief_2020"} if dfl.kind != XSEG else {}
     else:
         left.append("the optimizer's moments")
-    for net, like in jax.eval_shape(objective.init_state).nets.items():
+    for net, like in objective.state_shapes.nets.items():
         wanted = {"params": like.params} if net in judges else {}
         wanted |= {"opt": like.opt} if goes_along and net in (exported, *judges) else {}
         there = {

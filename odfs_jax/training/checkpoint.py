@@ -160,7 +160,7 @@ def read_history(checkpoint: Path) -> History:
 
 def check_start(checkpoints: Checkpoints, objective: Objective) -> None:
     """Raises UserError when the folder holds another model, or a pattern matches no parameter."""
-    for name, params in jax.eval_shape(objective.init_state).params.items():
+    for name, params in objective.state_shapes.params.items():
         for key in ("freeze", "reset"):
             patterns = patterns_of(name, objective.config[key], objective.nets, objective.exported)
             check_patterns(key, patterns, params)
@@ -244,7 +244,7 @@ def _resume(
     copies: jax.sharding.Sharding,
 ) -> TrainState:
     """The saved state. What the settings ask for and the checkpoint lacks begins here."""
-    like = jax.eval_shape(objective.init_state)
+    like = objective.state_shapes
     # Adam's moments have the names and shapes of AdaBelief's, and another meaning.
     before = checkpoints.config()["optimizer"].get("name")
     now = objective.config["optimizer"]["name"]

@@ -76,7 +76,7 @@ class MemoryPlanner:
         copies, parts = replicated(self.devices), split_over(self.devices)
         state = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=copies),
-            jax.eval_shape(self.objective.init_state),
+            self.objective.state_shapes,
         )
         batch = batch_shapes(
             self.facesets, batch_size, parts, self.objective.config["steps_per_dispatch"]

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,16 @@ class Objective(ABC):
         return freeze(tx, patterns_of(net, self.config["freeze"], self.nets, self.exported))
 
     def init_state(self) -> TrainState:
-        """The state of a new run; `jax.eval_shape` of it tells its shapes."""
+        """The state of a new run."""
         key = jax.random.key(self.config["seed"])
         params = self.init_params(jax.random.fold_in(key, 0))
         averaged = () if self.config["ema"] is None else (self.exported,)
         return init_state(params, self.optimizers, averaged, jax.random.fold_in(key, 1))
+
+    @cached_property
+    def state_shapes(self) -> TrainState:
+        """The shapes and types of `init_state`, for which all layers are traced once."""
+        return jax.eval_shape(self.init_state)
 
     def make_step(self, devices: list[jax.Device]) -> Step:
         """The training step over `devices`, those of all processes."""
