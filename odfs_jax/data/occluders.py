@@ -25,7 +25,10 @@ from odfs_jax.faces.spec import FaceSpec
 PARTS = 12  # capsules of an object
 NOWHERE = -9.0  # where the capsules are that an object does not need
 SECOND = 0.35  # probability that another object lies before the first one
-SKIN = {"finger": 0.7, "hand": 0.7}  # probability that it has the color of this face's skin
+COMMON = {"hand": 3.0, "finger": 3.0}  # how often an object is drawn, against 1 for the others
+SKIN = {"finger": 0.8, "hand": 0.8}  # probability that it has a color of skin
+OWN = 0.6  # probability that it is this face's skin, not another person's
+SKINS = np.array([[0.98, 0.82, 0.72], [0.25, 0.15, 0.1]], np.float32)  # the lightest, the darkest
 PICTURE = 0.35  # probability that an object is a piece of a picture
 NUMBERS = 96  # random numbers that an object is made of
 
@@ -116,15 +119,18 @@ def _with_object(
     spec: FaceSpec,
 ) -> tuple[jax.Array, jax.Array]:
     """(`shown` [R, R, 3] with an object before it, its opacity [R, R, 1])."""
-    kind = (numbers() * len(KINDS)).astype(jnp.int32)
+    shares = np.array([COMMON.get(name, 1.0) for name in KINDS])
+    kind = (numbers() > (shares.cumsum() / shares.sum())[:-1]).sum()
     size = face.shape[0]
     places = _wavy(numbers, size)
 
     # ---- Its color, in the light ----
 
     visible = mask.sum()
-    skin = (face * mask).sum((0, 1)) / jnp.maximum(visible, 1.0)
-    skin = jnp.clip(skin * jnp.exp(numbers(-0.4, 0.4, (3,))), 0, 1)
+    own = (face * mask).sum((0, 1)) / jnp.maximum(visible, 1.0)
+    tone = numbers()
+    skin = jnp.where(numbers.whether(OWN), own, SKINS[0] + tone * (SKINS[1] - SKINS[0]))
+    skin = jnp.clip(skin * jnp.exp(numbers(-0.4, 0.4) + numbers(-0.15, 0.15, (3,))), 0, 1)
     plain = numbers(shape=(3,)) ** numbers(0.5, 3.0)
     of_skin = jnp.array([SKIN.get(name, 0.1) for name in KINDS])[kind]
     color = jnp.where(numbers.whether(of_skin), skin, plain)[None, None, :]
@@ -276,10 +282,13 @@ def _finger(numbers: Numbers, spec: FaceSpec) -> Capsules:
     tip, angle = _somewhere(numbers)
     ahead, aside = _direction(angle), _direction(angle + jnp.pi / 2)
     radius, count, back = numbers(0.02, 0.06), numbers(0.5, 4.5), numbers(0.0, 0.1, (4,))
+    thin, fan = numbers(0.75, 1.0), numbers(-0.05, 0.2)
     place = jnp.arange(4.0)
     tips = tip[None] + (place * 2 * radius)[:, None] * aside[None] - back[:, None] * ahead[None]
     tips = jnp.where((place < count)[:, None], tips, NOWHERE)
-    return _capsules(tips, tips - ahead[None] * 1.5, jnp.ones(4) * radius)
+    roots = tips - 1.5 * _direction(angle - place * fan)
+    width = radius * jnp.stack([thin, jnp.ones(())])
+    return _capsules(tips, roots, jnp.tile(width, (4, 1)))
 
 
 def _bar(numbers: Numbers, spec: FaceSpec) -> Capsules:
