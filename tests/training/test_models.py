@@ -23,7 +23,7 @@ from odfs_jax.saved_model import load_model
 from odfs_jax.training.objectives import make_objective
 
 PICTURES = Path(__file__).parents[1] / "extraction" / "data"  # of ada and ben, with exact points
-MASKS = ("facemask", "xseg")  # which swap no face: test_segmentation.py
+MASKS = ("facemask", "facemask_128", "xseg")  # which swap no face: test_segmentation.py
 MODELS = sorted(
     file.stem for file in (Path(config_dir()) / "model").glob("*.yaml") if file.stem not in MASKS
 )
