@@ -138,15 +138,21 @@ def test_a_checkpoint_without_named_networks_converts(actors, swap):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
-def test_a_model_trains_at_full_width(model, actors, run_training, read_checkpoint, tmp_path):
+def test_a_model_trains_resumes_and_converts_at_full_width(
+    model, actors, run_training, read_checkpoint, swap, tmp_path
+):
     workspace = tmp_path / "actors"
     shutil.copytree(actors, workspace, ignore=shutil.ignore_patterns("models"))
     resolution = compose("train", [f"model={model}"]).model.resolution
-    full = ("model.width=1", f"model.resolution={resolution}", "batch_size=2", "iterations=2")
-    folder = run_training(workspace, f"model={model}", *full)
+    full = ("model.width=1", f"model.resolution={resolution}", "batch_size=2", "backups=0")
+    for target in (2, 3):
+        folder = run_training(workspace, f"model={model}", *full, f"iterations={target}")
     state, _, history = read_checkpoint(folder)
-    assert int(state.step) == 2
-    assert np.isfinite(list(history.rows[-1][1].values())).all()
+    assert int(state.step) == 3 and [number for number, _ in history.rows] == [2, 3]
+    assert np.isfinite([list(losses.values()) for _, losses in history.rows]).all()
+    for file, frame in swap(workspace, model).items():
+        before = cv2.imread(str(workspace / "dst" / f"{file}.jpg"))
+        assert 0.02 < (frame != before).any(-1).mean() < 0.5
 
 
 @pytest.mark.slow
