@@ -132,6 +132,7 @@ class LossConfig:
     true_face: float = within(0, 100, 0.0)
     face_style: float = 0.0
     background_style: float = 0.0
+    light: float = 0.0
 
 
 @dataclass

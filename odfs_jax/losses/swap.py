@@ -15,6 +15,7 @@ from odfs_jax.losses.terms import (
     FACE_LOSSES,
     MASK_LOSSES,
     dilate,
+    light_distance,
     mae_inside,
     mse,
     scaled_dssim,
@@ -48,11 +49,12 @@ class SwapLoss:
     soft: bool = False
     face_style: float = 0.0
     background_style: float = 0.0
+    light: float = 0.0
 
     @property
     def of_swap(self) -> bool:
         """True when the new face itself counts, and not only what is rebuilt."""
-        return bool(self.face_style or self.background_style)
+        return bool(self.face_style or self.background_style or self.light)
 
     def area(self, mask: jax.Array) -> jax.Array:
         """Where the face counts, [N, H, W, 1] in [0, 1], of its true `mask`, likewise."""
@@ -86,7 +88,15 @@ class SwapLoss:
         if self.background_style:
             metrics["swap_background"] = self._background(outputs["swap"], targets["dst"])
             loss += self.background_style * metrics["swap_background"]
+        if self.light:
+            metrics["swap_light"] = self._light(outputs["decoded_swap"], targets["dst"])
+            loss += self.light * metrics["swap_light"]
         return loss, metrics
+
+    def _light(self, swap: Output, dst: Target) -> jax.Array:
+        """How differently the light lies on the new face and on dst's."""
+        face, _, _ = swap
+        return light_distance(face, dst["face"], dst["mask"], dst["eyes_mouth"]).mean()
 
     def _style(self, swap: Output, dst: Output) -> jax.Array:
         """How far the new face's colors are from those of dst's own, as it is rebuilt."""
@@ -127,7 +137,7 @@ def make_loss(config: Mapping[str, Any]) -> SwapLoss:
     if config["mask"] not in MASK_LOSSES:
         expected = ", ".join(MASK_LOSSES)
         raise UserError(f"loss.mask={config['mask']}: expected one of {expected}")
-    for name in ("mask_weight", "eyes_mouth", "face_style", "background_style"):
+    for name in ("mask_weight", "eyes_mouth", "face_style", "background_style", "light"):
         _check_weight(name, config[name])
     if not 0 <= config["margin"] <= 0.5:
         raise UserError(f"loss.margin={config['margin']}: expected a share of the width, 0 .. 0.5")
@@ -143,7 +153,8 @@ def make_loss(config: Mapping[str, Any]) -> SwapLoss:
             lambda target, output: mae_inside(target["face"], output["face"], target["eyes_mouth"]),
         )
     area = config["masked"], config["margin"], config["soft_mask"]
-    return SwapLoss(terms, masks, *area, config["face_style"], config["background_style"])
+    styles = config["face_style"], config["background_style"], config["light"]
+    return SwapLoss(terms, masks, *area, *styles)
 
 
 def _face_terms(weights: Mapping[str, float], scaled: bool) -> dict[str, tuple[Weight, Term]]:

@@ -19,11 +19,15 @@ WINDOW = 11  # pixels
 SIGMA = 1.5  # pixels
 K1, K2 = 0.01, 0.03  # keep the quotients finite where a picture is dark or flat
 SCALED_WINDOWS, TWO_WINDOWS_FROM = (11.6, 23.2), 256  # parts of the width; pixels
-RIM = 0.06  # of the width
+RIM, FEATURES_RIM = 0.06, 0.03  # of the width
+FEATURES_REACH = 0.04  # of the width: from an eye to its brow
 DARKEST_SKIN = 0.6  # of the mean brightness inside a face
 # Gaussians whose sum carries colors outward, {share of the width: weight}: the nearest counts most.
 OUTWARD = {0.02: 1.0, 0.05: 1e-2, 0.12: 1e-4, 0.3: 1e-6}
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first
+LIGHT_SIGMA, AROUND_SIGMA = 0.03, 0.12  # of the width: less than a nose; about a cheek
+LIT_SKIN = 0.85  # of a face's mean brightness
+LIGHT_FLOOR, LIGHT_TOLERANCE = 0.02, 0.1  # of a brightness; of its logarithm
 STYLE_FLOOR = 1e-5  # of a variance: its root has no gradient at zero
 MS_MIN_FACTOR = 1e-4  # a power of zero has no gradient, of less than zero no value
 
@@ -138,17 +142,20 @@ def blur_outside(face: jax.Array, mask: jax.Array) -> jax.Array:
     return face * mask + (1 - mask) * around / jnp.where(share == 0, 1, share)
 
 
-def extend_inside(face: jax.Array, mask: jax.Array) -> jax.Array:
-    """`face` [N, R, R, C], whose colors inside `mask` [N, R, R, 1] go on outside of it.
+def extend_inside(face: jax.Array, mask: jax.Array, features: jax.Array) -> jax.Array:
+    """`face` [N, R, R, C], whose skin inside `mask` [N, R, R, 1] goes on outside of it.
 
     The outside begins within the mask: at its sides and its lower edge, RIM wide, a hull of points
-    holds hair, shadow and background. Its upper edge runs along the brows and stays. What is much
-    darker than the face's mean (hair, brows, a beard) is not carried outward.
+    holds hair, shadow and background. Its upper edge runs along the brows and stays. Near eyes and
+    mouth, `features` [N, R, R, 1], it is FEATURES_RIM wide: of a turned head they lie at the edge.
+    What is no skin is not carried outward: features, and what is much darker than the face's mean
+    (hair, brows, a beard).
     """
-    trusted = _without_rim(mask, RIM)
+    near = _without_rim(mask, FEATURES_RIM) * dilate(features, FEATURES_REACH)
+    trusted = jnp.maximum(_without_rim(mask, RIM), near)
     bright = brighter_than(DARKEST_SKIN, face.mean(axis=-1, keepdims=True), trusted)
-    inside = jnp.where(bright, trusted, 0.0)
-    layers = jnp.concatenate([face * inside, inside], axis=-1)
+    skin = jnp.where(bright, trusted * (1 - features), 0.0)
+    layers = jnp.concatenate([face * skin, skin], axis=-1)
     carried = sum(
         weight * gaussian_blur(layers, share * face.shape[2]) for share, weight in OUTWARD.items()
     )
@@ -184,6 +191,36 @@ def style_distance(one: jax.Array, other: jax.Array) -> jax.Array:
         spreads.append(jnp.sqrt(blurred.var(axis=(1, 2)) + STYLE_FLOOR))
     parts = ((a - b) ** 2 for a, b in (means, spreads))
     return sum(part.mean(axis=-1) for part in parts)
+
+
+def light_distance(
+    face: jax.Array, dst: jax.Array, mask: jax.Array, features: jax.Array
+) -> jax.Array:
+    """How far shadows and highlights on `face` are from the light on dst's, both [N, R, R, C]: [N].
+
+    Squared differences of the logarithms of their blurred brightness where dst's skin is lit: in
+    dst's `mask`, away from its `features` (both [N, R, R, 1]), and not darker than LIT_SKIN of its
+    face, as a beard is. The new face may be as bright as dst's at a place or around it;
+    LIGHT_TOLERANCE is left to its own shape, and how bright its skin is in the mean does not count.
+    """
+    face, dst = (picture.mean(axis=-1, keepdims=True) for picture in (face, dst))
+    area = _without_rim(mask, FEATURES_RIM) * (1 - dilate(features, FEATURES_REACH))
+
+    def blurred(picture: jax.Array, sigma: float, weights: jax.Array) -> jax.Array:
+        sigma *= picture.shape[2]
+        total = jnp.maximum(gaussian_blur(weights, sigma), 1e-6)
+        return gaussian_blur(picture * weights, sigma) / total
+
+    skin = jnp.where(brighter_than(LIT_SKIN, blurred(dst, LIGHT_SIGMA, area), area), area, 0.0)
+    near, around, own = (
+        jnp.log(jnp.maximum(blurred(picture, sigma, skin), LIGHT_FLOOR))
+        for picture, sigma in ((dst, LIGHT_SIGMA), (dst, AROUND_SIGMA), (face, LIGHT_SIGMA))
+    )
+    counted = jnp.maximum(skin.sum(axis=(1, 2), keepdims=True), 1.0)
+    own -= ((own - around) * skin).sum(axis=(1, 2), keepdims=True) / counted
+    beyond = jnp.maximum(jnp.minimum(near, around) - own, own - jnp.maximum(near, around))
+    beyond = jnp.maximum(beyond - LIGHT_TOLERANCE, 0.0)
+    return (beyond**2 * skin / counted).sum(axis=(1, 2, 3))
 
 
 def _window_matrix(size: int, window: int, sigma: float = SIGMA) -> np.ndarray:

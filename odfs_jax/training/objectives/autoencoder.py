@@ -49,7 +49,8 @@ class Autoencoder(Objective):
         self.input_specs = {side: net.input_specs[side] for side in ("src", "dst")}
         self.target_specs = net.target_specs
         self.masks = self.loss.masks
-        if self.held_out_share:  # `likeness` looks at eyes and mouth, whatever the loss does
+        # `likeness` looks at eyes and mouth, whatever the loss does; skin ends at them.
+        if self.held_out_share or self.outside is extend_skin:
             self.masks = tuple(dict.fromkeys((*self.masks, EYES_MOUTH)))
         own = (net.target_specs["dst"].get("dst"), True)
         judged = config["discriminator"]["name"] != "none" and config["discriminator"]["of_swap"]
@@ -76,7 +77,7 @@ class Autoencoder(Objective):
         targets = {name: t for _, side in samples.values() for name, t in side.items()}
         if outside := self.outside:
             for target in targets.values():
-                target["face"] = outside(target["face"], target["mask"])
+                target["face"] = outside(target)
         inputs = [samples[side][0] for side in self.sides]
         if self.net.draws:
             inputs.append(jax.vmap(jax.random.fold_in, (0, None))(keys["src"], NET_DRAWS))
@@ -156,13 +157,20 @@ class Autoencoder(Objective):
         return {"src_eyes": eyes.tolist(), "landmarkers": sorted(self.landmarkers)}
 
 
-def _outside(config: Mapping[str, Any]) -> Callable[[jax.Array, jax.Array], jax.Array] | None:
+def extend_skin(target: Target) -> jax.Array:
+    """The face of `target` whose skin goes on outside of its mask, see `extend_inside`."""
+    return extend_inside(target["face"], target["mask"], target[EYES_MOUTH])
+
+
+def _outside(config: Mapping[str, Any]) -> Callable[[Target], jax.Array] | None:
     """What a `LossConfig` does to the faces to learn outside of their masks; None: nothing."""
     if config["blur_outside"] and config["extend_skin"]:
         raise UserError("loss.blur_outside and loss.extend_skin: only one of them can be true")
     if config["extend_skin"]:
-        return extend_inside
-    return blur_outside if config["blur_outside"] else None
+        return extend_skin
+    if config["blur_outside"]:
+        return lambda target: blur_outside(target["face"], target["mask"])
+    return None
 
 
 def decoders_only(params: dict) -> dict:
