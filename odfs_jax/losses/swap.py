@@ -74,8 +74,8 @@ class SwapLoss:
         its face terms, and unweighted every term: "src_mask", "src_eyes_mouth", "src_face/dssim".
 
         Where `of_swap`, `outputs` also has "swap" and "decoded_swap", the new face (face, mask,
-        dst's mask), of which the second one moves decoders only; a metric is then "swap_style" and
-        another one "swap_background".
+        dst's mask), of which the second one moves decoders only; metrics are then "swap_style",
+        "swap_background" and "swap_light".
         """
         loss, metrics = 0.0, {}
         for name in sorted(targets):
@@ -146,8 +146,9 @@ def make_loss(config: Mapping[str, Any]) -> SwapLoss:
         config["mask_weight"],
         lambda target, output: mask_loss(target["mask"], output["mask"]),
     )
-    if config["eyes_mouth"]:
+    if config["eyes_mouth"] or config["light"]:
         masks += ("eyes_mouth",)
+    if config["eyes_mouth"]:
         terms["eyes_mouth"] = (
             config["eyes_mouth"],
             lambda target, output: mae_inside(target["face"], output["face"], target["eyes_mouth"]),

@@ -204,7 +204,7 @@ def light_distance(
     LIGHT_TOLERANCE is left to its own shape, and how bright its skin is in the mean does not count.
     """
     face, dst = (picture.mean(axis=-1, keepdims=True) for picture in (face, dst))
-    area = _without_rim(mask, FEATURES_RIM) * (1 - dilate(features, FEATURES_REACH))
+    area = _without_rim(mask, FEATURES_RIM) * (1 - features)
 
     def blurred(picture: jax.Array, sigma: float, weights: jax.Array) -> jax.Array:
         sigma *= picture.shape[2]

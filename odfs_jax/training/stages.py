@@ -35,6 +35,7 @@ PRETRAINING = {
     "loss.true_face": 0.0,
     "loss.face_style": 0.0,
     "loss.background_style": 0.0,
+    "loss.light": 0.0,
     "optimizer.dropout": None,
 }
 SETTINGS = ("batch_size", "precision", "remat", "accumulate", "ema", "freeze")

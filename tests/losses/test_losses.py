@@ -228,7 +228,8 @@ def test_skin_goes_on_outside_of_the_mask():
     brow = (abs(rows - 24) < 2) & (abs(cols - 40) < 9)
     face = np.where((distance < 22)[..., None] & ~brow[..., None], skin, hair)
     face = face.astype(np.float32)[None]
-    found = np.asarray(extend_inside(face, disc))[0]
+    no_features = np.zeros_like(disc)
+    found = np.asarray(extend_inside(face, disc, no_features))[0]
     middle = (distance < 15) | (brow & (distance < 18))
     np.testing.assert_array_equal(found[middle], face[0][middle])
     below = rows >= 40
@@ -238,7 +239,24 @@ def test_skin_goes_on_outside_of_the_mask():
     assert found[brow].max() < 0.25  # the upper edge runs along the brows and stays
     above = rows < 12
     assert np.abs(found[above] - skin[above]).max() < 0.06  # and these are not carried outward
-    assert np.isfinite(np.asarray(extend_inside(face, 0 * disc))).all()
+    assert np.isfinite(np.asarray(extend_inside(face, 0 * disc, no_features))).all()
+
+
+def test_skin_ends_at_features():
+    """Lips at the outline of a turned head stay, but for the mask's last pixels, and no red of
+    theirs goes on outside."""
+    rows, cols = np.mgrid[:80, :80]
+    mask = (abs(rows - 40) < 30) & (cols >= 20)
+    lips = (abs(rows - 50) < 3) & (cols >= 20) & (cols < 40)
+    skin, red = np.array([0.8, 0.6, 0.5], np.float32), np.array([0.7, 0.2, 0.2], np.float32)
+    face = np.where(lips[..., None], red, skin) * mask[..., None]
+    mask, features = (m.astype(np.float32)[None, ..., None] for m in (mask, lips))
+    found = np.asarray(extend_inside(face[None], mask, features))[0]
+    np.testing.assert_array_equal(found[48:53, 24:40], face[48:53, 24:40])
+    assert np.abs(found[:, :17] - skin).max() < 0.02
+    # Without features they are rim, as a cheek is.
+    plain = np.asarray(extend_inside(face[None], mask, 0 * features))[0]
+    assert np.abs(plain[50, :20] - skin).max() > 0.1
 
 
 def test_what_lies_outside_is_blurred_as_in_the_original(original_case):

@@ -1,4 +1,4 @@
-"""DeepFaceLab 2.0's terms: its own numbers (saehd), and face and background style by hand."""
+"""DeepFaceLab 2.0's terms: its own numbers (saehd), face and background style by hand; light."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import pytest
 from odfs_jax.config import compose
 from odfs_jax.errors import UserError
 from odfs_jax.losses import dssim, make_loss, mse
-from odfs_jax.losses.terms import blur_outside, scaled_dssim, soft, style_distance
+from odfs_jax.losses.terms import blur_outside, light_distance, scaled_dssim, soft, style_distance
 
 SIZE = 64
 
@@ -82,7 +82,45 @@ def test_masks_are_not_moved_by_styles(drawn):
     assert not np.asarray(jax.grad(of_mask)(m)).any()
 
 
-@pytest.mark.parametrize("name", ["face_style", "background_style"])
+@pytest.mark.parametrize("name", ["face_style", "background_style", "light"])
 def test_a_weight_below_zero_is_named(name):
     with pytest.raises(UserError, match=rf"loss\.{name}=-1"):
         make_loss(compose("train", [f"loss.{name}=-1"]).loss)
+
+
+def light_case(shade=1.0, albedo=1.0, beard=1.0):
+    """(face, dst, mask, features) of even skin: a shade on part of the face, a beard on dst's."""
+    rows, cols = np.mgrid[:80, :80]
+    mask = (np.hypot(rows - 40, cols - 40) < 30).astype(np.float32)[None, ..., None]
+    features = ((abs(rows - 30) < 4) & (abs(abs(cols - 40) - 12) < 6)).astype(np.float32)
+    skin = np.array([0.8, 0.6, 0.5], np.float32) * (1 + 0.2 * (rows / 80 - 0.5))[..., None]
+    cheek = np.where((abs(rows - 42) < 5) & (abs(cols - 32) < 4), shade, 1.0)[..., None]
+    chin = np.where(rows > 52, beard, 1.0)[..., None]
+    face, dst = (np.float32(p)[None] for p in (albedo * skin * cheek, skin * chin))
+    return face, dst, mask, features[None, ..., None]
+
+
+def test_light_is_what_dst_does_not_explain():
+    """A shadow counts, and a highlight; skin that is darker all over does not, nor dst's beard."""
+    even = float(light_distance(*light_case())[0])
+    assert even < 1e-6
+    assert float(light_distance(*light_case(albedo=0.5))[0]) < 1e-6
+    assert float(light_distance(*light_case(beard=0.4))[0]) < 1e-4
+    weak, strong = (float(light_distance(*light_case(shade=s))[0]) for s in (0.7, 0.4))
+    assert 1e-4 < weak < strong
+    assert float(light_distance(*light_case(shade=1.5))[0]) > 1e-4
+    face, dst, mask, features = light_case(shade=0.4)
+    everywhere = np.ones_like(features)  # where an eye or a mouth is, light is not seen
+    assert float(light_distance(face, dst, mask, everywhere)[0]) == 0
+    # What is learned of it is to lift the shadow.
+    slope = jax.grad(lambda f: light_distance(f, dst, mask, features).sum())(jnp.asarray(face))
+    assert np.isfinite(slope).all()
+    assert slope[0, 42, 32].max() < 0
+
+
+def test_a_black_face_has_a_finite_slope(drawn):
+    x, _ = drawn[:2]
+    black = jnp.zeros_like(x)
+    area = jnp.ones_like(x[..., :1])
+    slope = jax.grad(lambda f: light_distance(f, black, area, 0 * area).sum())(black)
+    assert np.isfinite(slope).all()

@@ -57,8 +57,8 @@ class Autoencoder(Objective):
         self.of_swap = self.loss.of_swap or judged
         if self.of_swap and own != (net.output_spec, net.has_dst_mask):
             raise UserError(
-                "loss.face_style, loss.background_style, discriminator.of_swap: not with this "
-                "network's faces"
+                "loss.face_style, loss.background_style, loss.light, discriminator.of_swap: not "
+                "with this network's faces"
             )
 
     @property
