@@ -257,15 +257,17 @@ def _depth(matrix: jax.Array, region: int, resolution: int) -> tuple[jax.Array, 
 
 
 def outline_masks(points: np.ndarray, resolution: int, keep: tuple[str, ...]) -> np.ndarray:
-    """uint8 [R, R, 2] of dst's face: 255 inside the hull of `points`; 255 where dst is kept.
+    """uint8 [R, R, 3] of dst's face: 255 inside the hull of `points`; where dst is kept; and where
+    its eyes and mouth are.
 
-    `points` [68, 2] are landmarks in pixels of the face, `keep` some of `KEPT`. What is kept has a
-    soft edge of its own, inside of which dst is kept fully.
+    `points` [68, 2] are landmarks in pixels of the face, `keep` some of `KEPT`. Features have a
+    soft edge of their own, inside of which they are 255.
     """
     size = resolution * FINER
     fine = points * FINER + (FINER - 1) / 2  # pixel edges, not centres, stay put
     masks = [face_mask(fine, size, size)]
-    kept = feature_mask(fine, size, size, keep) if keep else np.zeros((size, size), np.uint8)
-    masks.append(cv2.GaussianBlur(kept, (0, 0), FEATHER * size) if keep else kept)
+    for names in (keep, KEPT):
+        features = feature_mask(fine, size, size, names) if names else np.zeros_like(masks[0])
+        masks.append(cv2.GaussianBlur(features, (0, 0), FEATHER * size) if names else features)
     small = (resolution, resolution)
     return np.stack([cv2.resize(m, small, interpolation=cv2.INTER_AREA) for m in masks], -1)

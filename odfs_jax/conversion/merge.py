@@ -65,7 +65,7 @@ class Placement(NamedTuple):
 
     model_from_region: jax.Array  # [N, 2, 3]: region pixels to dst's face in the model's pixels
     motion: jax.Array | None  # [N, 2, 3]: its change in the time of a frame; None: at rest
-    outlines: jax.Array | None  # uint8 [N, R, R, 2] of dst's points, see `masks.outline_masks`
+    outlines: jax.Array | None  # uint8 [N, R, R, 3] of dst's points, see `masks.outline_masks`
     seen: jax.Array | None = None  # uint8 [N, R, R]: 255 where dst's face is seen; None: everywhere
 
 
@@ -231,9 +231,10 @@ def build_merge(
         new_faces = degrade(
             pasted[..., :3], percent.bicubic / 100, percent.denoise / 100, percent.jpeg / 100
         )
-        new_masks, shown = choose_masks(pasted[..., 3], dst_masks, placement)
+        new_masks, shown, covered = choose_masks(pasted[..., 3], dst_masks, placement)
         mask = blend_mask(new_masks, face_from_region, resolution, rounded, amounts.kernels)
-        mask = mask._replace(alpha=mask.alpha * shown)
+        alpha = jnp.maximum(mask.alpha, covered * mask.square)
+        mask = mask._replace(alpha=alpha * shown)
         return BlendInputs(regions.astype(jnp.float32) / 255, new_faces, face_from_region, mask)
 
     def to_src(model_from_region: jax.Array, src_from_dst: jax.Array | None) -> jax.Array:
@@ -244,13 +245,15 @@ def build_merge(
 
     def choose_masks(
         predicted: jax.Array, dst_masks: jax.Array | None, placement: Placement
-    ) -> tuple[jax.Array, jax.Array | float]:
-        """(the masks that `merge.mask` asks for, what may be shown of a new face), [N, S, S].
+    ) -> tuple[jax.Array, jax.Array | float, jax.Array | float]:
+        """(the masks that `merge.mask` asks for, what may be shown of a new face, what must be).
 
-        Not to be shown is what `merge.keep` keeps of dst, and what lies before dst's face: it has
-        an edge of its own, which neither erosion nor blur may move.
+        All [N, S, S]. Not to be shown is what `merge.keep` keeps of dst, and what lies before dst's
+        face: it has an edge of its own, which neither erosion nor blur may move. With all of dst's
+        face the new one covers dst's eyes and mouth up to the outline of a turned head, or they
+        would shine through its blurred edge.
         """
-        side, hull, kept, seen = predicted.shape[1], None, 0.0, 1.0
+        side, hull, kept, features, seen = predicted.shape[1], None, 0.0, 0.0, 1.0
         if sees and placement.seen is not None:
             seen = placement.seen.astype(jnp.float32)[..., None] / 255
             reads = math.ceil(2 * resolution / side)
@@ -260,7 +263,7 @@ def build_merge(
         if placement.outlines is not None:
             outlines = placement.outlines.astype(jnp.float32) / 255
             outlines = _paste(outlines, placement.model_from_region, side)
-            hull, kept = outlines[..., 0], outlines[..., 1]
+            hull, kept, features = (outlines[..., index] for index in range(3))
         match choice:
             case "both" | "dst":
                 own = _paste(dst_masks, placement.model_from_region, side)[..., 0]
@@ -275,7 +278,7 @@ def build_merge(
                 chosen = seen
             case _:
                 chosen = predicted
-        return chosen, (1 - kept) * seen
+        return chosen, (1 - kept) * seen, features * chosen if choice == "dst" else 0.0
 
     # ---- Second call: the regions with the new faces in them ----
 
@@ -332,7 +335,7 @@ def build_merge(
         black_background=mode.black_background,
         smoothing=config.color_smoothing if transfer or mode.measure else 0,
         needs_outlines=bool(config.keep)
-        or choice in ("hull", "product", "sum")
+        or choice in ("dst", "hull", "product", "sum")
         or config.mask.startswith("stored"),  # the hull of faces that nothing is stored of
         sees=sees,
     )

@@ -454,7 +454,12 @@ def apply_tone(pictures: jax.Array, bands: Bands) -> jax.Array:
     detail = (to_gray(pictures) - to_gray(bands.own)) * to_gray(quotient) ** DETAIL_POWER
     darkest = jnp.maximum(DARKEST_DETAIL * wanted, DARKEST_SHADOW * bands.darkest)
     luma = jnp.maximum(wanted + detail, darkest)
-    toned = jnp.clip(lit * luma / jnp.maximum(to_gray(lit), LIGHT_FLOOR), 0.0, 1.0)
+    # A shadow that is lifted has the color of skin, not that of a shadow made bright.
+    lifted = (luma - wanted - detail) / jnp.maximum(-detail, LIGHT_FLOOR)
+    tint = lit / jnp.maximum(to_gray(lit), LIGHT_FLOOR)
+    skin_tint = bands.target / jnp.maximum(wanted, LIGHT_FLOOR)
+    tint += jnp.clip(lifted, 0.0, 1.0) * (skin_tint - tint)
+    toned = jnp.clip(tint * luma, 0.0, 1.0)
     shade, _ = _blurred(toned, bands.skin, SHADE_SIGMA)
     quotient = (bands.shade + LIGHT_FLOOR) / (shade + LIGHT_FLOOR)
     return jnp.clip(toned * quotient**bands.smooth, 0.0, 1.0)
