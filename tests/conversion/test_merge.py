@@ -15,7 +15,7 @@ from odfs_jax.conversion.masks import outline_masks
 from odfs_jax.conversion.merge import Merged, Placement, build_merge, mask_settings, program_key
 from odfs_jax.conversion.modes import MODES, Mode, build_mode
 from odfs_jax.errors import UserError
-from odfs_jax.faces.affine import enlarged
+from odfs_jax.faces.affine import enlarged, invert, transform
 from odfs_jax.faces.colors import TRANSFERS
 from odfs_jax.faces.hull import face_mask
 from odfs_jax.faces.spec import FaceSpec
@@ -318,3 +318,29 @@ def test_dst_replaces_all_of_dsts_own_face(face_points, smooth_picture):
     predicted = (merged(swapper, settings(mask="predicted"), frame, points) != frame).any(-1)
     middles = [where.nonzero()[1].mean() for where in (changed, predicted)]
     assert middles[0] < 140 - 20 and middles[1] > 140 + 20
+
+
+def test_dst_covers_a_mouth_at_the_outline(face_points):
+    """A blurred edge would let dst's lips through; beside them it stays blurred."""
+    points = face_points((110, 105), 90)
+    view = FaceSpec(FaceType.FULL, RESOLUTION)
+    region = face_region(points, FaceType.FULL, RESOLUTION)
+    left, right = region.points[[48, 54]]
+    edge = round(0.7 * left[0] + 0.3 * right[0])  # through the mouth
+    own = jnp.asarray(np.arange(RESOLUTION) >= edge, jnp.float32)[None, None, :, None]
+
+    def predict(_params, faces):
+        whole = jnp.ones((*faces.shape[:3], 1))
+        return jnp.ones_like(faces), whole, whole * own
+
+    swapper = Swapper(predict, {}, view, view, has_dst_mask=True)
+    frame = np.zeros((220, 220, 3), np.uint8)
+    config = settings(mask="dst", blur=200, color="none")
+    found = merged(swapper, config, frame, points)[..., 0] / 255
+    frame_from_face = invert(region.model_from_region)
+    (x, y), (_, cheek) = (
+        transform(frame_from_face, np.float32([[edge + 2, at]]))[0] + (region.left, region.top)
+        for at in (left[1], (left[1] + region.points[39, 1]) / 2)
+    )
+    assert found[round(y), round(x)] > 0.95
+    assert 0.05 < found[round(cheek), round(x)] < 0.85

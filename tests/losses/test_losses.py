@@ -248,7 +248,7 @@ def test_skin_ends_at_features():
     rows, cols = np.mgrid[:80, :80]
     mask = (abs(rows - 40) < 30) & (cols >= 20)
     lips = (abs(rows - 50) < 3) & (cols >= 20) & (cols < 40)
-    skin, red = np.array([0.8, 0.6, 0.5], np.float32), np.array([0.7, 0.2, 0.2], np.float32)
+    skin, red = np.array([0.8, 0.6, 0.5], np.float32), np.array([0.8, 0.4, 0.4], np.float32)
     face = np.where(lips[..., None], red, skin) * mask[..., None]
     mask, features = (m.astype(np.float32)[None, ..., None] for m in (mask, lips))
     found = np.asarray(extend_inside(face[None], mask, features))[0]
@@ -256,7 +256,7 @@ def test_skin_ends_at_features():
     assert np.abs(found[:, :17] - skin).max() < 0.02
     # Without features they are rim, as a cheek is.
     plain = np.asarray(extend_inside(face[None], mask, 0 * features))[0]
-    assert np.abs(plain[50, :20] - skin).max() > 0.1
+    assert np.abs(plain[50, :20] - skin).max() > 0.05
 
 
 def test_what_lies_outside_is_blurred_as_in_the_original(original_case):
