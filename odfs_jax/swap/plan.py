@@ -48,7 +48,7 @@ class Preset:
 PRESETS = {
     preset.name: preset
     for preset in (  # from the smallest
-        Preset("small", 80, ("experiment=demo",), 0.5, 3600),
+        Preset("small", 80, ("experiment=demo",), 0.5, 3000),
         Preset("medium", 128, ("model=saehd", "experiment=swap"), 2.1, 20_000),
         Preset("large", 192, ("model=saehd_192", "experiment=swap"), 3.2, 40_000),
         Preset("huge", 256, ("model=saehd_256", "experiment=swap"), 4.5, 80_000),

@@ -42,6 +42,7 @@ TERMS = {  # of the loss, by the end of a curve's name
     "eyes_mouth": "eyes and mouth once more",
     "swap_style": "the swap's colors and contrasts beside dst's",
     "swap_background": "the swap beside dst outside the face",
+    "swap_light": "shadows and highlights on the swap that dst's skin has not",
     "deceived": "how well the discriminator sees through what is made",
     "discriminator": "how badly it tells it from the true",
     "held_out": "how like its truth a held-out face is, here higher is better",
