@@ -349,6 +349,7 @@ apply_sot = partial(_apply_curves, _directions(SOT), SOT_STEP)
 LIGHT_SIGMA = 0.12  # of the face square's side: wider than an eye or a mouth, narrower than a cheek
 LIGHT_FLOOR = 0.02  # keeps the quotient of two dark places near 1
 DARKEST_SKIN = 0.7  # of a face's mean brightness: what is darker is hair, or an eye, or a mouth
+BRIGHT_SKIN = 1.1  # of the same: what is as bright counts fully
 DETAIL_POWER = 0.25  # 1: contrast falls with the light, as in `light`; 0: it stays as it is
 DARKEST_DETAIL = 0.15  # of the light at a place
 SHADOW_REACH = 0.06  # of the side: how near to a dark place of dst's the new face may be as dark
@@ -398,14 +399,16 @@ class Bands(NamedTuple):
 def measure_bands(faces: jax.Array, targets: jax.Array, where: jax.Array) -> Bands:
     """The blurred skin of `faces` and `targets`, both [N, R, R, 3].
 
-    Only pixels where `where`, bool [N, R, R, 1], is True count, and of either face those as bright
-    as skin: a beard or a brow would darken what lies around it. Both are gray where the gaussian
-    does not reach any of them.
+    Only pixels where `where`, bool [N, R, R, 1], is True count, and of either face the more, the
+    brighter they are: a beard or a brow would darken what lies around it, and stubble make it gray.
+    Both are gray where the gaussian does not reach any of them.
     """
     bands, weights = [], where.astype(jnp.float32)
     for pictures in (faces, targets):
-        skin = where & brighter_than(DARKEST_SKIN, to_gray(pictures), weights)
-        band, total = _blurred(pictures, skin.astype(jnp.float32))
+        luma = to_gray(pictures)
+        share = luma / jnp.maximum(mean_inside(luma, weights), LIGHT_FLOOR)
+        skin = jnp.clip((share - DARKEST_SKIN) / (BRIGHT_SKIN - DARKEST_SKIN), 0.0, 1.0) * weights
+        band, total = _blurred(pictures, skin)
         bands.append(jnp.where(total > 1e-6, band, 0.5))
     # Of dst's alone: what the new face may be as dark as, and the shade of its skin.
     luma, band = to_gray(targets), to_gray(bands[1])
@@ -432,9 +435,13 @@ def brighter_than(share: float, luma: jax.Array, weights: jax.Array) -> jax.Arra
 
     All are [N, H, W, 1]; each picture has a mean of its own.
     """
+    return luma > share * mean_inside(luma, weights)
+
+
+def mean_inside(luma: jax.Array, weights: jax.Array) -> jax.Array:
+    """The mean [N, 1, 1, 1] of `luma`, to which each pixel counts by its weight, [N, H, W, 1]."""
     total = jnp.maximum(weights.sum(axis=(1, 2), keepdims=True), 1.0)
-    mean = (luma * weights).sum(axis=(1, 2), keepdims=True) / total
-    return luma > share * mean
+    return (luma * weights).sum(axis=(1, 2), keepdims=True) / total
 
 
 def apply_tone(pictures: jax.Array, bands: Bands) -> jax.Array:
