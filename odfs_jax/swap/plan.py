@@ -70,8 +70,11 @@ class Plan:
     def settings(self) -> list[str]:
         """As train.py's command line has them."""
         warped, transformed = (self.iterations * share // of for share, of in (WARPED, TRANSFORMED))
+        settings = list(PRESETS[self.preset].settings)
+        if self.preset == "small":  # whose rate rises for 100 of 3,600 iterations
+            settings.append(f"optimizer.warmup={min(100, self.iterations // 36)}")
         return [
-            *PRESETS[self.preset].settings,
+            *settings,
             f"name={self.preset}",
             f"iterations={self.iterations}",
             f"batch_size={self.batch_size}",

@@ -66,10 +66,16 @@ def test_without_a_card_the_recipe_of_the_demo_is_trained_and_nothing_measured()
     plan, tried = plan_for(16, device=CPU)
     assert (plan.preset, plan.iterations, tried) == ("small", 3000, [])
     # As configs/experiment/demo.yaml has them.
-    assert {"augment.warp_until=2800", "augment.transform_until=2400"} <= set(plan.settings())
+    as_in_the_demo = {
+        "augment.warp_until=2800",
+        "augment.transform_until=2400",
+        "optimizer.warmup=100",
+    }
+    assert as_in_the_demo <= set(plan.settings())
     plan, tried = plan_for(16, device=CPU, hours=2)
     assert (plan.preset, plan.iterations, tried) == ("small", 72_000, ["small"])
     plan, _ = plan_for(16, device=CPU, hours=0.002)
+    assert "optimizer.warmup=2" in plan.settings()  # a rate that rises to the end is refused
     assert plan.iterations == 100 and "would be 72; fewer are no use" in plan.why[-1]
 
 
