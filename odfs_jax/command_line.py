@@ -69,7 +69,7 @@ def run(name: str, work: Callable[[DictConfig], float | None]) -> None:
         return checked(config)  # what a sweeper minimizes
 
     try:
-        refuse_dashes(name, sys.argv[1:])
+        check_grammar(name, sys.argv[1:])
         if {"--help", "-h"} & set(sys.argv[1:]):
             about = inspect.getdoc(work).splitlines()[0]
             settings, folder = settings_of(sys.argv[1:], sweeps), own_folder(sys.argv[1:])
@@ -126,9 +126,13 @@ def own_folder(arguments: Sequence[str]) -> Path | None:
     return found
 
 
-def refuse_dashes(name: str, arguments: Sequence[str]) -> None:
-    """Raises UserError for `--batch_size 4` and the like: settings are written without dashes."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+def check_grammar(name: str, arguments: Sequence[str]) -> None:
+    """Raises UserError for `--batch_size 4`, `clip.mp4` and the like, which are no `KEY=VALUE`."""
+    around = zip(["", *arguments[:-1]], arguments, [*arguments[1:], ""], strict=True)
+    for before, argument, following in around:
+        if "=" not in argument and argument[:1] not in ("-", "~") and before[:1] != "-":
+            page = f"odfs {name.replace('_', '-')} --help"
+            raise UserError(f"{argument}: settings are written KEY=VALUE; see {page}")
         key, sign, value = argument.lstrip("-").partition("=")
         key = key.replace("-", "_")
         if argument.startswith("-") and key in setting_names(SCHEMAS[name]):

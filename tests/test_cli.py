@@ -191,6 +191,7 @@ def test_no_new_process_under_a_debugger_or_where_the_user_forbids_it(started, m
         ("qqqq=1", "odfs-train: qqqq: no such setting\n"),
         ("--batch_size=4", "--batch_size=4: settings have no dashes; write batch_size=4\n"),
         ("--batch-size", "--batch-size: settings have no dashes; write batch_size=...\n"),
+        ("a.mp4", "a.mp4: settings are written KEY=VALUE; see odfs train --help\n"),
     ],
 )
 def test_a_misspelt_setting_is_told_how_it_is_written(argument, said, monkeypatch, capsys):
