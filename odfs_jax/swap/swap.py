@@ -183,8 +183,10 @@ def place(clip: Path, side: str, workspace: Path) -> Path:
     if clip.is_dir():
         return clip
     link = workspace / f"{side}{clip.suffix.lower()}"
-    if link.is_symlink() and not link.exists():  # the clip was moved
-        link.unlink()
+    if link.is_symlink():
+        was_moved = not link.exists()
+        if was_moved or not (os.path.samefile(link, clip) or (workspace / side).exists()):
+            link.unlink()  # nothing was made of another clip yet
     if not link.exists():
         link.symlink_to(clip.resolve())
     elif not os.path.samefile(link, clip):

@@ -168,6 +168,9 @@ def test_clips_are_found_in_the_workspace_and_not_mixed(tmp_path):
     assert link == tmp_path / "src.mov" and link.read_text() == "a.MOV"
     assert place(tmp_path / "a.MOV", "src", tmp_path) == link
     assert place(link, "src", tmp_path) == link
+    assert place(tmp_path / "b.mov", "src", tmp_path).read_text() == "b.mov"
+    place(tmp_path / "a.MOV", "src", tmp_path)
+    (tmp_path / "src").mkdir()  # for faces
     with pytest.raises(UserError, match=r"another clip than src=.*b\.mov; give another workspace="):
         place(tmp_path / "b.mov", "src", tmp_path)
     (tmp_path / "a.MOV").rename(tmp_path / "moved.mov")
