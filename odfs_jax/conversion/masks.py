@@ -28,6 +28,7 @@ WARPED_FLOOR = 0.1  # of the mask in frame pixels
 SOLID = 0.9  # what counts as face when its size is measured
 INVISIBLE = 1e-4  # an alpha that cannot change an 8-bit pixel; also the rounding of running sums
 FINER = 4  # times larger drawn than needed and averaged down, so that outlines are smooth
+FEATURES_SIDE = 128  # pixels of the pictures in which features are drawn
 FEATHER = 0.015  # of the face square's side: the gaussian at the edge of what is kept of dst
 
 
@@ -263,11 +264,21 @@ def outline_masks(points: np.ndarray, resolution: int, keep: tuple[str, ...]) ->
     `points` [68, 2] are landmarks in pixels of the face, `keep` some of `KEPT`. Features have a
     soft edge of their own, inside of which they are 255.
     """
-    size = resolution * FINER
-    fine = points * FINER + (FINER - 1) / 2  # pixel edges, not centres, stay put
-    masks = [face_mask(fine, size, size)]
+    small, size = (resolution, resolution), resolution * FINER
+
+    def at(size: int) -> np.ndarray:  # pixel edges, not centres, stay put
+        scale = size / resolution
+        return points * scale + (scale - 1) / 2
+
+    hull = face_mask(at(size), size, size)
+    masks = [cv2.resize(hull, small, interpolation=cv2.INTER_AREA)]
     for names in (keep, KEPT):
-        features = feature_mask(fine, size, size, names) if names else np.zeros_like(masks[0])
-        masks.append(cv2.GaussianBlur(features, (0, 0), FEATHER * size) if names else features)
-    small = (resolution, resolution)
-    return np.stack([cv2.resize(m, small, interpolation=cv2.INTER_AREA) for m in masks], -1)
+        # Their edges are soft: a small picture of them is enough.
+        features = np.zeros((FEATURES_SIDE, FEATURES_SIDE), np.uint8)
+        if names:
+            features = feature_mask(at(FEATURES_SIDE), *features.shape, names)
+            features = cv2.GaussianBlur(features, (0, 0), FEATHER * FEATURES_SIDE)
+        shrink = resolution < FEATURES_SIDE
+        way = cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
+        masks.append(cv2.resize(features, small, interpolation=way))
+    return np.stack(masks, -1)
