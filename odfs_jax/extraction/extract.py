@@ -239,8 +239,10 @@ def _sum_up(journal: ExtractionJournal, source: FrameSource, done_before: int) -
     frames = journal.frames.values()
     face_count, dropped_count = sum(d.faces for d in frames), sum(len(d.dropped) for d in frames)
     if not face_count:
-        left_out = f"; {dropped_count} faces were found and left out" if dropped_count else ""
-        raise UserError(f"{source.path}: no face in any of its {len(frames)} frames{left_out}")
+        why = "where heads lie or hang, detector.rotations=[90,180,270] overwrite=true finds them"
+        if dropped_count:
+            why = f"{dropped_count} faces were found and left out"
+        raise UserError(f"{source.path}: no face in any of its {len(frames)} frames; {why}")
     log.info(
         "%d frames, %d faces, %d frames without a face (%s), %d faces left out (%s), "
         "%d problems reading%s: %s",
