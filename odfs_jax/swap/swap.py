@@ -266,7 +266,10 @@ def heard_by_step(overview: Overview, config: DictConfig, model: Path) -> Callab
 
 def check_result(out: Path, marking: Marking, record: "Record", config: DictConfig) -> None:
     """Raises UserError unless `out` is to come, this swap's own, or may be replaced."""
-    check_output(out, marking)
+    try:
+        check_output(out, marking)
+    except UserError as error:
+        raise UserError(str(error).replace("output.path=", "out=")) from error
     known = record.of("convert")
     own = known.get("running") is True or known.get("out") == state(out)
     if out.exists() and not own and not config.overwrite:

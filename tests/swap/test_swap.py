@@ -201,7 +201,7 @@ def test_a_result_that_is_not_of_this_swap_is_not_replaced(tmp_path, monkeypatch
     with pytest.raises(UserError, match="not of this swap"):
         check_result(out, Ours(), record, config)
     out.write_text("a holiday")
-    with pytest.raises(UserError, match="not an earlier result"):
+    with pytest.raises(UserError, match=r"not an earlier result, .* set out="):
         check_result(out, Ours(), record, OmegaConf.create({"overwrite": True}))
 
 
