@@ -8,7 +8,8 @@
         history/metadata    the losses, JSON
         state/              networks, optimizers, key and step, in orbax's own form
 
-Weights alone, to begin a new model with, are an .npz: {name of a parameter: float16 array}.
+Weights alone, to begin a new model with, are an .npz: {name of a parameter: float16 array}. Those
+of a mask network that comes with the program have its settings and step beside them, as a .json.
 
 A checkpoint of the code before it had named networks holds `params`, `opt` and `ema` of a single
 one directly in its state, and what is in `metadata` now among its settings. It is read as well.
@@ -39,6 +40,8 @@ from odfs_jax.data import atomic, foreign
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.nets import MASK_NETS, build_mask_net, build_net
 
+log = logging.getLogger(__name__)
+
 MASK_NET = "mask_net"  # the network of a mask network's checkpoint
 ONLY_NET = "autoencoder"  # the network of a checkpoint without names
 STEP = re.compile(r"[0-9]{1,12}")  # a finished checkpoint's folder
@@ -47,6 +50,8 @@ MOST_VALUES = 100_000  # of config.yaml
 MOST_PARAMETERS = 1 << 31  # of a model that is read; the largest of 2018 has 0.16e9
 BUNDLED = "bundled:"  # before the name of a file in WEIGHTS
 WEIGHTS = Path(__file__).resolve().parent / "weights"
+READY_MASKS = WEIGHTS / "masks"  # of the mask networks that come with the program
+READY_MASK = "actors_128"  # the one of them that is used where there is no other
 MODEL_RANGES = {"erode_modifier": (-1e3, 1e3), "blur_modifier": (-1e3, 1e3), "border": (0, 0.5)}
 
 
@@ -71,8 +76,11 @@ class SavedModel:
 def load_model(folder: Path) -> SavedModel:
     """The model in `folder` as its last checkpoint has it. Optimizer states are never read.
 
-    Raises UserError when the folder holds no checkpoint, or a damaged one.
+    `folder` may be a ready-made mask network, as `find_model` gives it. Raises UserError when the
+    folder holds no checkpoint, or a damaged one.
     """
+    if folder.parent == READY_MASKS:
+        return _load_ready_mask(folder)
     silence_orbax()
     if not (folder / "checkpoints").is_dir():
         raise UserError(f"{folder}: no trained model here; run: python train.py")
@@ -96,12 +104,28 @@ def load_model(folder: Path) -> SavedModel:
     return SavedModel(model, params, step=step, **learned)
 
 
+def _load_ready_mask(path: Path) -> SavedModel:
+    """The mask network whose weights are the .npz at `path`; its settings lie beside it."""
+    about = foreign.read_json(path.with_suffix(".json"), LARGEST["config"])
+    net = build_mask_net(about["model"])
+    like = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
+    weights = load_weights(f"{BUNDLED}{path.stem}")
+    params = jax.tree_util.tree_map_with_path(lambda p, _: weights[parameter_name(p)], like)
+    return SavedModel(about["model"], params, None, about["step"])
+
+
 def find_model(models: Path, name: str | None, *, masks: bool = False) -> Path:
     """The folder of the model `name`, or of the only one in `models`. Raises UserError.
 
     With `masks` it is a mask network, else one that swaps faces. A `name` with a slash is the path
-    of a model's folder.
+    of a model's folder. "bundled:NAME" is a mask network that comes with the program: the path of
+    its weights; without a `name` it is that one where `models` has none, and a line says so.
     """
+    if masks and name is None and not models_in(models, masks=True):
+        log.info("%s: no mask network here; the ready-made one sees: %s", models, READY_MASK)
+        name = f"{BUNDLED}{READY_MASK}"
+    if masks and name is not None and name.startswith(BUNDLED):
+        return _bundled(name, "mask_model", READY_MASKS)
     if name is not None and "/" in name:
         models, name = Path(name).resolve().parent, Path(name).resolve().name
     found = models_in(models, masks=masks)
@@ -170,16 +194,9 @@ def load_weights(source: str) -> dict:
     `source` is a model's folder, an .npz that `save_weights` wrote, or "bundled:NAME" for weights
     that come with the program. Raises UserError.
     """
-    name = source.removeprefix(BUNDLED)
-    if name == source:
-        path = Path(source)
-    else:
-        path = WEIGHTS / f"{name}.npz"
-        if not path.is_file() or path.parent != WEIGHTS:
-            known = ", ".join(sorted(f"{BUNDLED}{file.stem}" for file in WEIGHTS.glob("*.npz")))
-            raise UserError(
-                f"init_from={source}: no such weights come with the program; there are: {known}"
-            )
+    path = Path(source)
+    if source.startswith(BUNDLED):
+        path = _bundled(source, "init_from", WEIGHTS, READY_MASKS)
     if path.suffix != ".npz" or path.is_dir():
         return load_model(path).params
     weights = foreign.read_npz(path)
@@ -187,6 +204,19 @@ def load_weights(source: str) -> dict:
         if values.dtype.kind != "f" or not np.isfinite(values).all():
             raise UserError(f"{path}: {foreign.shown(parameter)} holds no finite numbers")
     return {parameter: values.astype(np.float32) for parameter, values in weights.items()}
+
+
+def _bundled(source: str, key: str, *folders: Path) -> Path:
+    """The .npz in one of `folders` that `source`, "bundled:NAME", names.
+
+    Raises UserError naming the setting `key`.
+    """
+    files = {f"{BUNDLED}{file.stem}": file for f in folders for file in f.glob("*.npz")}
+    if source not in files:
+        known = ", ".join(sorted(files))
+        missing = f"{key}={source}: no such weights come with the program"
+        raise UserError(f"{missing}; there are: {known}")
+    return files[source]
 
 
 def is_pretrained(source: str) -> bool:

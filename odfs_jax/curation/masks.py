@@ -97,7 +97,7 @@ def load_masker(model_dir: Path, precision: str = "float32") -> tuple[Masker, st
     """The mask network in `model_dir`, and its name as the maker of masks. Raises UserError."""
     model = load_model(model_dir)
     masker = make_masker(model.config, model.params, precision)
-    return masker, f"{model_dir.name} {model.step}"
+    return masker, f"{model_dir.stem if model_dir.is_file() else model_dir.name} {model.step}"
 
 
 def apply(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+from pathlib import Path
 
 import av
 import cv2
@@ -16,9 +17,11 @@ from odfs_jax.data.aligned_png import Polygon, read_face, rewrite_data
 from odfs_jax.data.lock import locked
 from odfs_jax.data.stored_masks import BY_HAND, encode_mask, stored_mask
 from odfs_jax.errors import UserError
+from odfs_jax.faces.hull import face_mask
 from odfs_jax.faces.spec import FaceSpec
 from odfs_jax.faces.types import FaceType
 from odfs_jax.inference import Masker
+from odfs_jax.saved_model import find_model, load_model
 
 SIDE = 64
 FRAMES = 5
@@ -212,11 +215,37 @@ def test_what_cannot_be_is_said(folder, tmp_path, held_elsewhere):
     with pytest.raises(
         UserError, match=r"no trained mask network here; run: python train\.py model"
     ):
-        tool.masks(config(tmp_path, "action=apply"))
+        tool.masks(config(tmp_path, "action=apply", "mask_model=seeing"))
+    with pytest.raises(UserError, match=r"mask_model=bundled:ada_ben_80: .* bundled:actors_128"):
+        tool.masks(config(tmp_path, "action=apply", "mask_model=bundled:ada_ben_80"))
     with pytest.raises(UserError, match="action=paint: expected one of apply, remove, fetch, exp"):
         tool.masks(config(tmp_path, "action=paint"))
     with held_elsewhere(locked(folder, "sorting faces")), pytest.raises(UserError, match="sorting"):
         tool.masks(config(tmp_path, "action=remove"))
+
+
+def test_the_ready_made_network_is_used_where_there_is_no_other(folder, tmp_path):
+    tool.masks(config(tmp_path, "action=apply"))
+    step = load_model(find_model(tmp_path / "models", None, masks=True)).step
+    assert {read_face(path).mask_maker for path in files(folder)} == {f"actors_128 {step}"}
+
+
+def test_the_ready_made_network_sees_faces_and_what_lies_before_them(actor_faces):
+    masker, _ = tool.load_masker(find_model(Path("nowhere"), "bundled:actors_128", masks=True))
+    size = masker.spec.resolution
+    bar = (slice(size // 2, size * 5 // 8), slice(None))  # below the eyes
+    pictures, hulls = [], []
+    for picture, face in actor_faces.values():
+        points = face.landmarks * (size / face.size)
+        pictures.append(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) / 255)
+        hulls.append(face_mask(points, size, size, brows=True) > 127)
+    clear, hulls = np.array(pictures, np.float32), np.array(hulls)
+    covered = clear.copy()
+    covered[:, *bar] = (0.1, 0.4, 0.2)
+    seen, beside = (np.asarray(masker.predict(masker.params, p))[..., 0] for p in (clear, covered))
+    overlap = ((seen > 0.5) & hulls).sum((1, 2)) / ((seen > 0.5) | hulls).sum((1, 2))
+    assert overlap.mean() > 0.8
+    assert (beside[:, *bar] < 0.5).mean() > 0.95 and (seen[:, *bar] < 0.5).mean() < 0.5
 
 
 def test_a_damaged_file_is_skipped(folder):

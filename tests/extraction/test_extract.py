@@ -115,7 +115,7 @@ def test_pictures_of_other_sizes_come_along(workspace, frames, extract):
 def test_a_mask_network_goes_over_the_faces(workspace, extract, write_mask_model):
     """And where there is none, nothing is extracted."""
     with pytest.raises(UserError, match="no trained mask network here"):
-        extract(workspace, "masks=true")
+        extract(workspace, "masks=true", "mask_model=seeing")
     assert not (workspace / "src" / "aligned").exists()
     write_mask_model(workspace / "elsewhere" / "seeing")
     extract(workspace, "masks=true", f"mask_model={workspace / 'elsewhere' / 'seeing'}")

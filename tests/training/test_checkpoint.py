@@ -12,6 +12,7 @@ from odfs_jax.config import compose
 from odfs_jax.errors import UserError
 from odfs_jax.nets import build_net
 from odfs_jax.saved_model import (
+    READY_MASKS,
     WEIGHTS,
     load_model,
     load_weights,
@@ -165,6 +166,15 @@ def test_bundled_weights_fit_the_demos_model(file):
     like = jax.eval_shape(net.init, jax.random.key(0), *net.blank())["params"]
     weights = load_weights(f"bundled:{file.stem}")
     assert {name: values.shape for name, values in weights.items()} == shapes(like)
+
+
+@pytest.mark.parametrize("file", sorted(READY_MASKS.glob("*.npz")), ids=lambda file: file.stem)
+def test_ready_made_masks_are_of_a_model_that_can_be_trained(file):
+    model = load_model(file)
+    config = OmegaConf.to_container(compose("train", ["model=facemask_128"]).model, resolve=True)
+    assert model.config == config and model.makes_masks and model.step > 0
+    weights = {name: values.shape for name, values in load_weights(f"bundled:{file.stem}").items()}
+    assert weights == shapes(model.params) and file.stat().st_size < 15e6
 
 
 @pytest.mark.parametrize("name", ["[1] a*b?", "{x} 50% #2 'é'"])

@@ -27,7 +27,7 @@ from odfs_jax.data.media import png
 from odfs_jax.data.stored_masks import BY_HAND, encode_mask
 from odfs_jax.errors import UserError
 from odfs_jax.faces.hull import face_mask
-from odfs_jax.saved_model import latest_step
+from odfs_jax.saved_model import BUNDLED, READY_MASK, find_model, latest_step
 from odfs_jax.studio.face_index import DoubtIndex, version_of
 from odfs_jax.studio.layout import page, script
 from odfs_jax.studio.worker import Worker, network_mask
@@ -58,7 +58,7 @@ class DrawnFace(BaseModel):
 
 
 class MaskModel(BaseModel):
-    """The name of a mask network in the workspace."""
+    """The name of a mask network in the workspace, or of a ready-made one."""
 
     model: str
 
@@ -70,7 +70,8 @@ def register(app: FastAPI, workspace: StudioWorkspace, worker: Worker) -> None:
     def masks(side: str = "dst", name: str = "") -> None:
         with page(workspace, "/masks"):
             start = {"side": side if side in SIDES else "dst", "face": name}
-            known = {"models": workspace.models(masks=True), "by_hand": BY_HAND}
+            models = workspace.models(masks=True) or [f"{BUNDLED}{READY_MASK}"]
+            known = {"models": models, "by_hand": BY_HAND}
             script("masks", **start, **known, workspace=str(workspace.root.resolve()))
 
     _drawing(app, workspace)
@@ -134,7 +135,9 @@ def _networks(app: FastAPI, workspace: StudioWorkspace, worker: Worker) -> None:
 
 
 def _trained(workspace: StudioWorkspace, name: str) -> tuple[Path, int]:
-    """The folder of a mask network and its last iteration. Raises UserError."""
+    """The path of a mask network and its last iteration, 0 of a ready-made one. UserError."""
+    if name.startswith(BUNDLED):
+        return find_model(workspace.root / "models", name, masks=True), 0
     if name not in workspace.models(masks=True):
         raise UserError(f"{foreign.shown(name)}: no such mask network here")
     folder = workspace.model(name)

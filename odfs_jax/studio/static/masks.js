@@ -49,9 +49,7 @@ const onto = make("input", { type: "number", min: 1, max: 1000, value: 5, "aria-
 const model = make("select", { "aria-label": "mask network" },
   ...start.models.map((name) => make("option", { value: name }, name)));
 const tools = [act("Polygon", () => useBrush(false), "polygon", "b"), act("Brush", () => useBrush(true), "brush", "b")];
-const network = start.models.length
-  ? [model, act("As it sees this face", askNetwork, "network", "n"), act("", findDoubt, "doubt", "d")]
-  : [make("span", { class: "mute" }, "none is trained here: python train.py model=facemask")];
+const network = [model, act("As it sees this face", askNetwork, "network", "n"), act("", findDoubt, "doubt", "d")];
 
 main.append(
   make("div", { class: "bar" }, side, where, slider, act("Undo", takeBack, "undo", "Ctrl Z")),
@@ -472,10 +470,8 @@ function tell(seen = "") {
   byId("brush").classList.toggle("primary", state.brush > 0);
   byId("polygon").classList.toggle("primary", !state.brush);
   size.value = width;
-  if (start.models.length) {
-    byId("doubt").textContent = state.looking ? "Stop looking" : doubt ? "By name again" : "Most doubtful first";
-    byId("doubt").title = "d: where the network and what is stored, or the hull, differ most";
-  }
+  byId("doubt").textContent = state.looking ? "Stop looking" : doubt ? "By name again" : "Most doubtful first";
+  byId("doubt").title = "d: where the network and what is stored, or the hull, differ most";
   about.textContent = !face ? "" : !face.mask ? "the hull of the points"
     : face.maker === start.by_hand ? "painted by hand" : `of ${face.maker || "an imported face"}`;
   list.replaceChildren(...(face?.polygons || []).map(({ include, points }, index) => make("button", {
