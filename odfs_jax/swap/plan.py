@@ -27,7 +27,7 @@ from odfs_jax.training.train import train
 DEFAULT_HOURS = 8.0  # of training on a card
 USE = 0.92  # share of a card's free memory that training may take
 FEWEST, MOST = 100, 500_000  # iterations that hours are turned into
-WARPED = (7, 9)  # share of the iterations with a warp; the others sharpen
+WARPED = (23, 30)  # share of the iterations with a warp; the others sharpen
 TRANSFORMED = (2, 3)  # share with faces turned, scaled and moved; in the others features settle
 BATCH, LARGE_BATCH = 8, 16
 TIMING = ".timing"  # the folder of what is only timed, in a workspace
@@ -71,8 +71,8 @@ class Plan:
         """As train.py's command line has them."""
         warped, transformed = (self.iterations * share // of for share, of in (WARPED, TRANSFORMED))
         settings = list(PRESETS[self.preset].settings)
-        if self.preset == "small":  # whose rate rises for 100 of 3,600 iterations
-            settings.append(f"optimizer.warmup={min(100, self.iterations // 36)}")
+        if self.preset == "small":  # whose rate rises for 100 of 3,000 iterations
+            settings.append(f"optimizer.warmup={min(100, self.iterations // 30)}")
         return [
             *settings,
             f"name={self.preset}",
