@@ -116,6 +116,7 @@ def test_bad_aligned_files_are_named_skipped_and_counted(workspace, caplog):
 
 
 def test_points_of_another_landmarker_than_the_model_learned_from_are_warned_of(workspace, caplog):
+    caplog.set_level(logging.WARNING)
     files = sorted((workspace / "dst" / "aligned").iterdir())
     rewrite_data(files[0], replace(read_face(files[0]), landmarker="manual"))
     convert_workspace(workspace)

@@ -82,7 +82,7 @@ def test_each_lack_has_its_advice():
 def test_a_short_training_is_told_what_it_lacks():
     short = facts(plan=facts()["plan"] | {"iterations": 500})
     said = advice(short, rows([1.0] * 2))[0]
-    assert said.startswith("500 iterations are few, small wants 3000: hours=0.5 preset=small")
+    assert said.startswith("500 iterations are few, small wants 3000: hours=0.42 preset=small")
     short["plan"]["iteration_seconds"] = None
     assert "train.iterations=3000 preset=small" in advice(short, [])[0]
 
