@@ -15,7 +15,7 @@ from odfs_jax.nets.layers import Swap
 
 # A network's likelihoods below which a pixel is hidden, and above which it is seen. In doubt it is
 # hidden: a new face over a hand shows more than dst's own skin beside it.
-HIDDEN, SEEN = 0.4, 0.8
+HIDDEN, SEEN = 0.5, 0.9
 
 Params = Any
 # (params, dst faces [N, R, R, 3] in RGB) -> (src faces [N, S, S, 3], their masks [N, S, S, 1], the
