@@ -68,6 +68,7 @@ OPTIONS = {
     "flip_src=0": Option(("augment.flip_src=0",), TURNED),
     "sampling=uniform_yaw": Option(("data.sampling=uniform_yaw",), TURNED),
     "eyes_mouth=30": Option(("loss.eyes_mouth=30",)),
+    "light=0, in place of 6": Option(("loss.light=0",), TURNED),
     "true_face=0.1": Option(("loss.true_face=0.1",)),
     "face_style=10": Option(("loss.face_style=10",)),
     "background_style=1": Option(("loss.background_style=1",), FRONT, WHOLE),
