@@ -96,8 +96,8 @@ def test_a_mask_is_hidden_where_the_network_doubts():
     found = masker.predict(masker.params, faces)
     likely = jax.nn.sigmoid(net.apply({"params": params}, faces))
     assert found.shape == (2, 32, 32, 1) and masker.spec == net.face_spec
-    np.testing.assert_array_equal(found[likely < 0.4], 0)
-    np.testing.assert_array_equal(found[likely > 0.81], 1)
+    np.testing.assert_array_equal(found[likely < 0.5], 0)
+    np.testing.assert_array_equal(found[likely > 0.91], 1)
     np.testing.assert_allclose(
         found[np.abs(likely - 0.6) < 0.15], (likely[np.abs(likely - 0.6) < 0.15] - 0.4) / 0.4, 1e-4
     )
