@@ -99,5 +99,5 @@ def test_a_mask_is_hidden_where_the_network_doubts():
     np.testing.assert_array_equal(found[likely < 0.5], 0)
     np.testing.assert_array_equal(found[likely > 0.91], 1)
     np.testing.assert_allclose(
-        found[np.abs(likely - 0.6) < 0.15], (likely[np.abs(likely - 0.6) < 0.15] - 0.4) / 0.4, 1e-4
+        found[np.abs(likely - 0.7) < 0.15], (likely[np.abs(likely - 0.7) < 0.15] - 0.5) / 0.4, 1e-4
     )
