@@ -1,10 +1,12 @@
 """The training step of `bench_train.py` and `profile_train.py`, on faces of noise."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.stages import Compiled
 from omegaconf import OmegaConf
 
@@ -57,9 +59,55 @@ def faces_of_noise(objective: Objective, side: str, size: int, count: int) -> Fa
     return Faceset(images, matrices, yaws, objective.input_specs[side], objective.masks)
 
 
-def count_operations(objective: Objective, inputs: tuple) -> float:
-    """Of this device's step, by XLA's count for a CPU, the only one that it makes of a program
-    that is not compiled; in a compiled one cuDNN's calls hide theirs."""
-    step = objective.make_step(jax.local_devices(backend="cpu")[:1])
+def count_operations(objective: Objective, inputs: tuple) -> int:
+    """Of this device's step, products and sums of its convolutions and matrix products.
+
+    They are read off JAX's own program, each as often as its loop runs. XLA's count of a lowered
+    program has the body of a loop once, and in a compiled one cuDNN's calls hide theirs.
+    """
+    step = objective.make_step(jax.local_devices()[:1])
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), inputs)
-    return step.lower(*shapes).cost_analysis()["flops"]
+    return operations(jax.make_jaxpr(step)(*shapes).jaxpr)
+
+
+def operations(jaxpr: Jaxpr) -> int:
+    """Products and sums of all convolutions and matrix products in `jaxpr`, those of loops too.
+
+    Of several branches the longest counts, of a `while` loop one turn.
+    """
+    total = 0
+    for equation in jaxpr.eqns:
+        given = equation.params
+        inner = [operations(part) for part in subjaxprs(given.values())]
+        if equation.primitive.name == "cond":
+            total += max(inner)
+        else:
+            total += sum(inner) * given.get("length", 1)  # of a scan
+        if equation.primitive.name in PRODUCTS:
+            total += 2 * equation.outvars[0].aval.size * PRODUCTS[equation.primitive.name](equation)
+    return total
+
+
+def subjaxprs(values: Iterable) -> Iterator[Jaxpr]:
+    """The programs among the parameters of an operation, also in tuples."""
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from subjaxprs(value)
+        elif isinstance(value, (ClosedJaxpr, Jaxpr)):
+            yield getattr(value, "jaxpr", value)
+
+
+def _dot_products(equation: JaxprEqn) -> int:
+    """How many products make a value of a matrix product's result."""
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    return math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+
+
+def _conv_products(equation: JaxprEqn) -> float:
+    """The same of a convolution: its kernel's values, without those that meet a stride's zeros."""
+    kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
+    _, channels, *sides = (kernel[axis] for axis in numbers.rhs_spec)
+    return channels * math.prod(sides) / math.prod(equation.params["lhs_dilation"])
+
+
+PRODUCTS = {"dot_general": _dot_products, "conv_general_dilated": _conv_products}
