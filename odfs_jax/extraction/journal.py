@@ -354,9 +354,13 @@ class ResumePlan:
         wanted = [number in self.own and number not in done for number in chosen]
         places = [bisect_left(chosen, start) for start in starts]
         self.batches, self.count = set(), frames
-        for first, after in pairwise([*places, len(chosen)]):
-            if any(wanted[max(0, first - margin) : after + 1 + margin]):
-                self.batches.update(chosen[first : after + 1])  # a batch may share its last frame
+        batches = list(pairwise([*places, len(chosen)]))
+        needed = [any(wanted[max(0, a - margin) : b + 1 + margin]) for a, b in batches]
+        # A batch may share its last frame, whose points then are not found with the next one. So a
+        # batch calls the networks as one worker's does only if the one before it is read too.
+        for (first, after), *either in zip(batches, needed, [*needed[1:], False], strict=True):
+            if any(either):
+                self.batches.update(chosen[first : after + 1])
         if not self.batches:
             return 0, 0
         is_last = self.own.stop == self.chosen.stop

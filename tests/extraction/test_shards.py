@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,14 +25,16 @@ from odfs_jax.data.lock import locked
 from odfs_jax.data.media.frames import Frame
 from odfs_jax.errors import UserError
 from odfs_jax.extraction import extract as extraction
+from odfs_jax.extraction.detection import batches_of_one_size
 from odfs_jax.extraction.journal import PARTS, ExtractionJournal
+from odfs_jax.faces.landmarks68 import MEAN_HEAD
 
 ROOT = Path(cli.__file__).parents[1]
 
 
 @pytest.fixture
-def extract(configure, monkeypatch):
-    detector = Known()
+def extract(configure, monkeypatch, request):
+    detector = getattr(request, "param", Known)()
     monkeypatch.setattr(extraction, "build_detector", lambda _: detector)
     monkeypatch.setattr(extraction, "build_landmarker", lambda _: detector)
     monkeypatch.setattr(lock, "POLL", 0.01)
@@ -89,6 +92,35 @@ def test_shards_together_are_one_run(clips, extract, order):
     assert contents(many) == contents(one) and frames_of(many) == frames_of(one)
     assert lists(many) == lists(one) and lists(one)[0] == f"{EMPTY}\n"
     assert not list(folder_of(many).glob(PARTS)) and not list(folder_of(many).glob(".odfs_lock*"))
+
+
+class Placed(Known):
+    """Its points depend on their place in a call, as a network's last digit does.
+
+    Two batches share a frame, as those of a `KeyframeDetector` do; the points of that frame are
+    found with the earlier one.
+    """
+
+    def batches(self, frames):
+        return batches_of_one_size(frames, lambda *_: 9, lambda batch, most: len(batch) == most)
+
+    def __call__(self, *call):
+        if len(call) == 1:
+            found = super().__call__(*call)
+            return [[replace(face, landmarks=None) for face in faces] for faces in found]
+        middles = [(face.box[:2] + face.box[2:]) / 2 for face in call[1]]
+        return [
+            MEAN_HEAD[:, :2] * (18, -18) + middle + place for place, middle in enumerate(middles)
+        ]
+
+
+@pytest.mark.parametrize("extract", [Placed], indirect=True)
+def test_shards_call_networks_as_one_run_does(clips, extract):
+    one, many = clips
+    extract(one)
+    for number in range(3):
+        extract(many, f"shard={number}", "shards=3")
+    assert contents(many) == contents(one)
 
 
 def test_chosen_frames_of_pictures(tmp_path, images, extract):  # noqa: F811
