@@ -91,8 +91,8 @@ def swap(config: DictConfig) -> None:
         check_result(out, make_marking(conversion.provenance, clips["dst"]), record, config)
 
         frames = {}
-        for side, clip in clips.items():
-            with open_frames(clip) as source:
+        for side in SIDES:
+            with open_frames(Path(config[side])) as source:  # errors name the user's own file
                 frames[side] = source.count
         stages = {
             "extract src": frames["src"],
@@ -266,10 +266,7 @@ def heard_by_step(overview: Overview, config: DictConfig, model: Path) -> Callab
 
 def check_result(out: Path, marking: Marking, record: "Record", config: DictConfig) -> None:
     """Raises UserError unless `out` is to come, this swap's own, or may be replaced."""
-    try:
-        check_output(out, marking)
-    except UserError as error:
-        raise UserError(str(error).replace("output.path=", "out=")) from error
+    check_output(out, marking, "out")
     known = record.of("convert")
     own = known.get("running") is True or known.get("out") == state(out)
     if out.exists() and not own and not config.overwrite:

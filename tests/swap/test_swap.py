@@ -203,6 +203,8 @@ def test_a_result_that_is_not_of_this_swap_is_not_replaced(tmp_path, monkeypatch
     out.write_text("a holiday")
     with pytest.raises(UserError, match=r"not an earlier result, .* set out="):
         check_result(out, Ours(), record, OmegaConf.create({"overwrite": True}))
+    with pytest.raises(UserError, match=r"^out=.*\.txt: expected one of"):
+        check_result(out.with_suffix(".txt"), Ours(), record, config)
 
 
 def test_the_record_tells_finished_stages_and_is_checked(tmp_path):

@@ -343,25 +343,28 @@ def _writer(
             parts.end(partial_of(path), part.shard)
 
 
-def check_output(path: Path, marking: Marking) -> None:
-    """Raises UserError unless `path` is a clip or folder to come, or an older result."""
+def check_output(path: Path, marking: Marking, setting: str = "output.path") -> None:
+    """Raises UserError unless `path` is a clip or folder to come, or an older result.
+
+    `setting` is what the user names it with.
+    """
     suffix, is_folder = path.suffix.lower(), not path.suffix
     if suffix and suffix not in OUTPUTS:
         raise UserError(
-            f"output.path={path}: expected one of {' '.join(OUTPUTS)}, or a folder for pictures"
+            f"{setting}={path}: expected one of {' '.join(OUTPUTS)}, or a folder for pictures"
         )
     if not path.exists():
         return
     if path.is_dir() != is_folder:
         kind = "file" if is_folder else "folder"
-        raise UserError(f"output.path={path}: a {kind} of that name exists")
+        raise UserError(f"{setting}={path}: a {kind} of that name exists")
     mark = re.split(r"[(;]", marking.comment)[0]  # before the version
     files = sorted(path.iterdir()) if is_folder else [path]
     ours = _is_ours_in_folder if is_folder else _is_our_clip
     for file in files:
         if not mark or not ours(file, mark):
             raise UserError(
-                f"{file}: not an earlier result, so it is not replaced; move it or set output.path="
+                f"{file}: not an earlier result, so it is not replaced; move it or set {setting}="
             )
 
 
