@@ -44,7 +44,7 @@ from odfs_jax.conversion.shots import (
     write_shots,
 )
 from odfs_jax.conversion.target_faces import TargetFaces, build_selection, find_target_faces
-from odfs_jax.data.faceset import read_eyes
+from odfs_jax.data.faceset import read_eyes, warn_unless_alike
 from odfs_jax.data.lock import locked_result
 from odfs_jax.data.media.frame_io import join_parts, open_frames, open_writer
 from odfs_jax.data.media.parts import Part
@@ -109,14 +109,9 @@ def convert(config: DictConfig) -> None:
         log.info("model: %s", model_path)
         swapper, saved = load_swapper(model_path, config)
         src_eyes = None if saved is None else saved.src_eyes
-        learned = frozenset() if saved is None else saved.landmarkers
-        if learned and targets.landmarkers.isdisjoint(learned):
-            names = [" and ".join(sorted(found)) for found in (targets.landmarkers, learned)]
-            log.warning(
-                "points were found by %s in dst, by %s in the faces that the model has learned: "
-                "the new faces will lie a little off; extract dst again with that landmarks=",
-                *names,
-            )
+        if saved is not None and saved.landmarkers:  # old models do not tell
+            finders = {"the model": saved.landmarkers, "dst": targets.landmarkers}
+            warn_unless_alike(finders, "extract dst again with the model's landmarks=")
 
         # ---- What a mask network sees, where merge.mask asks for one ----
 

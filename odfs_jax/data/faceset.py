@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -140,6 +140,18 @@ def load_faceset(
     ranks = np.argsort(sorted(range(len(times)), key=times.__getitem__))
     landmarkers = frozenset(face.landmarker for face in faces)
     return Faceset(images, matrices, yaws, input_spec, tuple(masks), ranks, landmarkers)
+
+
+def warn_unless_alike(landmarkers: Mapping[str, Collection[str]], cure: str) -> None:
+    """Logs that faces do not lie alike where no landmarker found the points of all of them.
+
+    `landmarkers` are the names of those that found them, by whose faces they are; `cure` is what
+    the user can do.
+    """
+    if frozenset.intersection(*map(frozenset, landmarkers.values())):
+        return
+    found = (f"{whose}'s by {' and '.join(sorted(by))}" for whose, by in landmarkers.items())
+    log.warning("points were found %s: faces do not lie alike; %s", ", ".join(found), cure)
 
 
 def read_eyes(folder: Path, side: str, face_type: FaceType) -> np.ndarray:

@@ -1,6 +1,5 @@
 """What a run learns: its networks and their optimizers, its samples, its losses, its preview."""
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -14,7 +13,7 @@ import optax
 
 from odfs_jax.data import augment
 from odfs_jax.data.batches import Batch
-from odfs_jax.data.faceset import Faceset, load_faceset
+from odfs_jax.data.faceset import Faceset, load_faceset, warn_unless_alike
 from odfs_jax.data.sampling import SAMPLINGS, evenly_spread
 from odfs_jax.errors import UserError
 from odfs_jax.faces.spec import FaceSpec
@@ -22,8 +21,6 @@ from odfs_jax.runtime.devices import free_memory
 from odfs_jax.training.optimizers import make_optimizer, make_thin
 from odfs_jax.training.partial import freeze, patterns_of
 from odfs_jax.training.step import Losses, Metrics, Step, TrainState, init_state, make_step
-
-log = logging.getLogger(__name__)
 
 REMAT = ("none", "decoders")
 
@@ -181,11 +178,7 @@ class Objective(ABC):
                 read[folder, spec, targets] = faceset
             facesets[side] = read[folder, spec, targets]
         finders = {side: faceset.landmarkers for side, faceset in facesets.items()}
-        if not frozenset.intersection(*finders.values()):
-            log.warning(
-                "points were found %s: faces do not lie alike; extract both with one landmarks=",
-                ", ".join(f"{s}'s by {' and '.join(sorted(f))}" for s, f in finders.items()),
-            )
+        warn_unless_alike(finders, "extract both with one landmarks=")
         self.landmarkers = frozenset().union(*finders.values())
         self.held_out = {}
         if not (share := self.held_out_share):
