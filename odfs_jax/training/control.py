@@ -202,15 +202,19 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     """A function that returns True once SIGINT, SIGTERM or SIGHUP came.
 
     A second SIGINT or SIGTERM kills as usual. A terminal that is gone (SIGHUP) may say so twice,
-    and one that `nohup` made the run ignore is ignored.
+    and one that `nohup` made the run ignore is ignored. SIGUSR2, with which submitit tells a job
+    that its time is nearly over, counts where somebody has a handler for it: that one, which puts
+    the job back into the queue, is called when the context ends.
     """
-    requested = False
-    before = {number: signal.getsignal(number) for number in STOPS}
+    requested, of_queue = False, False
+    before = {number: signal.getsignal(number) for number in (*STOPS, signal.SIGUSR2)}
     caught = [n for n in STOPS if n != signal.SIGHUP or before[n] != signal.SIG_IGN]
+    if callable(before[signal.SIGUSR2]):
+        caught.append(signal.SIGUSR2)
 
     def on_signal(number: int, _frame: object) -> None:
-        nonlocal requested
-        requested = True
+        nonlocal requested, of_queue
+        requested, of_queue = True, of_queue or number == signal.SIGUSR2
         log.info("%s: saving, then stopping", signal.Signals(number).name)
         for known in caught:
             signal.signal(known, signal.SIG_IGN if known == signal.SIGHUP else before[known])
@@ -222,6 +226,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     finally:
         for number in caught:
             signal.signal(number, before[number])
+    if of_queue:
+        signal.raise_signal(signal.SIGUSR2)
 
 
 def check_preview(preview: str) -> None:

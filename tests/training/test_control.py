@@ -151,6 +151,26 @@ def test_a_terminal_that_is_gone_asks_for_a_save_and_may_say_so_twice():
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_job_goes_back_to_the_queue_once_all_is_saved():
+    """As submitit has it, whose handler of SIGUSR2 ends the process."""
+    steps = []
+    before = signal.signal(signal.SIGUSR2, lambda *_: steps.append("queued"))
+    try:
+        with control.stop_requests() as requested:
+            signal.raise_signal(signal.SIGUSR2)
+            assert requested()
+            steps.append("saved")
+        assert steps == ["saved", "queued"]
+        with control.stop_requests():
+            signal.raise_signal(signal.SIGTERM)
+        assert steps == ["saved", "queued"]
+        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+        with control.stop_requests():
+            assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL  # kills, as everywhere
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
 def test_losses_of_a_broken_run_are_void(tmp_path):
     history = [[10, {"a": 1.0}], [20, {"a": float("nan")}]]
     metrics.begin_record(tmp_path, 20, history)
