@@ -125,7 +125,7 @@ def test_points_of_another_landmarker_than_the_model_learned_from_are_warned_of(
         rewrite_data(path, replace(read_face(path), landmarker="face_mesh"))
     convert_workspace(workspace)
     (warned,) = caplog.messages
-    assert "by face_mesh in dst, by dlib68 in the faces that the model has learned" in warned
+    assert "the model's by dlib68, dst's by face_mesh" in warned
 
 
 def hostile(picture: bytes) -> bytes:
