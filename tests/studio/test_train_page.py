@@ -98,8 +98,14 @@ def test_a_run_that_starts_elsewhere_is_shown_and_steered(shared_studio, visit):
 
 
 def test_a_run_is_started_and_its_mistake_is_shown(shared_studio, visit):
-    """The network of `tiny` is another one; what was chosen is there again for the next try."""
-    page = visit(f"{shared_studio.url}/train?model=tiny")
+    """The network of `tiny` is another one; what was chosen is there again for the next try.
+
+    The page shows the run that it started, though that was over before anybody saw it run.
+    """
+    other = shared_studio.workspace / "models" / "other" / "config.yaml"
+    other.parent.mkdir()
+    other.touch()
+    page = visit(f"{shared_studio.url}/train?model=other")
     page.locator("[data-new]").click()
     page.get_by_label("name").fill("tiny")
     page.get_by_label("batch size").fill("3")
@@ -108,6 +114,8 @@ def test_a_run_is_started_and_its_mistake_is_shown(shared_studio, visit):
     page.get_by_text("failed (2)").wait_for()
     log = page.locator(".log").inner_text()
     assert "holds another model" in log
+    page.wait_for_function("document.querySelector('[aria-label=run]').value === 'tiny'")
+    shutil.rmtree(other.parent)
     page.get_by_role("button", name="Resume").click()
     assert page.get_by_label("batch size").input_value() == "3"
     assert page.get_by_label("iterations").input_value() == "5"

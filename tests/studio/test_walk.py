@@ -102,11 +102,12 @@ def _train(page, folder):
     page.get_by_label("iterations").fill("50")
     page.get_by_label("other settings").fill(NETWORK)
     page.locator("[data-start]").click()
-    page.locator(".state.training").wait_for()
-    page.locator(".state.not-running").wait_for()
-    page.get_by_text("50 of 50").wait_for()
-    page.wait_for_function("document.querySelector('.preview img')?.naturalWidth > 0")
+    # A busy machine compiles for minutes, and a fast one may be done between two looks of the page.
+    wait_for((folder / "config.yaml").exists)
     wait_for(lambda: checkpoints_in(folder))
+    page.get_by_text("50 of 50").wait_for()
+    page.locator(".state.not-running").wait_for()
+    page.wait_for_function("document.querySelector('.preview img')?.naturalWidth > 0")
 
 
 def _try_settings(page, workspace) -> np.ndarray:

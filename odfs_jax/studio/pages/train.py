@@ -101,6 +101,7 @@ class TrainPage:
     drawn: tuple = ()
     listed: tuple = ()  # the model, whether it runs, and its backups
     running: set[str] | None = None  # the runs under way at the last look
+    started: str | None = None  # the run that this page started, until it is there to be shown
     rolling_back: bool = False
     asking: bool = False  # a dialog is open, which has the keys
     buttons: list[ui.button] = field(default_factory=list)
@@ -177,7 +178,10 @@ class TrainPage:
         await self._show_backups(folder, running)
 
     async def _look_for_runs(self) -> None:
-        """Adds runs that are new; one that begins is shown unless another one is watched."""
+        """Adds runs that are new; one that begins is shown unless another one is watched.
+
+        One that this page started is shown in any case: it may be over before a look sees it run.
+        """
 
         def look() -> tuple[list[str], set[str]]:
             models = self.workspace.models()
@@ -191,6 +195,9 @@ class TrainPage:
         begun = running - known if known is not None else set()
         if models != self.select.options:
             self.select.set_options(models)
+        if self.started in models:
+            self.select.set_value(self.started)
+            begun, self.started = begun - {self.started}, None
         name = next(iter(sorted(begun)), None)
         if name is None and self.model is None and models:
             name = models[0]
@@ -466,6 +473,7 @@ class TrainPage:
             ui.notify(str(error), type="negative")
             return False
         runs.remember(self.workspace, choices)
+        self.started = choices.name
         return True
 
     def _enqueue(self, choices: Choices) -> bool:
