@@ -5,7 +5,7 @@ python benchmarks/bench_studio.py [--report FILE.json]
 A set of 10,000 faces: from the address to the first page of thumbnails, cold and again, and the
 time of each frame while it scrolls. The manual extractor: from the mouse's rest to the points. The
 Convert page, one face in 1080p and the demo's network after an iteration: from a changed value, and
-from a mode that was not seen yet, to the merged frame.
+from a mode that was not seen yet, to the merged frame; programs of an earlier studio are not used.
 
 Makes its own workspaces of the demo's actors in a temporary folder; needs chromium and playwright.
 """
@@ -121,9 +121,10 @@ def _visited(workspace: Path) -> Iterator[tuple[Page, str]]:
 
 
 def _serve(workspace: Path, log: Path) -> subprocess.Popen:
-    command = [sys.executable, str(ROOT / "scripts" / "studio.py"), f"workspace={workspace}"]
+    settings = (f"workspace={workspace}", "server.port=0", "hardware.compilation_cache=null")
+    command = [sys.executable, str(ROOT / "scripts" / "studio.py"), *settings]
     with log.open("wb") as out:
-        return subprocess.Popen([*command, "server.port=0"], stdout=out, stderr=out)
+        return subprocess.Popen(command, stdout=out, stderr=out)
 
 
 def _address(log: Path) -> str:

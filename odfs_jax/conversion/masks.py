@@ -56,10 +56,13 @@ class MaskSettings:
         """The kernels of these settings."""
         return Kernels(0.01 * abs(self.erode), 0.10 * 0.01 * max(self.blur, 0.0))
 
-    def rounded(self) -> "MaskSettings":
-        """These settings with the next powers of two: a program for them serves all below, too."""
-        erode = math.copysign(_power_of_two(abs(self.erode)), self.erode)
-        return replace(self, erode=erode, blur=_power_of_two(max(self.blur, 0.0)))
+    def rounded(self, least: float = 1.0) -> "MaskSettings":
+        """These settings with the next powers of two: a program for them serves all below, too.
+
+        Kernels below `least` per cent count as that much.
+        """
+        erode = math.copysign(_power_of_two(abs(self.erode), least), self.erode)
+        return replace(self, erode=erode, blur=_power_of_two(max(self.blur, 0.0), least))
 
     def max_erode(self, region: int) -> int:
         """The largest erosion kernel in a region of `region` pixels."""
@@ -132,9 +135,9 @@ def _blend_mask(
     return BlendMask(masks, solid * square, alpha, square, side)
 
 
-def _power_of_two(value: float) -> float:
-    """The smallest power of two, from 1 on, that is not below `value`; 0 of 0."""
-    return float(2 ** max(math.ceil(math.log2(value)), 0)) if value else 0.0
+def _power_of_two(value: float, least: float) -> float:
+    """The smallest power of two that is below neither `value` nor `least`; 0 of 0."""
+    return float(2 ** math.ceil(math.log2(max(value, least)))) if value else 0.0
 
 
 def solid_side(masks: jax.Array) -> jax.Array:

@@ -58,6 +58,7 @@ CHOICES = {
 DST_BORDER = 0.12  # of the square's side
 ENLARGE = 4  # bilinear reads between pixels so enlarged are as good as Lanczos reads
 EXPOSURES = 9  # pictures of a moving face that make up a blurred one
+ALL_KERNELS = 256.0  # per cent: hardly an erosion or a blur is larger, the model's own included
 
 
 class Placement(NamedTuple):
@@ -97,7 +98,7 @@ class Amounts(NamedTuple):
 
 
 class Programs(NamedTuple):
-    """Jitted functions with `Amounts` as first argument, for all merges of one `program_key`."""
+    """Functions with `Amounts` as first argument, for all merges of one `program_key`."""
 
     predict: Callable[..., Prediction]
     composite: Callable[..., Merged]
@@ -135,17 +136,118 @@ class Merge:
         return max(self.smoothing, int(self.needs_motion))
 
 
+@dataclass(frozen=True)
+class Pasting:
+    """How faces and their masks are pasted into regions: what modes and colors do not change."""
+
+    resolution: int  # of the new faces
+    masking: MaskSettings  # the largest kernels
+    choice: str  # `merge.mask` without "stored" or "network"
+    sees: bool  # `Placement.seen` is used
+    sharpened: bool
+    sharpen_by: str
+    blurred: bool  # by motion
+    bicubic: float  # per cent, as `denoise` and `jpeg` of `merge.degrade`
+    denoise: float
+    jpeg: float
+
+    @partial(jax.jit, static_argnums=0)
+    def paste(
+        self,
+        amounts: Amounts,
+        regions: jax.Array,
+        placement: Placement,
+        faces: jax.Array,
+        masks: jax.Array,
+        dst_masks: jax.Array | None,
+    ) -> BlendInputs:
+        """`regions` [N, S, S, 3] beside faces and masks of a `Prediction` that are pasted there."""
+        side = regions.shape[1]
+        if self.sharpened:
+            faces = sharpen(faces, amounts.sharpen, self.sharpen_by)
+        layers = jnp.concatenate([faces, masks], axis=-1)
+        face_from_region = to_src(placement.model_from_region, amounts.src_from_dst)
+
+        def exposure(time: jax.Array) -> jax.Array:
+            moved = placement.model_from_region + time * placement.motion
+            return _paste(layers, to_src(moved, amounts.src_from_dst), side)
+
+        if self.blurred and placement.motion is not None:
+            times = jnp.linspace(-0.5, 0.5, EXPOSURES) * amounts.motion_blur
+            pasted = jax.lax.map(exposure, times).mean(0)
+        else:
+            pasted = _paste(layers, face_from_region, side)
+        new_faces = degrade(
+            pasted[..., :3], self.bicubic / 100, self.denoise / 100, self.jpeg / 100
+        )
+        new_masks, shown, covered = self._choose_masks(pasted[..., 3], dst_masks, placement)
+        mask = blend_mask(
+            new_masks, face_from_region, self.resolution, self.masking, amounts.kernels
+        )
+        alpha = jnp.maximum(mask.alpha, covered * mask.square)
+        mask = mask._replace(alpha=alpha * shown)
+        return BlendInputs(regions.astype(jnp.float32) / 255, new_faces, face_from_region, mask)
+
+    def _choose_masks(
+        self, predicted: jax.Array, dst_masks: jax.Array | None, placement: Placement
+    ) -> tuple[jax.Array, jax.Array | float, jax.Array | float]:
+        """(the masks that `merge.mask` asks for, what may be shown of a new face, what must be).
+
+        All [N, S, S]. Not to be shown is what `merge.keep` keeps of dst, and what lies before dst's
+        face: it has an edge of its own, which neither erosion nor blur may move. With all of dst's
+        face the new one covers dst's eyes and mouth up to the outline of a turned head, or they
+        would shine through its blurred edge.
+        """
+        side, hull, kept, features, seen = predicted.shape[1], None, 0.0, 0.0, 1.0
+        if self.sees and placement.seen is not None:
+            seen = placement.seen.astype(jnp.float32)[..., None] / 255
+            reads = math.ceil(2 * self.resolution / side)
+            # Bilinear: what rings beside an edge would paint over what lies before the face.
+            seen = paste_faces(seen, placement.model_from_region, side, side, supersample=reads)
+            seen = seen[..., 0]
+        if placement.outlines is not None:
+            outlines = placement.outlines.astype(jnp.float32) / 255
+            outlines = _paste(outlines, placement.model_from_region, side)
+            hull, kept, features = (outlines[..., index] for index in range(3))
+        match self.choice:
+            case "both" | "dst":
+                own = _paste(dst_masks, placement.model_from_region, side)[..., 0]
+                chosen = predicted * own if self.choice == "both" else own
+            case "product":
+                chosen = predicted * hull
+            case "hull":
+                chosen = hull
+            case "sum":
+                chosen = jnp.minimum(predicted + hull, 1.0)
+            case "seen":
+                chosen = seen
+            case _:
+                chosen = predicted
+        return chosen, (1 - kept) * seen, features * chosen if self.choice == "dst" else 0.0
+
+
+def to_src(model_from_region: jax.Array, src_from_dst: jax.Array | None) -> jax.Array:
+    """The matrices from region pixels to the new face's pixels, not to the dst face's."""
+    if src_from_dst is None:
+        return model_from_region
+    return _compose(src_from_dst, model_from_region)
+
+
 def build_merge(
     swapper: Swapper,
     config: MergeConfig,
     dst_from_src: np.ndarray | None = None,
     programs: Programs | None = None,
+    *,
+    whole: bool = True,
 ) -> Merge:
     """The merge of `swapper`'s faces with the settings `config`.
 
     `dst_from_src` [2, 3] maps pixels of the new face to pixels of the dst face that it replaces,
     both as the model has them; None: the identity. `programs` are those of a merge of the same
-    `program_key`. Raises UserError for a setting out of range.
+    `program_key`. A `whole` merge compiles each of its calls into one program, the fastest; else
+    they are several, which merges of other modes, colors, erosions and blurs share. Raises
+    UserError for a setting out of range.
     """
     check_merge(config)
     if AUTO in (config.color, config.mask):
@@ -153,14 +255,24 @@ def build_merge(
     transfer = TRANSFERS[config.color]
     mode = build_mode(config, {"masked": swapper.masked_hist_match})
     input_spec, output_spec = swapper.input_spec, swapper.output_spec
-    resolution = output_spec.resolution
     masking = mask_settings(swapper, config)
-    rounded = masking.rounded()
     # Without "stored" or "network": the mask that what is seen of dst's face is taken off.
     sees, choice = _split_choice(config.mask)
     # A network without a mask of dst's own: the hull of dst's points stands for it.
     if not swapper.has_dst_mask:
         choice = {"both": "product", "dst": "hull"}.get(choice, choice)
+    pasting = Pasting(
+        output_spec.resolution,
+        masking.rounded(1.0 if whole else ALL_KERNELS),
+        choice,
+        sees is not None,
+        bool(config.sharpen),
+        config.sharpen_by,
+        config.motion_blur > 0,
+        config.degrade.bicubic,
+        config.degrade.denoise,
+        config.degrade.jpeg,
+    )
     amounts = Amounts(
         masking.kernels,
         config.opacity / 100,
@@ -196,89 +308,14 @@ def build_merge(
                 recolored,
                 masks,
                 dst,
-                lambda faces: paste(amounts, regions, placement, faces, masks, dst_masks),
+                lambda faces: pasting.paste(amounts, regions, placement, faces, masks, dst_masks),
             )
         return Prediction(faces, masks, dst_masks if choice in ("both", "dst") else None, stats)
 
-    # ---- Both calls: the colors of `merge.color`; faces and masks pasted into the regions ----
+    # ---- Both calls: the colors of `merge.color` ----
 
     def apply_transfer(faces: jax.Array, stats: Stats) -> jax.Array:
         return faces if transfer is None else transfer.apply(faces, stats["color"])
-
-    def paste(
-        amounts: Amounts,
-        regions: jax.Array,
-        placement: Placement,
-        faces: jax.Array,
-        masks: jax.Array,
-        dst_masks: jax.Array | None,
-    ) -> BlendInputs:
-        side, percent = regions.shape[1], config.degrade
-        if config.sharpen:
-            faces = sharpen(faces, amounts.sharpen, config.sharpen_by)
-        layers = jnp.concatenate([faces, masks], axis=-1)
-        face_from_region = to_src(placement.model_from_region, amounts.src_from_dst)
-
-        def exposure(time: jax.Array) -> jax.Array:
-            moved = placement.model_from_region + time * placement.motion
-            return _paste(layers, to_src(moved, amounts.src_from_dst), side)
-
-        if config.motion_blur and placement.motion is not None:
-            times = jnp.linspace(-0.5, 0.5, EXPOSURES) * amounts.motion_blur
-            pasted = jax.lax.map(exposure, times).mean(0)
-        else:
-            pasted = _paste(layers, face_from_region, side)
-        new_faces = degrade(
-            pasted[..., :3], percent.bicubic / 100, percent.denoise / 100, percent.jpeg / 100
-        )
-        new_masks, shown, covered = choose_masks(pasted[..., 3], dst_masks, placement)
-        mask = blend_mask(new_masks, face_from_region, resolution, rounded, amounts.kernels)
-        alpha = jnp.maximum(mask.alpha, covered * mask.square)
-        mask = mask._replace(alpha=alpha * shown)
-        return BlendInputs(regions.astype(jnp.float32) / 255, new_faces, face_from_region, mask)
-
-    def to_src(model_from_region: jax.Array, src_from_dst: jax.Array | None) -> jax.Array:
-        """The matrices from region pixels to the new face's pixels, not to the dst face's."""
-        if src_from_dst is None:
-            return model_from_region
-        return _compose(src_from_dst, model_from_region)
-
-    def choose_masks(
-        predicted: jax.Array, dst_masks: jax.Array | None, placement: Placement
-    ) -> tuple[jax.Array, jax.Array | float, jax.Array | float]:
-        """(the masks that `merge.mask` asks for, what may be shown of a new face, what must be).
-
-        All [N, S, S]. Not to be shown is what `merge.keep` keeps of dst, and what lies before dst's
-        face: it has an edge of its own, which neither erosion nor blur may move. With all of dst's
-        face the new one covers dst's eyes and mouth up to the outline of a turned head, or they
-        would shine through its blurred edge.
-        """
-        side, hull, kept, features, seen = predicted.shape[1], None, 0.0, 0.0, 1.0
-        if sees and placement.seen is not None:
-            seen = placement.seen.astype(jnp.float32)[..., None] / 255
-            reads = math.ceil(2 * resolution / side)
-            # Bilinear: what rings beside an edge would paint over what lies before the face.
-            seen = paste_faces(seen, placement.model_from_region, side, side, supersample=reads)
-            seen = seen[..., 0]
-        if placement.outlines is not None:
-            outlines = placement.outlines.astype(jnp.float32) / 255
-            outlines = _paste(outlines, placement.model_from_region, side)
-            hull, kept, features = (outlines[..., index] for index in range(3))
-        match choice:
-            case "both" | "dst":
-                own = _paste(dst_masks, placement.model_from_region, side)[..., 0]
-                chosen = predicted * own if choice == "both" else own
-            case "product":
-                chosen = predicted * hull
-            case "hull":
-                chosen = hull
-            case "sum":
-                chosen = jnp.minimum(predicted + hull, 1.0)
-            case "seen":
-                chosen = seen
-            case _:
-                chosen = predicted
-        return chosen, (1 - kept) * seen, features * chosen if choice == "dst" else 0.0
 
     # ---- Second call: the regions with the new faces in them ----
 
@@ -289,7 +326,9 @@ def build_merge(
         faces = apply_transfer(prediction.faces, prediction.stats)
         if mode.recolor is not None:
             faces = mode.recolor(faces, prediction.stats)
-        inputs = paste(amounts, regions, placement, faces, prediction.masks, prediction.dst_masks)
+        inputs = pasting.paste(
+            amounts, regions, placement, faces, prediction.masks, prediction.dst_masks
+        )
         layer = mode.layer(inputs, prediction.stats)
         return faces, inputs, layer, mode.alpha(inputs.mask) * amounts.opacity
 
@@ -297,10 +336,7 @@ def build_merge(
         amounts: Amounts, regions: jax.Array, placement: Placement, prediction: Prediction
     ) -> Merged:
         _, inputs, layer, alpha = blend(amounts, regions, placement, prediction)
-        below, shares = inputs.regions, alpha[..., None]
-        merged = below + shares * (layer - below)
-        pixels = jnp.where(shares > 0, _to_bytes(merged), regions)
-        return Merged(pixels, _to_bytes(alpha), inputs.mask.side)
+        return Merged(*_lay_over(regions, layer, alpha), inputs.mask.side)
 
     # ---- debug=true: the picture of each step by name, [N, h, w] or [N, h, w, 3] ----
 
@@ -324,14 +360,16 @@ def build_merge(
         ]
         return {f"{number:02d} {name}": picture for number, (name, picture) in enumerate(pictures)}
 
-    programs = programs or Programs(jax.jit(predict), jax.jit(composite), jax.jit(show))
+    if programs is None:
+        programs = Programs(predict, composite, show)
+        programs = Programs(*map(jax.jit, programs)) if whole else programs
     return Merge(
         predict=partial(programs.predict, amounts),
         composite=partial(programs.composite, amounts),
         show=partial(programs.show, amounts),
         programs=programs,
         config=config,
-        region_scale=region_scale(dst_from_src, resolution),
+        region_scale=region_scale(dst_from_src, output_spec.resolution),
         black_background=mode.black_background,
         smoothing=config.color_smoothing if transfer or mode.measure else 0,
         needs_outlines=bool(config.keep)
@@ -441,6 +479,7 @@ def _compose(a_from_b: np.ndarray, b_from_c: jax.Array) -> jax.Array:
 # a region may be one size larger than needed). Reads may lie 1.5 pixels apart: one covers two.
 
 
+@partial(jax.jit, static_argnums=2)
 def _crop(regions: jax.Array, face_from_region: jax.Array, spec: FaceSpec) -> jax.Array:
     """The faces [N, R, R, 3] of `regions`, in RGB, at the resolution of `spec`."""
     supersample = math.ceil(regions.shape[1] / (1.5 * spec.resolution))
@@ -458,6 +497,16 @@ def _paste(faces: jax.Array, face_from_region: jax.Array, side: int) -> jax.Arra
         supersample=math.ceil(2 * size / side),
         enlarge=ENLARGE if side > size else 1,
     )
+
+
+@jax.jit
+def _lay_over(
+    regions: jax.Array, layer: jax.Array, alpha: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """`layer` [N, S, S, 3] over `regions`, by the share `alpha` [N, S, S]; both as bytes."""
+    below, shares = regions.astype(jnp.float32) / 255, alpha[..., None]
+    merged = below + shares * (layer - below)
+    return jnp.where(shares > 0, _to_bytes(merged), regions), _to_bytes(alpha)
 
 
 def _to_bytes(values: jax.Array) -> jax.Array:

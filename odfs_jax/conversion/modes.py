@@ -189,6 +189,7 @@ def build_mode(merge: MergeConfig, own: Mapping[str, Any]) -> Mode:
     return MODES[merge.mode](**{k: v for k, v in own.items() if k in options} | chosen)
 
 
+@jax.jit
 def cloned_face(blend: BlendInputs) -> jax.Array:
     """The new faces cloned into the regions where the eroded mask is solid, [N, S, S, 3]."""
     visible = blend.mask.alpha.any(axis=(1, 2), keepdims=True)

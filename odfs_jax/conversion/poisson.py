@@ -7,7 +7,6 @@ Poisson equation diagonal; here its matrices are built on the device for the siz
 own rectangle and zero beyond it, so that shapes stay the same while rectangles vary.
 """
 
-import itertools
 from functools import partial
 from typing import NamedTuple
 
@@ -17,8 +16,10 @@ import jax.numpy as jnp
 from odfs_jax.faces.warp import map_in_groups
 
 ERODED = 3  # pixels, by a square: OpenCV's
-SHARES = (5, 6, 8)  # eighths of the region's side that rectangles are padded to ...
-SMALL = 192  # ... from this side on: below, a smaller one would save nothing
+# Eighths of the region's side that a rectangle's rows and columns are padded to: the first that
+# hold it. Each is compiled, and a face is higher than wide.
+SHAPES = ((5, 5), (6, 5), (6, 6), (8, 6), (8, 8))
+SMALL = 192  # pixels of a region up to which a smaller shape would save nothing
 
 
 class Rectangles(NamedTuple):
@@ -43,13 +44,12 @@ def _clone(regions: jax.Array, faces: jax.Array, inside: jax.Array) -> jax.Array
     (top, height), (left, width) = _extent(inside.any(2)), _extent(inside.any(1))
     rectangles = Rectangles(top, left, height, width)
     side = inside.shape[1]
-    sizes = [-(-side * share // 8) for share in SHARES if side > SMALL or share == 8]
-    branches = [partial(_correction, shape) for shape in itertools.product(sizes, sizes)]
-    # Only the branch whose rectangle holds every face of the batch is computed.
-    row, column = (
-        sum((n.max() > s).astype(jnp.int32) for s in sizes[:-1]) for n in (height, width)
-    )
-    chosen = row * len(sizes) + column
+    shares = SHAPES if side > SMALL else SHAPES[-1:]
+    shapes = [(-(-side * rows // 8), -(-side * cols // 8)) for rows, cols in shares]
+    branches = [partial(_correction, shape) for shape in shapes]
+    # Only the first branch whose shape holds every face of the batch is computed.
+    holds = [(height.max() <= rows) & (width.max() <= cols) for rows, cols in shapes]
+    chosen = jnp.argmax(jnp.stack(holds))
     return regions + jax.lax.switch(chosen, branches, faces - regions, inside, rectangles)
 
 

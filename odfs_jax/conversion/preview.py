@@ -3,8 +3,10 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,10 @@ from odfs_jax.conversion.auto import AUTO, fitting
 from odfs_jax.conversion.convert import find_anchor, load_seeing
 from odfs_jax.conversion.merge import (
     Merge,
+    Pasting,
     Placement,
     Prediction,
-    Programs,
     build_merge,
-    check_merge,
     program_key,
 )
 from odfs_jax.conversion.pipeline import FaceMerger
@@ -34,7 +35,7 @@ from odfs_jax.inference import Params, make_swapper
 from odfs_jax.saved_model import load_model
 
 MAX_MERGES = 16  # settings that stay checked
-MAX_PROGRAMS = 16  # that stay compiled
+MAX_PROGRAMS = 128  # kinds of settings that stay compiled
 MAX_FACES = 64  # faces whose network output is kept
 
 
@@ -42,7 +43,8 @@ class FramePreviewer:
     """A model that stays loaded, and the frames of dst that it converts.
 
     The network's output for a face is kept. It is an input of the programs that are compiled for
-    new settings, not a part of them, because compiling takes most of the time.
+    new settings, not a part of them, and settings of all kinds share programs: compiling takes most
+    of the time.
     """
 
     def __init__(self, model_dir: Path, clip: Path, aligned: Path) -> None:
@@ -62,7 +64,7 @@ class FramePreviewer:
         self._dst_eyes = lru_cache(maxsize=1)(self._read_dst_eyes)
         self._fitting = lru_cache(maxsize=1)(self._find_fitting)
         self._merges: OrderedDict[str, Merge] = OrderedDict()
-        self._programs: OrderedDict[str, Programs] = OrderedDict()
+        self._compiled: set[str] = set()  # kinds of settings
         self._outputs: OrderedDict[str, tuple[jax.Array | None, ...]] = OrderedDict()
 
     def preview(self, number: int, files: list[Path], config: DictConfig) -> Frame:
@@ -82,8 +84,8 @@ class FramePreviewer:
             targets = find_target_faces(self._aligned, self._reader, files=files)
         see = self._seeing() if merge.sees == "network" else None
         merger = FaceMerger(self._swapper, merge, batch_size=1, see=see)
-        merged = list(merger.frames((frame for frame in frames), targets))
-        return merged[numbers.index(number)]
+        with closing(merger.frames((frame for frame in frames), targets)) as merged:
+            return next(islice(merged, numbers.index(number), None))
 
     def check(self, config: DictConfig) -> Merge:
         """The merge with the settings `config`.
@@ -111,11 +113,11 @@ class FramePreviewer:
         dst_from_src = find_anchor(config, self._src_eyes, read_dst_eyes, self._swapper)
         # Its "parameters" are the network's output.
         swapper = replace(self._swapper, predict=lambda outputs, _faces: outputs)
-        check_merge(config)
-        key = program_key(swapper, config, dst_from_src)
-        merge = build_merge(swapper, config, dst_from_src, self._programs.get(key))
-        self._programs[key] = merge.programs
-        _get(self._programs, key, MAX_PROGRAMS)
+        merge = build_merge(swapper, config, dst_from_src, whole=False)
+        self._compiled.add(program_key(swapper, config, dst_from_src))
+        if len(self._compiled) > MAX_PROGRAMS:
+            Pasting.paste.clear_cache()
+            self._compiled.clear()
         return replace(merge, predict=self._with_kept_outputs(merge.predict), smoothing=0)
 
     def _seeing(self) -> Callable[..., jax.Array]:

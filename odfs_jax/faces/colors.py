@@ -61,6 +61,7 @@ class Transfer:
     values_of: Callable[[jax.Array, jax.Array, jax.Array], Any]
     move: Callable[[jax.Array, Any], jax.Array]
 
+    @partial(jax.jit, static_argnums=0)
     def measure(self, faces: jax.Array, targets: jax.Array, where: jax.Array) -> ColorStats:
         """What `faces` need to get the colors of `targets`, both [N, R, R, 3].
 
@@ -69,6 +70,7 @@ class Transfer:
         counted = where.any(axis=(1, 2, 3)).astype(jnp.float32)
         return ColorStats(self.values_of(faces, targets, where), counted)
 
+    @partial(jax.jit, static_argnums=0)
     def apply(self, pictures: jax.Array, stats: ColorStats) -> jax.Array:
         """`pictures` [N, h, w, 3] in the measured colors; unchanged where nothing was counted."""
         moved = self.move(pictures, stats.values)

@@ -5,6 +5,7 @@ Coordinates are those of pixel centers, as in OpenCV; beyond a picture its edge 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -16,6 +17,7 @@ from odfs_jax.faces.affine import jnp_invert
 T = TypeVar("T")
 
 
+@partial(jax.jit, static_argnames=("size", "supersample"))
 def crop_faces(
     images: jax.Array, face_from_image: jax.Array, size: int, supersample: int
 ) -> jax.Array:

@@ -12,7 +12,14 @@ import pytest
 from odfs_jax.config import DegradeConfig, MergeConfig
 from odfs_jax.conversion.face_region import face_region, read_region, write_region
 from odfs_jax.conversion.masks import outline_masks
-from odfs_jax.conversion.merge import Merged, Placement, build_merge, mask_settings, program_key
+from odfs_jax.conversion.merge import (
+    Merged,
+    Pasting,
+    Placement,
+    build_merge,
+    mask_settings,
+    program_key,
+)
 from odfs_jax.conversion.modes import MODES, Mode, build_mode
 from odfs_jax.errors import UserError
 from odfs_jax.faces.affine import enlarged, invert, transform
@@ -71,6 +78,28 @@ def test_values_that_change_compile_nothing(identity_swapper, face_points, smoot
     np.testing.assert_array_equal(shared.pixels, own.pixels)
     np.testing.assert_array_equal(shared.alpha, own.alpha)
     assert (np.asarray(unlike.alpha) != np.asarray(own.alpha)).any()
+
+
+def test_merges_in_parts_share_what_modes_and_amounts_do_not_change(
+    identity_swapper, face_points, smooth_picture
+):
+    """And give the pictures of whole ones."""
+    frame, points = smooth_picture(220, 260), face_points((140, 105), 75, 25)
+    swapper = identity_swapper(RESOLUTION, lambda faces: 1 - faces, erode_modifier=30.0)
+    region = face_region(points, FaceType.FULL, RESOLUTION)
+    pixels = read_region(frame, region)
+    before = Pasting.paste._cache_size()
+    for config in (
+        settings(erode=5, blur=70, color="tone", sharpen=10),
+        settings("hist_match", erode=90, blur=180, sharpen=90),
+        settings("seamless_hist_match", erode=20, blur=110, opacity=80, sharpen=10),
+    ):
+        whole, parts = (build_merge(swapper, config, whole=kind) for kind in (True, False))
+        expected, shared = (merged_region(merge, pixels, region) for merge in (whole, parts))
+        for ours, theirs in zip(shared, expected, strict=True):
+            assert np.abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
+        assert np.abs(np.asarray(expected.pixels[0], int) - pixels).max() > 20
+    assert Pasting.paste._cache_size() == before + 1
 
 
 @pytest.mark.parametrize("mode", sorted(MODES.keys() - {"hist_match_bw"}))
