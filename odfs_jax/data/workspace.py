@@ -44,6 +44,9 @@ NOTE_SUFFIXES = (
 )
 
 
+SWAP_RECORD = "swap.json"  # in a workspace: what odfs-swap has finished there
+
+
 def default_result(workspace: Path, clip: Path) -> Path:
     """Where a conversion of `clip`, frames in a folder or a file, goes unless it is told."""
     return workspace / ("result" if clip.is_dir() else "result.mp4")

@@ -34,7 +34,7 @@ from odfs_jax.data import atomic, foreign
 from odfs_jax.data.lock import locked
 from odfs_jax.data.media.frame_io import check_output, open_frames
 from odfs_jax.data.media.marking import Marking
-from odfs_jax.data.workspace import png_files
+from odfs_jax.data.workspace import SWAP_RECORD, png_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.evaluation.evaluate import evaluate_result
 from odfs_jax.extraction.extract import extract
@@ -51,7 +51,7 @@ from odfs_jax.training.train import train
 log = logging.getLogger(__name__)
 
 SIDES = ("src", "dst")
-RECORD, LARGEST_RECORD = "swap.json", 1 << 20
+LARGEST_RECORD = 1 << 20
 LOG = "swap.log"
 EVALUATED = 5  # frames that are converted while one is evaluated, about
 
@@ -87,7 +87,7 @@ def swap(config: DictConfig) -> None:
         extraction = compose_stage(config, "extract", both)
         conversion = compose_stage(config, "convert", of_result)
         check_training(config, both)
-        record = Record(workspace / RECORD)
+        record = Record(workspace / SWAP_RECORD)
         check_result(out, make_marking(conversion.provenance, clips["dst"]), record, config)
 
         frames = {}
@@ -157,7 +157,8 @@ def swap(config: DictConfig) -> None:
                 record.put("convert", {"of": None, "running": True})
                 with record.timed("convert", made_of):
                     convert(conversion)
-                record.put("convert", {"running": False, "out": state(out)})
+                made = {"out": state(out), "path": os.path.abspath(out)}
+                record.put("convert", {"running": False} | made)
             evaluation = [*of_dst, f"result={quoted(str(out))}"]
             if config.truth is not None:
                 evaluation += [f"truth={quoted(config.truth)}"]

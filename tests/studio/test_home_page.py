@@ -1,7 +1,9 @@
 """/: what it says of a workspace at each stage of the work, and its one button."""
 
+import json
 import os
 import shutil
+import time
 
 import pytest
 from models import write_model
@@ -71,6 +73,28 @@ def test_a_mask_network_is_no_run_that_converts(seen, tmp_path, write_faceset, w
         write_mask_model(masks)  # later than the result
         assert seen()[1] == "See the result"
         assert seen()[2]["Train"] == ("tiny: 1 iterations", True)
+
+
+def test_a_result_of_odfs_swap_lies_elsewhere(seen, tmp_path, write_faceset):
+    """As its record says; a record of anything else is as none."""
+    for side in ("src", "dst"):
+        write_faceset(tmp_path / side / "aligned", 1)
+    (tmp_path / "dst.mp4").touch()
+    write_model(tmp_path / "models" / "tiny")
+    record = tmp_path / "swap.json"
+    for odd in ("{", "[]", '{"convert": {"out": null, "path": "/a"}}', '{"convert": 1}'):
+        record.write_text(odd)
+        assert seen()[2]["Convert"] == ("no result yet", False)
+    later = time.time_ns() + 10**9
+    made = {"running": False, "out": [5, later], "path": "/films/anna.mp4"}
+    record.write_text(json.dumps({"convert": made}))
+    text, label, states = seen()
+    assert text == "odfs-swap made anna.mp4, in /films." and label == "Try other settings"
+    assert states["Convert"] == ("anna.mp4 in /films, 0 seconds old", True)
+    result = tmp_path / "result.mp4"
+    result.touch()
+    os.utime(result, ns=(later + 10**9,) * 2)
+    assert seen()[0] == "result.mp4 is newer than the model."
 
 
 def test_the_button_leads_on(shared_studio, visit):

@@ -17,7 +17,7 @@ from odfs_jax.studio.face_index import version_of
 from odfs_jax.studio.jobs import Jobs
 from odfs_jax.studio.layout import page, script
 from odfs_jax.studio.queue import Queue
-from odfs_jax.studio.results import result_path
+from odfs_jax.studio.results import Made, find_made
 from odfs_jax.studio.workspace import SIDES, StudioWorkspace
 from odfs_jax.training import control
 from odfs_jax.training.backups import checkpoints_in
@@ -128,7 +128,7 @@ def look(workspace: StudioWorkspace, jobs: Jobs) -> dict[str, Any]:
     faces = {side: len(workspace.face_files(side)) for side in SIDES}
     doubtful = _doubtful(workspace, "dst")
     run = _latest_run(workspace)
-    result = _result(workspace)
+    result = find_made(workspace)
     job = jobs.find(JOB)
     fixes = f", {_frames(doubtful)} of dst without a clear one" if doubtful else ""
     steps = [
@@ -222,18 +222,11 @@ def _run_state(run: _Run | None) -> str:
     return f"{run.name}: {run.step:,}{of} iterations{', running' if run.running else ''}"
 
 
-def _result(workspace: StudioWorkspace) -> Path | None:
-    try:
-        path = result_path(workspace)
-    except UserError:  # there is no clip of dst
-        return None
-    return path if path.exists() else None
-
-
-def _result_state(result: Path | None) -> str:
+def _result_state(result: Made | None) -> str:
     if result is None:
         return "no result yet"
-    return f"{result.name}, {_age(time.time() - result.stat().st_mtime)} old"
+    where = f" in {result.folder}" if result.folder else ""
+    return f"{result.name}{where}, {_age(time.time() - result.made)} old"
 
 
 def _frames(count: int) -> str:
@@ -252,7 +245,7 @@ def _next(
     faces: dict[str, int],
     doubtful: int,
     run: _Run | None,
-    result: Path | None,
+    result: Made | None,
     extracting: bool,
 ) -> dict[str, str | None]:
     def step(text: str, label: str | None = None, page: str | None = None) -> dict[str, str | None]:
@@ -276,7 +269,10 @@ def _next(
         return step("Throw faces out that are not src or not sharp, then train.", "Train", "train")
     if result is None:
         return step("There is a model.", "Try it on dst and convert", "convert")
-    if result.stat().st_mtime < run.saved:
+    if result.made < run.saved:
         text = f"{run.name} has learned more since {result.name} was made."
         return step(text, "Try it on dst and convert", "convert")
+    if result.folder:
+        text = f"odfs-swap made {result.name}, in {result.folder}."
+        return step(text, "Try other settings", "convert")
     return step(f"{result.name} is newer than the model.", "See the result", "convert")
