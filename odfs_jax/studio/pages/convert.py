@@ -1,6 +1,8 @@
 """`/convert`: merge settings tried out on single frames, written as shots, and the conversion."""
 
+import contextlib
 import inspect
+import os
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -131,10 +133,15 @@ def _previews(
         source, number = _preview_source(workspace, request.model), request.frame
         settings = _merge_of(request)
         frame_cache.frame("dst", number)  # raises BadFileError when it is broken
-        names = set()
-        for near in (number - 1, number, number + 1):  # the neighbors show how the face moves
-            names.update(path.name for path in source.aligned.glob(f"{near:05d}_*.png"))
-            names.update(index.names(near))
+        near = (number - 1, number, number + 1)  # the neighbors show how the face moves
+        starts, names = tuple(f"{one:05d}_" for one in near), set()
+        with contextlib.suppress(OSError):  # no folder: the worker says so
+            files = os.listdir(source.aligned)
+            names.update(
+                name for name in files if name.startswith(starts) and name.endswith(".png")
+            )
+        for one in near:
+            names.update(index.names(one))
         rendered = worker.submit(
             render_preview, source, number, sorted(names), settings, request.tinted
         )

@@ -6,7 +6,6 @@ import { Timeline } from "./timeline.js";
 const { make, call, say, ask } = studio;
 const start = studio.start();
 const main = document.getElementById("studio-main");
-const REST = 120; // milliseconds without a change before a frame is merged
 const LOOK = 1000; // milliseconds between two looks at the conversion
 const IDLE = 6000; // milliseconds without a question, after which a mode is compiled
 const LONG = 1500; // milliseconds of merging, after which it says what takes so long
@@ -54,6 +53,7 @@ const queue = button("queue", "Queue", enqueue,
 const stop = button("stop", "Stop", () => call("api/convert/stop", {}));
 const strip = make("canvas", { class: "timeline", height: 36 });
 const form = new Form(start.fields, start.base, () => { changed(); merge(); });
+form.edit({}); // the command's own settings, until the shots are read
 
 stage.element.append(video, busy);
 begin.classList.add("primary");
@@ -72,7 +72,7 @@ main.append(
         button("actual", "1:1", () => stage.actual(), "a pixel is a pixel"),
         button("larger", "+", () => stage.enlarge(1.25), "larger [+], or the wheel; drag to move")),
       stage.element),
-    make("aside", {},
+    make("aside", { inert: "" },
       make("div", { class: "row" }, make("b", {}, "Shots"), make("span", { class: "space" }),
         button("split", "New from here [n]", split), write),
       list,
@@ -138,13 +138,12 @@ async function put(source, wanted) {
 }
 
 const warm = new Set(); // the model and settings that were compiled while nothing else was asked for
-let timer = 0, asking = false, again = false, drawn = "";
+let asking = false, again = false, drawn = "";
 
 function merge() {
   if (state.view !== "merged" || !model.value || state.playing) return;
-  clearTimeout(timer);
   state.rest = performance.now();
-  timer = setTimeout(() => attempt(askForFrame), REST);
+  attempt(askForFrame);
 }
 
 // A merged frame as the server makes it with its shot's settings.
@@ -492,6 +491,7 @@ document.addEventListener("keydown", (event) => {
 
 async function load() {
   const models = await readShots();
+  main.querySelector("aside").inert = false;
   model.replaceChildren(...models.map((name) => make("option", { value: name }, name)));
   if (models.includes(start.model)) model.value = start.model;
   if (!models.length) say("no trained model here; train one first", true);
