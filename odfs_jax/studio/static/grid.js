@@ -4,6 +4,8 @@
 const GAP = 4; // pixels between cells
 const AHEAD = 2; // rows beyond the edges that are there already
 const HEAD = 30; // pixels of a heading
+const RUSH = 0.5; // rows a frame from which on the eye follows no picture ...
+const ASKED = 3; // ... and only so many are asked for in a frame: the rest would be gone when they come
 
 export class Grid {
   // `picture(name)` gives the address of a picture, `label(name)` its text.
@@ -20,6 +22,7 @@ export class Grid {
     this.anchor = 0; // index where a range begins
     this.side = 112; // pixels of a cell
     this.cells = [];
+    this.drawnAt = 0; // where the scroll was at the last look
     this.titles = new Map(); // the elements of the headings in sight
     this.spacer = studio.make("div", { role: "presentation" });
     scroll.setAttribute("role", "listbox");
@@ -80,7 +83,7 @@ export class Grid {
     img.addEventListener("error", () => { img.style.visibility = "hidden"; });
     img.addEventListener("load", () => { img.style.visibility = "visible"; });
     this.scroll.append(element);
-    return { element, img, text, index: -1 };
+    return { element, img, text, index: -1, lacks: false };
   }
 
   later() {
@@ -128,6 +131,20 @@ export class Grid {
     }
     this.drawTitles(titled);
     this.mark();
+    this.ask();
+  }
+
+  // Asks for the pictures that cells in sight lack.
+  ask() {
+    const rushes = Math.abs(this.scroll.scrollTop - this.drawnAt) > RUSH * this.step;
+    this.drawnAt = this.scroll.scrollTop;
+    const lacking = this.cells.filter((cell) => cell.seen && cell.lacks);
+    const now = rushes ? lacking.slice(0, ASKED) : lacking;
+    for (const cell of now) {
+      cell.lacks = false;
+      cell.img.src = this.picture(this.items[cell.index]);
+    }
+    if (now.length < lacking.length) this.later();
   }
 
   drawTitles(titled) {
@@ -150,7 +167,8 @@ export class Grid {
     const name = this.items[index];
     cell.element.style.transform = `translate(${x}px, ${y}px)`;
     cell.img.style.visibility = "hidden";
-    cell.img.src = this.picture(name);
+    cell.img.removeAttribute("src");
+    cell.lacks = true;
     cell.text.textContent = this.label(name);
     cell.element.title = name;
     cell.element.dataset.name = name;
