@@ -78,7 +78,7 @@ def test_a_run_that_starts_elsewhere_is_shown_and_steered(shared_studio, visit):
             page.keyboard.press("Enter")
             page.locator("[data-yes]").click()
             wait_for(lambda: "stop" in run.commands)
-            assert page.locator("[data-fact='batch']").inner_text() == "4"
+            assert page.locator("[data-fact='batch size']").inner_text() == "4"
             assert not page.locator(".backups").is_visible()
             for item, content in (
                 ("config", "{}"),
@@ -159,9 +159,9 @@ def test_a_loss_of_several_runs_has_a_color_for_each():
 def assert_facts(page):
     facts = {
         name: page.locator(f"[data-fact='{name}']").inner_text()
-        for name in ("iteration", "pairs/s", "device", "memory", "batch", "time left")
+        for name in ("iteration", "pairs/s", "device", "memory", "batch size", "time left")
     }
-    assert int(facts["iteration"].replace(",", "")) > 0 and facts["batch"] == "4"
+    assert int(facts["iteration"].replace(",", "")) > 0 and facts["batch size"] == "4"
     assert "cpu" in facts["device"] and "GB" in facts["memory"]
 
 

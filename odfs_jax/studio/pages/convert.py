@@ -41,6 +41,7 @@ from odfs_jax.studio.workspace import StudioWorkspace
 JOB = "convert"
 ONE_OF = CHOICES | {"anchor": ANCHORS}
 SOME_OF = {"keep": KEPT}
+IN_FRAMES = ("color_smoothing", "motion_blur")  # the other numbers are per cent
 Text = Annotated[str, Field(max_length=200)]
 Value = bool | int | float | Text | None
 Settings = dict[Text, Value | list[Text] | dict[Text, Value]]  # some keys of a `MergeConfig`
@@ -247,8 +248,8 @@ def merge_fields() -> list[dict[str, Any]]:
     """The merge settings as fields of a form, read from the schema, so that new ones appear.
 
     Each has a name, a kind, and as help the comment in the YAML. `kind` is number (with low, high,
-    step), choice or several (with options), or words. Options of a mode are called `args.<name>`
-    and have its `mode`.
+    step, unit), choice or several (with options), or words. Options of a mode are called
+    `args.<name>` and have its `mode`.
     """
     found = [{"name": "mode", "kind": "choice", "options": list(MODES)}]
     found += _mode_fields() + _dataclass_fields(MergeConfig)
@@ -278,7 +279,8 @@ def _field_kind(name: str, kind: Any) -> dict[str, Any]:
     if kind in (int, float):
         low, high = RANGES.get(name, (None, None))
         step = 1 if kind is int or high is None or high - low > 10 else 0.05
-        return {"kind": "number", "low": low, "high": high, "step": step}
+        unit = "frames" if name in IN_FRAMES else "%"
+        return {"kind": "number", "low": low, "high": high, "step": step, "unit": unit}
     return {"kind": "words"}
 
 

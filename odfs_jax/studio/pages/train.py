@@ -128,7 +128,7 @@ class TrainPage:
                     self.new = _button("New run", lambda: self._open_form(None), "data-new")
                 self.log = ui.label().classes("panel log")
                 with ui.grid(columns=3).classes("panel facts"):
-                    names = ("iteration", "pairs/s", "time left", "device", "memory", "batch")
+                    names = ("iteration", "pairs/s", "time left", "device", "memory", "batch size")
                     self.facts = {name: _fact(name) for name in names}
                 with ui.row().classes("panel buttons"):
                     for command, name, key, icon in BUTTONS:
@@ -248,7 +248,7 @@ class TrainPage:
             "device": str(status.get("device", "-"))[:60],
             "memory": f"{_number(status, 'memory') / 1e9:.2f} of "
             f"{_number(status, 'memory_limit') / 1e9:.1f} GB",
-            "batch": str(batch),
+            "batch size": str(batch),
         }
         for name, text in facts.items():
             self.facts[name].set_text(text)

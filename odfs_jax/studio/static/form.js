@@ -73,11 +73,11 @@ export class Form {
   }
 
   row(field) {
-    const { inputs, show } = this[field.kind](field);
+    const { inputs, show } = this[field.kind](field), unit = field.unit ? [` (${field.unit})`] : [];
     const reset = make("button", { type: "button", class: "reset", title: "as the command has it",
       onclick: () => this.set(field, this.usual(field)) }, "×");
     const element = make("div", { class: "field", title: field.help || field.name,
-      "data-field": field.name }, make("span", {}, title(field.name)), ...inputs, reset);
+      "data-field": field.name }, make("span", {}, title(field.name), ...unit), ...inputs, reset);
     return { element, show };
   }
 

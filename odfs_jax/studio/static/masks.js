@@ -45,7 +45,9 @@ const list = make("div", { class: "list" });
 const about = make("span", { class: "mute" });
 const size = make("input", { type: "range", min: 1, max: 100, "aria-label": "width of the brush", title: "[ and ]",
   oninput: () => { width = size.valueAsNumber; useBrush(true); } });
-const onto = make("input", { type: "number", min: 1, max: 1000, value: 5, "aria-label": "faces to copy onto" });
+const wide = make("span", { class: "mute" });
+const onto = make("input", { type: "number", min: 1, max: 1000, value: 5, "aria-label": "faces to copy onto",
+  title: "so many faces" });
 const model = make("select", { "aria-label": "mask network" },
   ...start.models.map((name) => make("option", { value: name }, name)));
 const tools = [act("Polygon", () => useBrush(false), "polygon", "b"), act("Brush", () => useBrush(true), "brush", "b")];
@@ -54,7 +56,7 @@ const network = [model, act("As it sees this face", askNetwork, "network", "n"),
 main.append(
   make("div", { class: "bar" }, side, where, slider, act("Undo", takeBack, "undo", "Ctrl Z")),
   make("div", { class: "body" }, make("div", { class: "stage" }, canvas), make("aside", {},
-    make("div", { class: "row" }, ...tools, make("label", {}, "width", size)), kind,
+    make("div", { class: "row" }, ...tools, make("label", {}, "width", size, wide)), kind,
     make("b", {}, "Network"), make("div", { class: "row" }, ...network),
     make("b", {}, "Copy"),
     make("div", { class: "row" }, act("From before", copy, "copy", "c"),
@@ -470,6 +472,7 @@ function tell(seen = "") {
   byId("brush").classList.toggle("primary", state.brush > 0);
   byId("polygon").classList.toggle("primary", !state.brush);
   size.value = width;
+  wide.textContent = `${width} px`;
   byId("doubt").textContent = state.looking ? "Stop looking" : doubt ? "By name again" : "Most doubtful first";
   byId("doubt").title = "d: where the network and what is stored, or the hull, differ most";
   about.textContent = !face ? "" : !face.mask ? "the hull of the points"
