@@ -37,6 +37,8 @@ from odfs_jax.runtime.output import start_logging
 # Hydra's, as far as they may stand beside --help
 FOLDER_OPTIONS = ("--config-dir", "-cd")
 OPTIONS_WITH_VALUE = (*FOLDER_OPTIONS, "--cfg", "-c", "--package", "-p")
+LAUNCHERS = ("joblib", "ray", "submitit")  # the modules that Hydra's run jobs with
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 NO_LIBRARY = "cannot open shared object file"  # in the words of the system's loader
 
 
@@ -83,9 +85,7 @@ def run(name: str, work: Callable[[DictConfig], float | None]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output, `head` say, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (
-        UserError, HydraException, OmegaConfBaseException, OSError, ImportError
-    ) as error:  # fmt: skip
+    except Exception as error:
         if "debug=true" in sys.argv or not _is_users(error):
             raise
         line = misspelt(name, error) or _one_line(error)
@@ -166,14 +166,15 @@ def _is_users(error: Exception) -> bool:
     """True for what the user can mend.
 
     An OSError only if the disk or a permission is at fault, an ImportError only if a library of
-    the system, libGL say, is not there.
+    the system, libGL say, is not there. What launchers raise themselves tells of a worker that was
+    killed.
     """
     if isinstance(error, ImportError):
         return NO_LIBRARY in str(error)
-    disk = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
-    return isinstance(error, UserError | HydraException) or (
-        isinstance(error, OmegaConfBaseException) or error.errno in disk
-    )
+    if isinstance(error, OSError):
+        return error.errno in DISK
+    by_launcher = type(error).__module__.partition(".")[0] in LAUNCHERS
+    return by_launcher or isinstance(error, UserError | HydraException | OmegaConfBaseException)
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Hydra's sweeps: each job does its work where the launcher runs it, and says how it ended."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,12 +80,31 @@ def test_a_failed_job_reaches_the_exit_code(sweep, capsys):
     assert "seed=7: not this one" in capsys.readouterr().err
 
 
+def test_a_killed_worker_is_told_in_a_line(sweep, capsys, monkeypatch):
+    lost_job = type("UncompletedJobError", (RuntimeError,), {"__module__": "submitit.core.utils"})
+
+    def lost(config):
+        raise lost_job("Job 22_1\nhas not produced any output (state: FAILED)")
+
+    sweep("model=h64,df")
+    monkeypatch.setattr("odfs_jax.training.train.train", lost)
+    with pytest.raises(SystemExit) as ended:
+        cli.train()
+    assert ended.value.code == 2
+    told = "odfs-train: Job 22_1 has not produced any output (state: FAILED)"
+    assert told in capsys.readouterr().err.splitlines()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher",
     [
         ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"],
         ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"],
+        pytest.param(
+            ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=10"],
+            marks=pytest.mark.skipif(shutil.which("sbatch") is None, reason="no Slurm here"),
+        ),
     ],
 )
 def test_launchers_train(tmp_path, write_faceset, launcher):

@@ -270,6 +270,10 @@ def test_a_part_begins_and_ends_with_whole_batches(own, window):
     [
         ["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"],
         ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"],
+        pytest.param(
+            ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=10"],
+            marks=pytest.mark.skipif(shutil.which("sbatch") is None, reason="no Slurm here"),
+        ),
     ],
 )
 def test_four_shards_through_a_launcher(clip, face_points, launcher, tmp_path_factory):
