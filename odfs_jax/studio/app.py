@@ -34,6 +34,10 @@ from odfs_jax.studio.queue import Queue
 from odfs_jax.studio.worker import COMPILE_FAST, Worker
 from odfs_jax.studio.workspace import SIDES, StudioWorkspace, Workspaces
 
+# Seconds for which a page is known that does not answer, perhaps because a training takes the whole
+# machine. One that is forgotten loads again, and what was typed, chosen or to be undone is lost.
+RECONNECT = 30.0
+
 
 class AsciiResponse(JSONResponse):
     """JSON of any texts: file names may be no Unicode, which UTF-8 cannot hold."""
@@ -73,6 +77,7 @@ def build(served: StudioWorkspace | Workspaces, config: dict[str, Any]) -> FastA
         dark=None,  # as the browser's own
         favicon=STATIC / "favicon.svg",
         tailwind=False,
+        reconnect_timeout=RECONNECT,
         show_welcome_message=False,
     )
     return app

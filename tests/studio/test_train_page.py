@@ -122,6 +122,17 @@ def test_a_run_is_started_and_its_mistake_is_shown(shared_studio, visit):
     assert page.get_by_label("name").is_disabled()
 
 
+@pytest.mark.slow
+def test_a_form_outlives_a_browser_that_hangs(shared_studio, visit):
+    """As it may beside a training that takes the whole machine."""
+    page = visit(f"{shared_studio.url}/train")
+    page.locator("[data-new]").click()
+    page.get_by_label("name").fill("kept")
+    page.evaluate("(() => { const end = Date.now() + 12000; while (Date.now() < end); })()")
+    page.wait_for_timeout(5000)  # in which a page that the studio has forgotten loads again
+    assert page.get_by_label("name").input_value() == "kept"
+
+
 def test_a_loss_of_both_people_has_one_color():
     rows = [
         {"step": step, "losses": {"src_face": 2.0**-step, "dst_face": 1.0, "dst_mask": None}}
