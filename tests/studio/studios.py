@@ -48,8 +48,10 @@ class Studio:
         return self.process.wait(PATIENCE)
 
 
-def wait_for(condition: Callable[[], object], log: Path | None = None) -> None:
-    end = time.monotonic() + PATIENCE
+def wait_for(
+    condition: Callable[[], object], log: Path | None = None, patience: float = PATIENCE
+) -> None:
+    end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, log.read_text() if log else "it never came"
         time.sleep(0.05)
@@ -62,6 +64,7 @@ def environment() -> dict[str, str]:
         "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1"),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": os.path.expanduser("~/.cache/odfs_jax_tests"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
 
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from studios import ROOT, shown, started, wait_for
+from studios import PATIENCE, ROOT, shown, started, wait_for
 
 from odfs_jax.data.aligned_png import read_face
 from odfs_jax.training.backups import checkpoints_in
@@ -103,7 +103,7 @@ def _train(page, folder):
     page.get_by_label("other settings").fill(NETWORK)
     page.locator("[data-start]").click()
     # A busy machine compiles for minutes, and a fast one may be done between two looks of the page.
-    wait_for((folder / "config.yaml").exists)
+    wait_for((folder / "config.yaml").exists, patience=5 * PATIENCE)
     wait_for(lambda: checkpoints_in(folder))
     page.get_by_text("50 of 50").wait_for()
     page.locator(".state.not-running").wait_for()
