@@ -23,6 +23,7 @@ from pathlib import Path
 
 import av
 import cv2
+import hypothesis
 import jax
 import numpy as np
 import pytest
@@ -38,6 +39,10 @@ from odfs_jax.nets import build_mask_net
 from odfs_jax.saved_model import MASK_NET
 from odfs_jax.training.checkpoint import Checkpoints
 from odfs_jax.training.history import History
+
+# An example takes longer than its usual 0.2 s where the machine is busy, or something compiles.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
