@@ -169,12 +169,13 @@ def _is_users(error: Exception) -> bool:
     the system, libGL say, is not there. What launchers raise themselves tells of a worker that was
     killed.
     """
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        return True  # Hydra's for a file that is not there is an OSError too
     if isinstance(error, ImportError):
         return NO_LIBRARY in str(error)
     if isinstance(error, OSError):
         return error.errno in DISK
-    by_launcher = type(error).__module__.partition(".")[0] in LAUNCHERS
-    return by_launcher or isinstance(error, UserError | HydraException | OmegaConfBaseException)
+    return type(error).__module__.partition(".")[0] in LAUNCHERS
 
 
 def _one_line(error: BaseException) -> str:
