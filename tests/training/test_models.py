@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +21,13 @@ from odfs_jax.faces.align import alignment_matrix
 from odfs_jax.faces.crop import crop_face
 from odfs_jax.faces.types import FaceType
 from odfs_jax.nets import build_net
+from odfs_jax.runtime.distributed import replicated
 from odfs_jax.saved_model import load_model
+from odfs_jax.training.checkpoint import Checkpoints, start
+from odfs_jax.training.history import History
 from odfs_jax.training.objectives import make_objective
+from odfs_jax.training.objectives.autoencoder import Autoencoder
+from odfs_jax.training.step import Step
 
 PICTURES = Path(__file__).parents[1] / "extraction" / "data"  # of ada and ben, with exact points
 MASKS = ("facemask", "facemask_128", "xseg")  # which swap no face: test_segmentation.py
@@ -33,11 +40,10 @@ SIZE = 128  # of the aligned faces
 # so that models of one network are the same program, compiled once.
 TINY = ("model.width=0.001", "model.resolution=32", "batch_size=2", "log_every=2")
 RESUMED = ("amp", "avatar", "h64", "liaef128", "miaef128", "saehd")  # one of each network
-QUICKEST = ("h64", "saehd")  # each of the others takes some ten seconds
 RUNS = {model: [f"model={model}"] for model in MODELS}
 RUNS["avatar"] += ["model.args.small_resolution=16"]
 RUNS["liaef128yaw"] = ["model=liaef128", "data.sampling=yaw_matched", "name=liaef128yaw"]
-SLOW = set(RUNS) - set(QUICKEST)
+SLOW = set(RUNS) - {"h64"}  # test_every_preset_trains_resumes_and_converts has them all
 
 
 def write_aligned(path: Path, picture: Path, known: dict, index: int) -> None:
@@ -99,6 +105,57 @@ def swap(monkeypatch):
     return go
 
 
+@pytest.fixture(scope="module")
+def programs() -> Callable[[Autoencoder], tuple[Callable, Step]]:
+    """(a new run's state, its step), one for all whose parameters and losses are the same."""
+    known = {}
+
+    def find(objective: Autoencoder) -> tuple[Callable, Step]:
+        key = str((type(objective.net), objective.state_shapes, objective.config["loss"]))
+        if key not in known:
+            copies = replicated(jax.devices()[:1])
+            init = jax.jit(objective.init_state, out_shardings=copies)
+            known[key] = init, objective.make_step(jax.devices()[:1])
+        return known[key]
+
+    return find
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_preset_trains_resumes_and_converts(name, actors, configure, programs, swap):
+    config = OmegaConf.to_container(configure(actors, *RUNS[name], *TINY, f"name=tiny_{name}"))
+    objective, folder = make_objective(config), actors / "models" / config["name"]
+    init, step = programs(objective)
+    batch = {
+        side: (faces.images[None, :2], faces.store_from_model[None, :2])
+        for side, faces in objective.load_facesets().items()
+    }
+    state, outputs = init(), {n for views in objective.target_specs.values() for n in views}
+
+    with closing(Checkpoints(folder)) as checkpoints:
+        state, metrics = step(state, batch)
+        assert outputs <= {name.rpartition("_")[0] for name in metrics}
+        assert np.isfinite(list(metrics.values())).all()
+        checkpoints.save(1, state, config, objective.metadata(), History())
+        checkpoints.finish()
+        state, _ = step(state, batch)
+        unbroken = jax.tree.map(np.asarray, state.params)
+        resumed, _ = start(checkpoints, objective, jax.devices()[:1])
+    resumed, _ = step(resumed, batch)
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, unbroken)
+
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    check_swapped(actors, swap(actors, config["name"]))
+
+
+def check_swapped(workspace: Path, swapped: dict[str, np.ndarray]) -> None:
+    """Both frames of ben came out, changed in a part of each."""
+    assert sorted(swapped) == ["ben_010", "ben_100"]
+    for file, frame in swapped.items():
+        before = cv2.imread(str(workspace / "dst" / f"{file}.jpg"))
+        assert 0.02 < (frame != before).any(-1).mean() < 0.5
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in RUNS]
 )
@@ -119,21 +176,14 @@ def test_a_model_trains_resumes_and_converts(name, actors, run_training, read_ch
     assert preview.shape[0] > 4 * 32 and preview.shape[1] == columns * 32
     assert len(make_objective(config).captions()) == columns
 
-    swapped = swap(actors, name)
-    assert sorted(swapped) == ["ben_010", "ben_100"]
-    for file, frame in swapped.items():
-        before = cv2.imread(str(actors / "dst" / f"{file}.jpg"))
-        changed = (frame != before).any(-1)
-        assert 0.02 < changed.mean() < 0.5
+    check_swapped(actors, swap(actors, name))
 
 
 def test_a_checkpoint_without_named_networks_converts(actors, swap):
     """One that the code of 9245833 wrote: test_old_checkpoint.py."""
     asset = Path(__file__).parents[1] / "assets" / "checkpoint_9245833"
     shutil.copytree(asset, actors / "models" / "old")
-    for file, frame in swap(actors, "old").items():
-        before = cv2.imread(str(actors / "dst" / f"{file}.jpg"))
-        assert 0.02 < (frame != before).any(-1).mean() < 0.5
+    check_swapped(actors, swap(actors, "old"))
 
 
 @pytest.mark.slow
@@ -150,9 +200,7 @@ def test_a_model_trains_resumes_and_converts_at_full_width(
     state, _, history = read_checkpoint(folder)
     assert int(state.step) == 3 and [number for number, _ in history.rows] == [2, 3]
     assert np.isfinite([list(losses.values()) for _, losses in history.rows]).all()
-    for file, frame in swap(workspace, model).items():
-        before = cv2.imread(str(workspace / "dst" / f"{file}.jpg"))
-        assert 0.02 < (frame != before).any(-1).mean() < 0.5
+    check_swapped(workspace, swap(workspace, model))
 
 
 @pytest.mark.slow
