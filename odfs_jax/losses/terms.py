@@ -199,11 +199,13 @@ def light_distance(
     """How far shadows and highlights on `face` are from the light on dst's, both [N, R, R, C]: [N].
 
     Squared differences of the logarithms of their blurred brightness where dst's skin is lit: in
-    dst's `mask`, away from its `features` (both [N, R, R, 1]), and not darker than LIT_SKIN of its
-    face, as a beard is. The new face may be as bright as dst's at a place or around it;
-    LIGHT_TOLERANCE is left to its own shape, and how bright its skin is in the mean does not count.
+    dst's `mask`, outside of its `features` (both [N, R, R, 1]; a margin of FEATURES_RIM around a
+    feature is skin), and not darker than LIT_SKIN of its face, as a beard is. The new face may be
+    as bright as dst's at a place or around it; LIGHT_TOLERANCE is left to its own shape, and how
+    bright its skin is in the mean does not count.
     """
     face, dst = (picture.mean(axis=-1, keepdims=True) for picture in (face, dst))
+    features = 1 - dilate(1 - features, FEATURES_RIM)
     area = _without_rim(mask, FEATURES_RIM) * (1 - features)
 
     def blurred(picture: jax.Array, sigma: float, weights: jax.Array) -> jax.Array:
