@@ -205,8 +205,7 @@ def light_distance(
     bright its skin is in the mean does not count.
     """
     face, dst = (picture.mean(axis=-1, keepdims=True) for picture in (face, dst))
-    features = 1 - dilate(1 - features, FEATURES_RIM)
-    area = _without_rim(mask, FEATURES_RIM) * (1 - features)
+    area = _without_rim(mask, FEATURES_RIM) * dilate(1 - features, FEATURES_RIM)
 
     def blurred(picture: jax.Array, sigma: float, weights: jax.Array) -> jax.Array:
         sigma *= picture.shape[2]
