@@ -166,11 +166,11 @@ class Pasting:
         if self.sharpened:
             faces = sharpen(faces, amounts.sharpen, self.sharpen_by)
         layers = jnp.concatenate([faces, masks], axis=-1)
-        face_from_region = to_src(placement.model_from_region, amounts.src_from_dst)
+        face_from_region = _to_src(placement.model_from_region, amounts.src_from_dst)
 
         def exposure(time: jax.Array) -> jax.Array:
             moved = placement.model_from_region + time * placement.motion
-            return _paste(layers, to_src(moved, amounts.src_from_dst), side)
+            return _paste(layers, _to_src(moved, amounts.src_from_dst), side)
 
         if self.blurred and placement.motion is not None:
             times = jnp.linspace(-0.5, 0.5, EXPOSURES) * amounts.motion_blur
@@ -226,7 +226,7 @@ class Pasting:
         return chosen, (1 - kept) * seen, features * chosen if self.choice == "dst" else 0.0
 
 
-def to_src(model_from_region: jax.Array, src_from_dst: jax.Array | None) -> jax.Array:
+def _to_src(model_from_region: jax.Array, src_from_dst: jax.Array | None) -> jax.Array:
     """The matrices from region pixels to the new face's pixels, not to the dst face's."""
     if src_from_dst is None:
         return model_from_region
@@ -262,16 +262,16 @@ def build_merge(
     if not swapper.has_dst_mask:
         choice = {"both": "product", "dst": "hull"}.get(choice, choice)
     pasting = Pasting(
-        output_spec.resolution,
-        masking.rounded(1.0 if whole else ALL_KERNELS),
-        choice,
-        sees is not None,
-        bool(config.sharpen),
-        config.sharpen_by,
-        config.motion_blur > 0,
-        config.degrade.bicubic,
-        config.degrade.denoise,
-        config.degrade.jpeg,
+        resolution=output_spec.resolution,
+        masking=masking.rounded(1.0 if whole else ALL_KERNELS),
+        choice=choice,
+        sees=sees is not None,
+        sharpened=bool(config.sharpen),
+        sharpen_by=config.sharpen_by,
+        blurred=config.motion_blur > 0,
+        bicubic=config.degrade.bicubic,
+        denoise=config.degrade.denoise,
+        jpeg=config.degrade.jpeg,
     )
     amounts = Amounts(
         masking.kernels,
