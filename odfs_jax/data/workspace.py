@@ -42,9 +42,8 @@ NOTE_SUFFIXES = (
     ".log",
     ".xml",
 )
-
-
-SWAP_RECORD = "swap.json"  # in a workspace: what odfs-swap has finished there
+# In a workspace: what odfs-swap has finished there; bytes.
+SWAP_RECORD, LARGEST_SWAP_RECORD = "swap.json", 1 << 20
 
 
 def default_result(workspace: Path, clip: Path) -> Path:

@@ -7,11 +7,11 @@ from pathlib import Path
 from odfs_jax.conversion.shots import SUFFIX
 from odfs_jax.data import foreign
 from odfs_jax.data.lock import locked_result
-from odfs_jax.data.workspace import SWAP_RECORD, default_result
+from odfs_jax.data.workspace import LARGEST_SWAP_RECORD, SWAP_RECORD, default_result
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.studio.workspace import StudioWorkspace
 
-LARGEST_RECORD, MAX_PATH = 1 << 20, 4096  # bytes of odfs-swap's record, letters of a path in it
+MAX_PATH = 4096  # letters of a path in odfs-swap's record
 COMPANIONS = (f"_merge{SUFFIX}", "_debug", "_evaluation.json", "_evaluation.png")  # of a result
 
 
@@ -41,7 +41,7 @@ def find_made(workspace: StudioWorkspace) -> Made | None:
     except (UserError, OSError):  # no clip of dst, no result
         pass
     try:
-        record = foreign.read_json(workspace.root / SWAP_RECORD, LARGEST_RECORD)
+        record = foreign.read_json(workspace.root / SWAP_RECORD, LARGEST_SWAP_RECORD)
         made = foreign.mapping(foreign.mapping(record, "it")["convert"], "convert", ("out", "path"))
         _, changed = foreign.listing(made["out"], "out", 2)
         path = Path(foreign.text(made["path"], "path", MAX_PATH))

@@ -34,7 +34,7 @@ from odfs_jax.data import atomic, foreign
 from odfs_jax.data.lock import locked
 from odfs_jax.data.media.frame_io import check_output, open_frames
 from odfs_jax.data.media.marking import Marking
-from odfs_jax.data.workspace import SWAP_RECORD, png_files
+from odfs_jax.data.workspace import LARGEST_SWAP_RECORD, SWAP_RECORD, png_files
 from odfs_jax.errors import BadFileError, UserError
 from odfs_jax.evaluation.evaluate import evaluate_result
 from odfs_jax.extraction.extract import extract
@@ -51,7 +51,6 @@ from odfs_jax.training.train import train
 log = logging.getLogger(__name__)
 
 SIDES = ("src", "dst")
-LARGEST_RECORD = 1 << 20
 LOG = "swap.log"
 EVALUATED = 5  # frames that are converted while one is evaluated, about
 
@@ -306,7 +305,7 @@ class Record:
         self._stages: dict[str, dict[str, Any]] = {}
         if path.exists():
             try:
-                content = foreign.mapping(foreign.read_json(path, LARGEST_RECORD), "record")
+                content = foreign.mapping(foreign.read_json(path, LARGEST_SWAP_RECORD), "record")
                 for name, value in content.items():
                     self._stages[name] = foreign.mapping(value, name)
                     if (seconds := value.get("seconds")) is not None:
