@@ -59,7 +59,7 @@ def faces_of_noise(objective: Objective, side: str, size: int, count: int) -> Fa
     return Faceset(images, matrices, yaws, objective.input_specs[side], objective.masks)
 
 
-def count_operations(objective: Objective, inputs: tuple) -> int:
+def count_operations(objective: Objective, inputs: tuple) -> float:
     """Of this device's step, products and sums of its convolutions and matrix products.
 
     They are read off JAX's own program, each as often as its loop runs. XLA's count of a lowered
@@ -70,7 +70,7 @@ def count_operations(objective: Objective, inputs: tuple) -> int:
     return operations(jax.make_jaxpr(step)(*shapes).jaxpr)
 
 
-def operations(jaxpr: Jaxpr) -> int:
+def operations(jaxpr: Jaxpr) -> float:
     """Products and sums of all convolutions and matrix products in `jaxpr`, those of loops too.
 
     Of several branches the longest counts, of a `while` loop one turn.
